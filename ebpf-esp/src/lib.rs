@@ -1,0 +1,1 @@
+//! ESP in eBPF: the cipher and packet code that runs in the kernel, as a library that is tested on the host.

@@ -1,0 +1,1 @@
+//! The protocol between ikeadm and the IKE daemons.

@@ -1,0 +1,1 @@
+//! in.ikev2d: the IKE daemons, sans-I/O core and driver.

@@ -1,0 +1,2 @@
+//! ikeadm: administration of the IKE daemons.
+fn main() {}

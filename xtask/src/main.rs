@@ -1,0 +1,2 @@
+//! Build, demo, test and bench entry points of the IPsec suite.
+fn main() {}
