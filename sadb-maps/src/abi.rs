@@ -1,0 +1,141 @@
+//! Names, sizes and the version of the maps, and the configuration record that the loader writes.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Version of everything in this crate that the kernel side sees. A tool refuses an instance with another version.
+pub const ABI_VERSION: u32 = 1;
+
+/// Magic of [`Header`]: "IPSE" in ASCII, host order.
+pub const HEADER_MAGIC: u32 = 0x4950_5345;
+
+/// Security associations that fit unless the loader is told otherwise. Slot 0 is never used.
+pub const DEFAULT_SA_CAPACITY: u32 = 16_384;
+
+/// Largest capacity: a slot number must fit the 24 bits that a frame tag has for it.
+pub const MAX_SA_CAPACITY: u32 = 1 << 20;
+
+/// Rules in one generation of the SPD.
+pub const MAX_RULES: u32 = 64;
+
+/// Names of the maps, which are the names of their pins as well.
+pub mod map {
+    /// `Array<Header>[1]`: ABI version and network namespace of the instance.
+    pub const HEADER: &str = "HEADER";
+    /// `Array<Config>[1]`: what the loader found out about the machine.
+    pub const CONFIG: &str = "CONFIG";
+    /// `Hash<u32, Outer>`: the attached interfaces by index.
+    pub const OUTER: &str = "OUTER";
+    /// `Hash<InboundKey, SlotRef>`: SPI, destination and protocol to slot.
+    pub const SA_IN: &str = "SA_IN";
+    /// `Hash<BindingKey, Bundle>`: outbound binding to slots.
+    pub const SA_OUT: &str = "SA_OUT";
+    /// `Array<SaStatic>`: the immutable part of each SA by slot.
+    pub const SA_STATIC: &str = "SA_STATIC";
+    /// `Array<SaState>`: the mutable part of each SA by slot.
+    pub const SA_STATE: &str = "SA_STATE";
+    /// `Array<Window>`: the replay window of each SA by slot.
+    pub const SA_WINDOW: &str = "SA_WINDOW";
+    /// `Hash<u32, GhashTable>`, not preallocated: GHASH tables by slot.
+    pub const SA_GHASH: &str = "SA_GHASH";
+    /// `Array<PolicyHead>[1]`: which generation of the SPD is in force.
+    pub const SPD_HEAD: &str = "SPD_HEAD";
+    /// `Array<Rule>[2 * MAX_RULES]`: both generations of the SPD.
+    pub const SPD_RULES: &str = "SPD_RULES";
+    /// `Hash<u64, u32>`: cookies of the sockets that key management may use in clear.
+    pub const KM_SOCKETS: &str = "KM_SOCKETS";
+    /// `LruHash<BindingKey, u64>`: boot time in nanoseconds of the last ACQUIRE for a binding.
+    pub const ACQUIRES: &str = "ACQUIRES";
+    /// Ring buffer of [`Event`](crate::event::Event).
+    pub const EVENTS: &str = "EVENTS";
+    /// `PerCpuArray<u64>` indexed by [`Counter`](crate::counter::Counter).
+    pub const COUNTERS: &str = "COUNTERS";
+}
+
+/// Names of the programs in the object, which are the names of their pins as well.
+pub mod program {
+    /// TCX egress on every outer interface: classifies, answers too-big packets, redirects to `ipsec0`.
+    pub const TC_OUTER_EGRESS: &str = "tc_outer_egress";
+    /// TCX ingress on every outer interface: hands decapsulated packets to the stack with the configured mark.
+    pub const TC_OUTER_INGRESS: &str = "tc_outer_ingress";
+    /// XDP on every outer interface: opens ESP, checks clear packets.
+    pub const XDP_OUTER: &str = "xdp_outer";
+    /// TCX egress on `ipsec0`: lets tagged frames from [`TC_OUTER_EGRESS`] and routed frames in, nothing else.
+    pub const TC_IPSEC0_EGRESS: &str = "tc_ipsec0_egress";
+    /// XDP on `ipsec0x`: seals.
+    pub const XDP_IPSEC0X: &str = "xdp_ipsec0x";
+    /// TCX ingress on `ipsec0x`: sends sealed packets out through the neighbour layer (the second exit).
+    pub const TC_IPSEC0X_INGRESS: &str = "tc_ipsec0x_ingress";
+    /// XDP on `ipsec0`: passes everything; its presence makes frames from `ipsec0x` processable.
+    pub const XDP_IPSEC0: &str = "xdp_ipsec0";
+    /// TC, never attached: run once by the loader to arm the sweep timer, which ages the SAs.
+    pub const ARM_SWEEP: &str = "arm_sweep";
+}
+
+/// Identity of an instance. Written once, by the loader.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Header {
+    /// [`HEADER_MAGIC`].
+    pub magic: u32,
+    /// [`ABI_VERSION`].
+    pub abi: u32,
+    /// Inode number of the network namespace (nsfs) that the instance belongs to.
+    pub netns_inode: u64,
+    /// Device number of that namespace file.
+    pub netns_dev: u64,
+    /// Number of SA slots, slot 0 included.
+    pub capacity: u32,
+    /// Not zero while a holder of the instance lock is between the writes of one change; the next holder repairs.
+    pub dirty: u32,
+}
+
+/// What the programs need to know about the machine. Written by the loader and by `espadm`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Config {
+    /// Interface index of `ipsec0`.
+    pub ipsec0: u32,
+    /// Interface index of `ipsec0x`.
+    pub ipsec0x: u32,
+    /// Random, made at load: `skb->mark` of frames on the way from the outer egress to `ipsec0`.
+    pub mark_tagged: u32,
+    /// Random, made at load: `skb->mark` of sealed packets on the way out.
+    pub mark_sealed: u32,
+    /// `skb->mark` given to packets that came out of a tunnel-mode SA; 0 leaves it alone.
+    pub mark_tunnel_in: u32,
+    /// `skb->mark` given to packets that came out of a transport-mode SA; 0 leaves it alone.
+    pub mark_transport_in: u32,
+    /// MAC address of `ipsec0`.
+    pub ipsec0_mac: [u8; 6],
+    /// MAC address of `ipsec0x`.
+    pub ipsec0x_mac: [u8; 6],
+    /// Seconds for which further packets of one flow raise no second ACQUIRE.
+    pub acquire_hold: u32,
+    /// Log level of the programs: 0 none, 1 every drop.
+    pub log_level: u32,
+}
+
+/// Exit by `bpf_redirect_neigh` from the TC layer; works on every interface.
+pub const EXIT_NEIGHBOUR: u32 = 0;
+/// Exit by FIB lookup and XDP redirect, where the driver transmits XDP frames and a neighbour entry exists.
+pub const EXIT_XDP: u32 = 1;
+
+/// An attached interface.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Outer {
+    /// [`EXIT_NEIGHBOUR`] or [`EXIT_XDP`].
+    pub exit: u32,
+    /// Layer-3 MTU in octets, as last seen by the loader.
+    pub mtu: u32,
+    /// 1 when the XDP program runs in native mode, 0 in generic mode.
+    pub native: u32,
+    /// MAC address.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
+const _: () = assert!(size_of::<Header>() == 32);
+const _: () = assert!(size_of::<Config>() == 44);
+const _: () = assert!(size_of::<Outer>() == 20);

@@ -1,0 +1,339 @@
+//! Security associations: slots, keys of the index maps, the immutable and the mutable part, the replay window.
+//!
+//! RFC 4301 section 4.4.2.1 lists what an SA holds; RFC 4303 section 3.4.3 and appendix A define the window.
+
+use crate::Addr;
+use bytemuck::{Pod, Zeroable};
+
+/// Protocol number of ESP.
+pub const ESP: u8 = 50;
+/// Protocol number of AH.
+pub const AH: u8 = 51;
+
+/// ESP transform identifiers, those of IKEv2 and PF_KEY (spec section 4.8; RFC 7634 for ChaCha20-Poly1305).
+pub mod encr {
+    /// No encryption chosen (AH).
+    pub const NONE: u8 = 0;
+    /// ENCR_NULL.
+    pub const NULL: u8 = 11;
+    /// AES-GCM with a 16-octet ICV (RFC 4106).
+    pub const AES_GCM_16: u8 = 20;
+    /// ChaCha20-Poly1305 (RFC 7634).
+    pub const CHACHA20_POLY1305: u8 = 28;
+}
+
+/// Cipher engines (architecture section 5).
+pub mod engine {
+    /// eBPF instructions in softirq.
+    pub const INLINE: u8 = 0;
+}
+
+/// States of an SA, those of PF_KEY; the kernel only moves them forward.
+pub mod state {
+    /// Reserved by GETSPI, no keys yet.
+    pub const LARVAL: u32 = 0;
+    /// In use.
+    pub const MATURE: u32 = 1;
+    /// A soft lifetime has passed; still in use.
+    pub const DYING: u32 = 2;
+    /// A hard lifetime has passed or the SA was deleted; refused by the data path, invisible to get and dump.
+    pub const DEAD: u32 = 3;
+    /// The slot holds nothing. Not a PF_KEY state.
+    pub const FREE: u32 = 255;
+}
+
+/// Bits of [`SaStatic::flags`].
+pub mod flag {
+    /// Tunnel mode; transport mode otherwise.
+    pub const TUNNEL: u32 = 1;
+    /// 64-bit sequence numbers (RFC 4303 section 2.2.1).
+    pub const ESN: u32 = 1 << 1;
+    /// ESP inside UDP (RFC 3948).
+    pub const UDP_ENCAP: u32 = 1 << 2;
+    /// The SA is in the inbound index.
+    pub const INBOUND: u32 = 1 << 3;
+    /// The SA has outbound bindings.
+    pub const OUTBOUND: u32 = 1 << 4;
+    /// `pair_spi` names an SA of the opposite direction.
+    pub const PAIRED: u32 = 1 << 5;
+    /// One flow only (`sa unique`); the selectors are those of the flow.
+    pub const UNIQUE: u32 = 1 << 6;
+    /// The SA carries traffic selectors (`sel`); without, mode and addresses alone decide.
+    pub const SELECTORS: u32 = 1 << 7;
+    /// The peer negotiated perfect forward secrecy. Shown, not used.
+    pub const PFS: u32 = 1 << 8;
+    /// This end is behind a NAT and sends keepalives.
+    pub const NAT_LOCAL: u32 = 1 << 9;
+    /// The peer is behind a NAT.
+    pub const NAT_REMOTE: u32 = 1 << 10;
+    /// Copy the DF bit of the inner header; cleared in the outer header otherwise.
+    pub const COPY_DF: u32 = 1 << 11;
+    /// The direction was not given and the destination is no local address: the SA serves both directions.
+    pub const BOTH: u32 = INBOUND | OUTBOUND;
+}
+
+/// Which key management made an SA.
+pub mod km {
+    /// `ipseckey`.
+    pub const MANUAL: u8 = 0;
+    /// in.iked.
+    pub const IKEV1: u8 = 1;
+    /// in.ikev2d.
+    pub const IKEV2: u8 = 3;
+}
+
+/// Value of the index maps: a slot and the generation it must have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct SlotRef {
+    /// Index into the slot arrays; 0 is no slot.
+    pub slot: u32,
+    /// Generation of the slot; a reference with another generation is stale.
+    pub generation: u32,
+}
+
+/// Key of the inbound index.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct InboundKey {
+    /// Outer destination.
+    pub dst: Addr,
+    /// SPI.
+    pub spi: u32,
+    /// [`ESP`] or [`AH`].
+    pub proto: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+}
+
+/// Key of the outbound binding (architecture section 4).
+///
+/// `action` is the stable id of the rule's action; `src` and `dst` are the outer pair: the tunnel's ends in tunnel mode,
+/// the packet's addresses in transport mode. The rest is zero unless the action makes it unique.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct BindingKey {
+    /// [`Rule::action_id`](crate::policy::Rule::action_id).
+    pub action: u64,
+    /// Outer source.
+    pub src: Addr,
+    /// Outer destination.
+    pub dst: Addr,
+    /// Local (source) port of a unique flow.
+    pub sport: u16,
+    /// Remote (destination) port of a unique flow.
+    pub dport: u16,
+    /// Upper-layer protocol of a unique flow.
+    pub proto: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+}
+
+/// Value of the outbound binding: up to two SAs, applied in this order (ESP first, then AH).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Bundle {
+    /// The SAs; an unused place is all zero.
+    pub sa: [SlotRef; 2],
+}
+
+/// Traffic selectors of an SA, in the direction of its packets (RFC 4301 section 4.4.1.1).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct SaSelectors {
+    /// Lowest source address.
+    pub src_low: Addr,
+    /// Highest source address.
+    pub src_high: Addr,
+    /// Lowest destination address.
+    pub dst_low: Addr,
+    /// Highest destination address.
+    pub dst_high: Addr,
+    /// Lowest and highest source port; 0 and 65535 when any.
+    pub sport: [u16; 2],
+    /// Lowest and highest destination port.
+    pub dport: [u16; 2],
+    /// Upper-layer protocol; 0 when any.
+    pub proto: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
+/// Limits of one kind, soft or hard; 0 is no limit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Lifetime {
+    /// Octets of payload, counted as the cipher sees them.
+    pub bytes: u64,
+    /// Seconds since the SA was added.
+    pub add: u64,
+    /// Seconds since the first packet.
+    pub used: u64,
+    /// Allocations: stored and shown, never enforced.
+    pub allocations: u64,
+}
+
+/// Words of the key area: 60 round-key words and 4 to spare.
+pub const KEY_WORDS: usize = 64;
+
+/// Index in the key area of the word that holds the number of AES rounds (10, 12 or 14).
+pub const AES_ROUNDS_WORD: usize = 60;
+
+/// The immutable part of an SA. Replaced as a whole, with a new generation, except that an update of lifetimes,
+/// pairing or key-management cookie rewrites those fields in place.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+pub struct SaStatic {
+    /// Generation of the slot.
+    pub generation: u32,
+    /// [`flag`] bits.
+    pub flags: u32,
+    /// SPI.
+    pub spi: u32,
+    /// [`ESP`] or [`AH`].
+    pub proto: u8,
+    /// [`encr`] number.
+    pub encr: u8,
+    /// Authentication algorithm (AH table of spec section 4.8); 0 with an AEAD.
+    pub auth: u8,
+    /// [`engine`] number.
+    pub engine: u8,
+    /// Cipher key length in bits, salt not counted.
+    pub key_bits: u16,
+    /// Octets of the explicit IV.
+    pub iv_len: u8,
+    /// Octets of the ICV.
+    pub icv_len: u8,
+    /// Packets of the replay window; 0 is no replay protection.
+    pub replay_window: u32,
+    /// Salt of an AEAD, the octets in memory order.
+    pub salt: u32,
+    /// SPI of the SA of the opposite direction, when [`flag::PAIRED`].
+    pub pair_spi: u32,
+    /// Outer source.
+    pub src: Addr,
+    /// Outer destination.
+    pub dst: Addr,
+    /// UDP ports of the encapsulation, source and destination of this SA's packets.
+    pub encap_ports: [u16; 2],
+    /// Zero.
+    pub reserved0: u32,
+    /// The explicit IV counter stops before this value.
+    pub iv_limit: u64,
+    /// Action that an outbound SA is bound to, or that an inbound SA was negotiated for; 0 for manual SAs.
+    pub action: u64,
+    /// Cookie of the key manager.
+    pub km_cookie: u64,
+    /// [`km`] number.
+    pub km: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+    /// Soft limits.
+    pub soft: Lifetime,
+    /// Hard limits.
+    pub hard: Lifetime,
+    /// Seconds without use before an idle EXPIRE: since added, since used; 0 is never.
+    pub idle: [u32; 2],
+    /// Traffic selectors, when [`flag::SELECTORS`].
+    pub sel: SaSelectors,
+    /// Key area. ChaCha20: eight words. AES: the encryption key schedule, first round key at 0, last at 56, rounds at
+    /// [`AES_ROUNDS_WORD`]; its first words are the key itself. Words hold the octets in memory order for ChaCha20 and
+    /// in the order the cipher library wants for AES (big-endian numbers).
+    pub key: [u32; KEY_WORDS],
+}
+
+impl core::fmt::Debug for SaStatic {
+    /// Everything but key and salt.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SaStatic")
+            .field("generation", &self.generation)
+            .field("flags", &self.flags)
+            .field("spi", &self.spi)
+            .field("proto", &self.proto)
+            .field("encr", &self.encr)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The mutable part of an SA. Counters are added to atomically by the kernel; user space writes the whole record only
+/// while no index refers to the slot.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct SaState {
+    /// [`state`] word; moved by compare-and-swap.
+    pub state: u64,
+    /// Last sequence number given out (outbound).
+    pub seq: u64,
+    /// Next explicit IV (outbound).
+    pub iv: u64,
+    /// Highest sequence number accepted (inbound).
+    pub top: u64,
+    /// Packets protected or opened.
+    pub packets: u64,
+    /// Octets of payload protected or opened.
+    pub bytes: u64,
+    /// Boot time in nanoseconds at which the SA was added.
+    pub added: u64,
+    /// Boot time of the first packet; 0 before it.
+    pub first_use: u64,
+    /// Boot time of the latest packet.
+    pub last_use: u64,
+    /// [`notified`] bits: EXPIRE events that were raised.
+    pub notified: u64,
+    /// Packets dropped for a failed integrity check.
+    pub auth_failed: u64,
+    /// Packets dropped as replays.
+    pub replayed: u64,
+    /// Generation of the slot, as in [`SaStatic`].
+    pub generation: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Wall clock, seconds since 1970, at which the SA was added. For display.
+    pub added_wall: u64,
+    /// Zero.
+    pub reserved2: [u64; 2],
+}
+
+/// Bits of [`SaState::notified`].
+pub mod notified {
+    /// EXPIRE for a soft limit.
+    pub const SOFT: u64 = 1;
+    /// EXPIRE for a hard limit.
+    pub const HARD: u64 = 2;
+    /// EXPIRE for an idle limit; cleared by use.
+    pub const IDLE: u64 = 4;
+}
+
+/// Words of a replay window. Each covers 32 sequence numbers, so the ring spans 2048.
+pub const WINDOW_WORDS: usize = 64;
+
+/// Largest replay window in packets: the ring less two words that may be partly overwritten, rounded down.
+pub const MAX_REPLAY_WINDOW: u32 = 1024;
+
+/// The replay window of one SA: each word is `{block tag: high 32 bits, seen bits: low 32 bits}`.
+///
+/// Sequence number `s` lies in block `s >> 5`, which lives in word `block % WINDOW_WORDS` under the tag
+/// `block / WINDOW_WORDS` (cut to 32 bits). A word with another tag is advanced by compare-and-swap, so nothing is
+/// ever cleared separately. All zero is an empty window.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+pub struct Window(pub [u64; WINDOW_WORDS]);
+
+/// Words of a GHASH table: 32 nibble positions, 16 values, four words each.
+pub const GHASH_WORDS: usize = 2048;
+
+/// The GHASH table of one AES-GCM SA: secret, as the key is.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct GhashTable(pub [u32; GHASH_WORDS]);
+
+const _: () = assert!(size_of::<SlotRef>() == 8);
+const _: () = assert!(size_of::<InboundKey>() == 24);
+const _: () = assert!(size_of::<BindingKey>() == 48);
+const _: () = assert!(size_of::<Bundle>() == 16);
+const _: () = assert!(size_of::<SaSelectors>() == 80);
+const _: () = assert!(size_of::<Lifetime>() == 32);
+const _: () = assert!(size_of::<SaStatic>() == 512 && align_of::<SaStatic>() == 64);
+const _: () = assert!(size_of::<SaState>() == 128 && align_of::<SaState>() == 64);
+const _: () = assert!(size_of::<Window>() == 512);
+const _: () = assert!(size_of::<GhashTable>() == 8192);
