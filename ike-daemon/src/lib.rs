@@ -1,1 +1,5 @@
 //! in.ikev2d: the IKE daemons, sans-I/O core and driver.
+
+pub mod core;
+pub mod crypto;
+pub mod wire;

@@ -1,0 +1,5 @@
+//! The cryptography of the IKE SA, from libraries, behind one provider trait.
+
+mod secret;
+
+pub use secret::Secret;

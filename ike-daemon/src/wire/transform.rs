@@ -1,0 +1,150 @@
+//! Transform identifiers of the SA payload: the IANA "Internet Key Exchange Version 2 (IKEv2) Parameters" registries that
+//! RFC 7296 section 3.3.2 opened. Numbers only; what this build can compute with them is known to [`crate::crypto`].
+
+use std::fmt;
+
+macro_rules! registry {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $konst:ident = $value:literal, $text:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(
+            /// The number in the registry.
+            pub u16,
+        );
+
+        impl $name {
+            $($(#[$vdoc])* pub const $konst: Self = Self($value);)*
+
+            /// The name the registry gives, or `None` for a number this build does not know.
+            pub fn name(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$konst => Some($text),)*
+                    _ => None,
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.name() {
+                    Some(name) => f.write_str(name),
+                    None => write!(f, "<unknown {}>", self.0),
+                }
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+    };
+}
+
+registry! {
+    /// Transform type 1: encryption algorithm.
+    EncrId {
+        /// Triple DES in CBC mode; known by name only.
+        TRIPLE_DES = 3, "3DES-CBC";
+        /// No encryption (ESP only; never without integrity).
+        NULL = 11, "NULL";
+        /// AES in CBC mode; key length attribute required.
+        AES_CBC = 12, "AES-CBC";
+        /// AES in counter mode; key length attribute required.
+        AES_CTR = 13, "AES-CTR";
+        /// AES-GCM with an 8-octet ICV.
+        AES_GCM_8 = 18, "AES-GCM-8";
+        /// AES-GCM with a 12-octet ICV.
+        AES_GCM_12 = 19, "AES-GCM-12";
+        /// AES-GCM with a 16-octet ICV (RFC 4106, RFC 5282); key length attribute required.
+        AES_GCM_16 = 20, "AES-GCM-16";
+        /// ChaCha20-Poly1305 (RFC 7634); no key length attribute.
+        CHACHA20_POLY1305 = 28, "CHACHA20-POLY1305";
+    }
+}
+
+registry! {
+    /// Transform type 2: pseudo-random function.
+    PrfId {
+        /// HMAC-SHA-1; known by name only.
+        HMAC_SHA1 = 2, "HMAC-SHA1";
+        /// HMAC-SHA-256.
+        HMAC_SHA2_256 = 5, "HMAC-SHA2-256";
+        /// HMAC-SHA-384.
+        HMAC_SHA2_384 = 6, "HMAC-SHA2-384";
+        /// HMAC-SHA-512.
+        HMAC_SHA2_512 = 7, "HMAC-SHA2-512";
+    }
+}
+
+registry! {
+    /// Transform type 3: integrity algorithm.
+    IntegId {
+        /// No integrity transform: what an AEAD cipher goes with.
+        NONE = 0, "NONE";
+        /// HMAC-SHA-1 cut to 96 bits; known by name only.
+        HMAC_SHA1_96 = 2, "HMAC-SHA1-96";
+        /// HMAC-SHA-256 cut to 128 bits (RFC 4868).
+        HMAC_SHA2_256_128 = 12, "HMAC-SHA2-256-128";
+        /// HMAC-SHA-384 cut to 192 bits (RFC 4868).
+        HMAC_SHA2_384_192 = 13, "HMAC-SHA2-384-192";
+        /// HMAC-SHA-512 cut to 256 bits (RFC 4868).
+        HMAC_SHA2_512_256 = 14, "HMAC-SHA2-512-256";
+    }
+}
+
+registry! {
+    /// Transform type 4: key exchange group.
+    GroupId {
+        /// No key exchange (CREATE_CHILD_SA only).
+        NONE = 0, "NONE";
+        /// 2048-bit MODP; known by name only.
+        MODP_2048 = 14, "MODP-2048";
+        /// 256-bit random ECP, P-256 (RFC 5903).
+        ECP_256 = 19, "ECP-256";
+        /// 384-bit random ECP, P-384 (RFC 5903).
+        ECP_384 = 20, "ECP-384";
+        /// 521-bit random ECP, P-521; known by name only.
+        ECP_521 = 21, "ECP-521";
+        /// Curve25519 (RFC 8031).
+        CURVE25519 = 31, "CURVE25519";
+    }
+}
+
+/// An encryption algorithm with its key length, as one transform of a proposal says it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Encr {
+    /// Which cipher.
+    pub id: EncrId,
+    /// Key length in bits, without the salt of an AEAD; `None` for ciphers with one fixed length (RFC 7296 section 3.3.5).
+    pub key_bits: Option<u16>,
+}
+
+impl Encr {
+    /// AES-GCM with a 16-octet ICV and a key of `key_bits` bits.
+    pub const fn aes_gcm_16(key_bits: u16) -> Self {
+        Self { id: EncrId::AES_GCM_16, key_bits: Some(key_bits) }
+    }
+
+    /// AES-CBC with a key of `key_bits` bits.
+    pub const fn aes_cbc(key_bits: u16) -> Self {
+        Self { id: EncrId::AES_CBC, key_bits: Some(key_bits) }
+    }
+
+    /// ChaCha20-Poly1305, whose key always has 256 bits.
+    pub const CHACHA20_POLY1305: Self = Self { id: EncrId::CHACHA20_POLY1305, key_bits: None };
+
+    /// Whether the cipher authenticates by itself and so excludes an integrity transform (RFC 5282 section 8).
+    pub fn is_aead(self) -> bool {
+        matches!(self.id, EncrId::AES_GCM_8 | EncrId::AES_GCM_12 | EncrId::AES_GCM_16 | EncrId::CHACHA20_POLY1305)
+    }
+}
+
+impl fmt::Display for Encr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key_bits {
+            Some(bits) => write!(f, "{}({bits})", self.id),
+            None => write!(f, "{}", self.id),
+        }
+    }
+}
