@@ -1,2 +1,30 @@
-//! Build, demo, test and bench entry points of the IPsec suite.
-fn main() {}
+//! `cargo xtask`: build, demo and test of the IPsec suite.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, demonstrate and test the IPsec suite")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the programs that run in the kernel into target/ebpf/
+    BuildEbpf,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::BuildEbpf => xtask::build_ebpf::run_task(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The entry points of the project and what they share: building the programs that run in the kernel, network
+//! namespaces as hosts, captures on their wires, the demonstration and the test stages. Nothing here is installed, and
+//! nothing here depends on the crates it builds: `build-ebpf` has to run before those that embed its object.
+
+pub mod build_ebpf;
+pub mod debian;
+pub mod workspace;
