@@ -3,6 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::chain::Body;
+use super::reader::Reader;
+use super::{EncodeError, WireError};
+
 /// ID type octet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct IdType(
@@ -106,5 +110,43 @@ impl fmt::Display for Identification {
         }
         write!(f, "type {}:", self.id_type.0)?;
         self.data.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+/// An ID payload as it stands in a message. The RESERVED octets are part of what AUTH signs (V2-HDR-13).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IdPayload {
+    /// The identity.
+    pub id: Identification,
+    reserved: [u8; 3],
+}
+
+impl IdPayload {
+    /// One of ours, with RESERVED zero.
+    pub fn new(id: Identification) -> Self {
+        Self { id, reserved: [0; 3] }
+    }
+
+    /// The payload body, exactly as sent or received: what AUTH covers (RFC 7296 section 2.15).
+    pub fn signed_body(&self) -> Vec<u8> {
+        let mut body = vec![self.id.id_type.0];
+        body.extend_from_slice(&self.reserved);
+        body.extend_from_slice(&self.id.data);
+        body
+    }
+
+    pub(super) fn parse(body: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(body, "ID payload");
+        let id_type = IdType(reader.octet()?);
+        let reserved = reader.array()?;
+        let id = Identification::new(id_type, reader.rest().to_vec()).map_err(|_| WireError::Length("ID payload"))?;
+        Ok(Self { id, reserved })
+    }
+}
+
+impl Body for IdPayload {
+    fn emit(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        out.extend_from_slice(&self.signed_body());
+        Ok(())
     }
 }

@@ -2,7 +2,11 @@
 //! that narrowing needs (section 2.9).
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::chain::{Body, patch};
+use super::reader::Reader;
+use super::{EncodeError, WireError};
 
 /// Ports of a traffic selector. For ICMP and ICMPv6 the type is the high octet and the code the low one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -132,5 +136,94 @@ impl fmt::Display for TrafficSelector {
             Ports::Range(low, high) if low == high => write!(f, " port {low}"),
             Ports::Range(low, high) => write!(f, " port {low}-{high}"),
         }
+    }
+}
+
+/// A TSi or TSr payload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TsPayload {
+    /// The selectors of types we know, in order. Empty only when every one was of another type (V2-TS-04).
+    pub selectors: Vec<TrafficSelector>,
+}
+
+const TS_IPV4_ADDR_RANGE: u8 = 7;
+const TS_IPV6_ADDR_RANGE: u8 = 8;
+const OPAQUE: (u16, u16) = (u16::MAX, 0);
+
+impl TsPayload {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(body, "TS payload");
+        let count = usize::from(reader.octet()?);
+        reader.take(3)?;
+        if count == 0 {
+            return Err(WireError::Length("TS payload"));
+        }
+        let mut selectors = Vec::with_capacity(count);
+        for _ in 0..count {
+            let kind = reader.octet()?;
+            let protocol = reader.octet()?;
+            let length = usize::from(reader.short()?).checked_sub(4).ok_or(WireError::Length("traffic selector"))?;
+            let octets = reader.take(length)?;
+            match kind {
+                TS_IPV4_ADDR_RANGE => {
+                    selectors.push(selector(protocol, octets, |a: [u8; 4]| Ipv4Addr::from(a).into())?)
+                }
+                TS_IPV6_ADDR_RANGE => {
+                    selectors.push(selector(protocol, octets, |a: [u8; 16]| Ipv6Addr::from(a).into())?)
+                }
+                _ => {}
+            }
+        }
+        if !reader.is_empty() {
+            return Err(WireError::Length("TS payload"));
+        }
+        Ok(Self { selectors })
+    }
+}
+
+fn selector<const N: usize>(
+    protocol: u8,
+    octets: &[u8],
+    address: impl Fn([u8; N]) -> IpAddr,
+) -> Result<TrafficSelector, WireError> {
+    let mut reader = Reader::new(octets, "traffic selector");
+    let ports = match (reader.short()?, reader.short()?) {
+        OPAQUE => Ports::Opaque,
+        (low, high) => Ports::Range(low, high),
+    };
+    let (start, end) = (address(reader.array()?), address(reader.array()?));
+    if !reader.is_empty() {
+        return Err(WireError::Length("traffic selector"));
+    }
+    TrafficSelector::new(protocol, ports, start, end).map_err(|_| WireError::Value("traffic selector"))
+}
+
+impl Body for TsPayload {
+    fn emit(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let count = u8::try_from(self.selectors.len()).map_err(|_| EncodeError::TooLong("TS payload"))?;
+        if count == 0 {
+            return Err(EncodeError::Value("TS payload"));
+        }
+        out.extend_from_slice(&[count, 0, 0, 0]);
+        for selector in &self.selectors {
+            let start = out.len();
+            let kind = if selector.start.is_ipv4() { TS_IPV4_ADDR_RANGE } else { TS_IPV6_ADDR_RANGE };
+            out.extend_from_slice(&[kind, selector.protocol, 0, 0]);
+            let (low, high) = match selector.ports {
+                Ports::Opaque => OPAQUE,
+                Ports::Range(low, high) => (low, high),
+            };
+            out.extend_from_slice(&low.to_be_bytes());
+            out.extend_from_slice(&high.to_be_bytes());
+            for address in [selector.start, selector.end] {
+                match address {
+                    IpAddr::V4(v4) => out.extend_from_slice(&v4.octets()),
+                    IpAddr::V6(v6) => out.extend_from_slice(&v6.octets()),
+                }
+            }
+            let length = u16::try_from(out.len() - start).map_err(|_| EncodeError::TooLong("traffic selector"))?;
+            patch(out, start + 2, length)?;
+        }
+        Ok(())
     }
 }
