@@ -1,1 +1,5 @@
 //! ESP in eBPF: the cipher and packet code that runs in the kernel, as a library that is tested on the host.
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod crypto;
