@@ -4,4 +4,8 @@
 
 pub mod build_ebpf;
 pub mod debian;
+pub mod net;
+pub mod scenario;
+pub mod strongswan;
+pub mod tshark;
 pub mod workspace;

@@ -14,11 +14,24 @@ struct Arguments {
 enum Task {
     /// Build the programs that run in the kernel into target/ebpf/
     BuildEbpf,
+    /// Run tests between hosts in network namespaces; all of them when none is named
+    Scenario {
+        /// Print what there is and run nothing
+        #[arg(long)]
+        list: bool,
+        /// Names of scenarios
+        names: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::BuildEbpf => xtask::build_ebpf::run_task(),
+        Task::Scenario { list: true, .. } => {
+            xtask::scenario::list();
+            Ok(())
+        }
+        Task::Scenario { names, .. } => xtask::scenario::run(&names),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
