@@ -1,5 +1,6 @@
 //! in.ikev2d: the IKE daemons, sans-I/O core and driver.
 
+pub mod config;
 pub mod core;
 pub mod crypto;
 pub mod wire;
