@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{ChildSuite, FailureCause, Mode, Path, SpiPair};
-use crate::crypto::Secret;
+pub use crate::crypto::keys::IkeKeys;
 use crate::wire::id::Identification;
 use crate::wire::transform::{Encr, GroupId, IntegId, PrfId};
 use crate::wire::ts::TrafficSelector;
@@ -159,25 +159,6 @@ pub struct ChildSnapshot {
     pub action: u64,
     /// Time since it was made.
     pub age: Duration,
-}
-
-/// The keys of one IKE SA, for whoever may see them (privilege level keymat).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct IkeKeys {
-    /// Derives child keys.
-    pub sk_d: Secret,
-    /// Integrity, initiator to responder; empty with an AEAD.
-    pub sk_ai: Secret,
-    /// Integrity, responder to initiator; empty with an AEAD.
-    pub sk_ar: Secret,
-    /// Cipher, initiator to responder; with the salt behind it for an AEAD.
-    pub sk_ei: Secret,
-    /// Cipher, responder to initiator; with the salt behind it for an AEAD.
-    pub sk_er: Secret,
-    /// AUTH of the initiator.
-    pub sk_pi: Secret,
-    /// AUTH of the responder.
-    pub sk_pr: Secret,
 }
 
 /// Counters since start.
