@@ -5,7 +5,9 @@
 pub mod build_ebpf;
 pub mod debian;
 pub mod net;
+pub mod scapy;
 pub mod scenario;
 pub mod strongswan;
+pub mod test;
 pub mod tshark;
 pub mod workspace;

@@ -14,6 +14,8 @@ struct Arguments {
 enum Task {
     /// Build the programs that run in the kernel into target/ebpf/
     BuildEbpf,
+    /// Run every test there is, with the time of each stage and a closing count
+    Test,
     /// Run tests between hosts in network namespaces; all of them when none is named
     Scenario {
         /// Print what there is and run nothing
@@ -27,6 +29,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::BuildEbpf => xtask::build_ebpf::run_task(),
+        Task::Test => xtask::test::run(),
         Task::Scenario { list: true, .. } => {
             xtask::scenario::list();
             Ok(())

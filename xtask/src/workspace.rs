@@ -60,6 +60,19 @@ pub fn clean_command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// The cargo that runs us, with the toolchain and the target directory the user chose but without what it told us
+/// about this package: build scripts would take that for a change.
+pub fn cargo() -> Command {
+    let mut command = clean_command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for name in ["RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO_TARGET_DIR"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.current_dir(root());
+    command
+}
+
 /// Runs a command to its end; an error carries what it printed.
 pub fn run(command: &mut Command) -> Result<Output> {
     let shown = show(command);

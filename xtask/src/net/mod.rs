@@ -253,7 +253,7 @@ fn remove_leftovers() -> Result<()> {
         for entry in entries {
             let entry = entry.with_context(|| format!("reading {}", directory.display()))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if owner(&name).is_none_or(|pid| Path::new("/proc").join(pid.to_string()).exists()) {
+            if owner(&name).is_none_or(is_alive) {
                 continue;
             }
             // Another process may be removing the same: what is gone already is no error.
@@ -270,6 +270,13 @@ fn remove_leftovers() -> Result<()> {
 /// The process that made what carries this name.
 fn owner(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok()
+}
+
+/// A zombie is dead: whoever should have waited for it may never do so.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which is in parentheses and may hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 #[cfg(test)]

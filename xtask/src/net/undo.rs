@@ -73,6 +73,27 @@ impl Undo {
     }
 }
 
+/// One action that runs when this goes out of scope, or on a signal.
+pub struct Guard {
+    undo: Arc<Undo>,
+}
+
+impl Guard {
+    /// # Errors
+    /// A signal came first; `action` has been run.
+    pub fn new(action: impl FnOnce() + Send + 'static) -> Result<Self> {
+        let undo = Undo::new();
+        undo.push(action)?;
+        Ok(Self { undo })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.undo.run();
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,254 @@
+//! The test stages, each with its time, and a closing count. What a stage prints is kept in `target/test-logs` and
+//! shown when it fails; a stage that does not come to an end is ended.
+
+use crate::scenario::{ALL, Group};
+use crate::strongswan::Strongswan;
+use crate::workspace::{binaries, cargo, root, target};
+use crate::{build_ebpf, debian, net, scapy};
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const BUILD_LIMIT: Duration = Duration::from_secs(20 * 60);
+const UNIT_LIMIT: Duration = Duration::from_secs(10 * 60);
+const SCENARIO_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long what was asked to end may take before it is killed.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// What went well and what did not; a stage that is not a set of tests counts as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u32,
+    failed: u32,
+}
+
+impl Count {
+    fn one(passed: bool) -> Self {
+        if passed { Self { passed: 1, failed: 0 } } else { Self { passed: 0, failed: 1 } }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+struct Runner {
+    logs: PathBuf,
+    /// This program, before a build stage replaces the file.
+    own: PathBuf,
+    /// The process group of the command that is running, to be ended with us.
+    running: Arc<Mutex<Option<Pid>>>,
+    total: Count,
+    summary: Vec<(String, Duration, Count)>,
+}
+
+/// Runs every stage; the last line is `N passed, N failed`.
+///
+/// # Errors
+/// Something failed.
+pub fn run() -> Result<()> {
+    let start = Instant::now();
+    net::undo::watch_signals();
+    let logs = target("test-logs");
+    fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
+    let running = Arc::new(Mutex::new(None));
+    let own = binaries()?.join("xtask");
+    let mut runner = Runner { logs, own, running, total: Count::default(), summary: Vec::new() };
+    let end = Arc::clone(&runner.running);
+    let guard = net::undo::Guard::new(move || {
+        if let Some(group) = *end.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = killpg(group, Signal::SIGTERM);
+        }
+    })?;
+    runner.stages();
+    drop(guard);
+    println!("\n{:<16} {:>9} {:>8} {:>8}", "stage", "seconds", "passed", "failed");
+    for (name, time, count) in &runner.summary {
+        println!("{name:<16} {:>9.1} {:>8} {:>8}", time.as_secs_f64(), count.passed, count.failed);
+    }
+    println!("{:<16} {:>9.1}", "all", start.elapsed().as_secs_f64());
+    println!("{} passed, {} failed", runner.total.passed, runner.total.failed);
+    if runner.total.failed > 0 {
+        bail!("see {}", runner.logs.display());
+    }
+    Ok(())
+}
+
+impl Runner {
+    fn stages(&mut self) {
+        let built = self.stage("prepare", |_| prepare().map(|()| Count::one(true)))
+            & self.stage("build-ebpf", |_| build_ebpf::run_quietly().map(|_| Count::one(true)))
+            & self.stage("build", |runner| runner.cargo("build", &["build", "--workspace", "--all-targets"]));
+        self.stage("fmt", |runner| {
+            let mut count = runner.cargo("fmt", &["fmt", "--all", "--check"])?;
+            let programs = ["fmt", "--manifest-path", "ebpf-esp/bpf/Cargo.toml", "--check"];
+            count.add(runner.cargo("fmt-ebpf", &programs)?);
+            Ok(count)
+        });
+        if !built {
+            eprintln!("the remaining stages need what could not be built");
+            return;
+        }
+        self.stage("clippy", |runner| {
+            runner.cargo("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+        });
+        self.stage("unit", Self::unit);
+        self.stage("namespaces", |runner| runner.scenarios(Group::Namespace));
+        self.stage("interop", |runner| runner.scenarios(Group::Interop));
+    }
+
+    /// Runs one stage and says whether nothing in it failed.
+    fn stage(&mut self, name: &str, work: impl FnOnce(&mut Self) -> Result<Count>) -> bool {
+        println!("== {name}");
+        let start = Instant::now();
+        let count = work(self).unwrap_or_else(|error| {
+            println!("{error:#}");
+            Count::one(false)
+        });
+        let time = start.elapsed();
+        println!("   {} passed, {} failed in {:.1} s", count.passed, count.failed, time.as_secs_f64());
+        self.total.add(count);
+        self.summary.push((name.to_owned(), time, count));
+        count.failed == 0
+    }
+
+    /// A cargo command that counts as one test.
+    fn cargo(&mut self, log: &str, arguments: &[&str]) -> Result<Count> {
+        let mut command = cargo();
+        let (passed, output) = self.logged(command.args(arguments), log, BUILD_LIMIT)?;
+        if !passed {
+            println!("{output}");
+        }
+        Ok(Count::one(passed))
+    }
+
+    fn unit(&mut self) -> Result<Count> {
+        let mut command = cargo();
+        command.args(["test", "--workspace", "--no-fail-fast"]);
+        let (passed, output) = self.logged(&mut command, "unit", UNIT_LIMIT)?;
+        let mut count = count_tests(&output);
+        if !passed {
+            println!("{}", failures(&output));
+            // A test binary that crashed has no result line.
+            count.failed = count.failed.max(1);
+        }
+        Ok(count)
+    }
+
+    fn scenarios(&mut self, group: Group) -> Result<Count> {
+        let mut count = Count::default();
+        for scenario in ALL.iter().filter(|scenario| scenario.group == group) {
+            let start = Instant::now();
+            let mut command = Command::new(&self.own);
+            command.args(["scenario", scenario.name]);
+            let log = format!("scenario-{}", scenario.name);
+            let (passed, output) = self.logged(&mut command, &log, SCENARIO_LIMIT)?;
+            let word = if passed { "ok" } else { "FAILED" };
+            println!("   {:<28} {word:<7} {:>5.1} s", scenario.name, start.elapsed().as_secs_f64());
+            if !passed {
+                println!("{output}");
+            }
+            count.add(Count::one(passed));
+        }
+        Ok(count)
+    }
+
+    /// Runs a command with its output in a log, and hands back whether it succeeded and what it printed.
+    fn logged(&self, command: &mut Command, log: &str, limit: Duration) -> Result<(bool, String)> {
+        let path = self.logs.join(log).with_extension("log");
+        let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+        command.current_dir(root()).process_group(0).stdin(Stdio::null());
+        command.stdout(file.try_clone()?).stderr(file);
+        let mut child = command.spawn().with_context(|| format!("could not start {log}"))?;
+        let group = Pid::from_raw(i32::try_from(child.id())?);
+        self.set_running(Some(group));
+        let start = Instant::now();
+        let mut asked: Option<Instant> = None;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            match asked {
+                None if start.elapsed() > limit => {
+                    println!("   {log} did not end within {} s", limit.as_secs());
+                    let _ = killpg(group, Signal::SIGTERM);
+                    asked = Some(Instant::now());
+                }
+                Some(since) if since.elapsed() > GRACE => {
+                    let _ = killpg(group, Signal::SIGKILL);
+                }
+                _ => {}
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        self.set_running(None);
+        Ok((status.success() && asked.is_none(), read(&path)?))
+    }
+
+    fn set_running(&self, group: Option<Pid>) {
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = group;
+    }
+}
+
+/// Everything that has to be installed, before anything is timed.
+fn prepare() -> Result<()> {
+    debian::ensure(&["iproute2", "ethtool", "iputils-ping", "tshark"], "the tests between hosts")?;
+    Strongswan::ensure()?;
+    scapy::ensure().map(|_| ())
+}
+
+fn read(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Adds up the lines `test result: ok. 12 passed; 0 failed; ...`.
+fn count_tests(output: &str) -> Count {
+    let mut count = Count::default();
+    for line in output.lines().filter_map(|line| line.strip_prefix("test result: ")) {
+        let number = |what: &str| {
+            let words: Vec<&str> = line.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
+            let pair = words.array_windows().find(|[_, word]| *word == what)?;
+            let [number, _] = pair;
+            number.parse().ok()
+        };
+        count.add(Count { passed: number("passed").unwrap_or(0), failed: number("failed").unwrap_or(0) });
+    }
+    count
+}
+
+/// The part of cargo's output that says what failed: from the first failure on, without the tests that passed.
+fn failures(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().filter(|line| !line.ends_with("... ok")).collect();
+    let tells = |line: &&str| ["failures:", "error", "---- "].iter().any(|start| line.starts_with(start));
+    let first = lines.iter().position(tells).unwrap_or(0);
+    let rest = lines.get(first..).unwrap_or_default();
+    rest.get(..300.min(rest.len())).unwrap_or_default().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_several_binaries_are_added() {
+        let output = "test a ... ok\n\
+            test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
+            test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n";
+        assert_eq!(count_tests(output), Count { passed: 15, failed: 2 });
+    }
+
+    #[test]
+    fn failures_are_told_without_what_passed() {
+        let output = "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nwrong\n";
+        assert_eq!(failures(output), "failures:\n\n---- b stdout ----\nwrong");
+    }
+}
