@@ -1,1 +1,9 @@
-//! ipseckey, ipsecconf and espadm: administration of the SADB, the SPD and the data path.
+//! What the administration tools of the databases share: `ipseckey` (SADB), `ipsecconf` (SPD) and `espadm` (data path).
+//!
+//! The binaries only parse their options and print; everything they know lives here. [`algorithms`] is the one table
+//! of algorithms, [`names`] the system's databases, [`policy`] ipsecinit.conf, [`keying`] the commands and listings of
+//! `ipseckey`. Nothing here talks to a daemon: the tools work on the maps through `sadb_maps::host`.
+
+pub mod algorithms;
+pub mod names;
+pub mod policy;

@@ -1,0 +1,188 @@
+//! The cache of loaded entries: their text as typed, which the rules in force no longer have (spec section 4.6).
+//!
+//! One file, `#INDEX n` before each entry and a blank line after it; entries that begin with `;` are deleted ones and
+//! are skipped. The file is replaced by renaming, never written in place. Changes happen under a lock of their own,
+//! because file and rules in force change together.
+
+use super::lexer;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Name of the cache in the run directory of the instance.
+pub const FILE: &str = "ipsecpolicy.conf";
+/// Name of the lock beside it.
+pub const LOCK: &str = "ipsecconf.lock";
+
+/// One entry of the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cached {
+    /// Index of the entry and of the rules made from it.
+    pub index: u32,
+    /// Text as typed.
+    pub text: String,
+}
+
+/// Reads a cache; lines before the first index are dropped.
+pub fn parse(text: &str) -> Vec<Cached> {
+    let mut found: Vec<Cached> = Vec::new();
+    for line in text.lines() {
+        if let Some(index) = line.strip_prefix("#INDEX ").and_then(|n| n.trim().parse().ok()) {
+            found.push(Cached { index, text: String::new() });
+        } else if let Some(last) = found.last_mut() {
+            if !last.text.is_empty() {
+                last.text.push('\n');
+            }
+            last.text.push_str(line);
+        }
+    }
+    for entry in &mut found {
+        entry.text.truncate(entry.text.trim_end().len());
+    }
+    found.retain(|e| !e.text.is_empty() && !e.text.starts_with(';'));
+    found
+}
+
+/// The text of a cache: what `ipsecconf` without arguments prints.
+pub fn format(entries: &[Cached]) -> String {
+    entries.iter().map(|e| format!("#INDEX {} \n{}\n\n", e.index, e.text)).collect()
+}
+
+/// Whether two entries are the same text but for blanks and comments.
+pub fn same_text(one: &str, other: &str) -> bool {
+    let words = |text| lexer::tokens(text, &mut Vec::new()).iter().map(|t| t.text.to_owned()).collect::<Vec<_>>();
+    words(one) == words(other)
+}
+
+/// The cache file of an instance.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    dir: PathBuf,
+}
+
+/// The lock, held until dropped.
+#[derive(Debug)]
+pub struct CacheLock {
+    _file: File,
+}
+
+/// A new cache, written beside the old one and not yet in its place.
+#[derive(Debug)]
+pub struct Staged {
+    temporary: PathBuf,
+    target: PathBuf,
+}
+
+impl Cache {
+    /// The cache in the run directory `dir`.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// Its entries; none when there is no file.
+    ///
+    /// # Errors
+    /// The file exists and cannot be read.
+    pub fn read(&self) -> io::Result<Vec<Cached>> {
+        match std::fs::read_to_string(self.dir.join(FILE)) {
+            Ok(text) => Ok(parse(&text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the lock, waiting for whoever holds it.
+    ///
+    /// # Errors
+    /// The lock file is not an empty regular file of root's with one name, or cannot be made.
+    pub fn lock(&self) -> io::Result<CacheLock> {
+        let path = self.dir.join(LOCK);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(&path)?;
+        let meta = file.metadata()?;
+        if !meta.is_file() || meta.uid() != 0 || meta.len() != 0 || meta.nlink() != 1 {
+            let text = format!("{} is not an empty file of root's with one name; remove it", path.display());
+            return Err(io::Error::other(text));
+        }
+        loop {
+            // SAFETY: flock takes a descriptor that `file` keeps open.
+            if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } == 0 {
+                return Ok(CacheLock { _file: file });
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Writes `entries` to a file of their own, ready to take the place of the cache.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn stage(&self, entries: &[Cached]) -> io::Result<Staged> {
+        let staged = Staged { temporary: self.dir.join(format!("{FILE}.new")), target: self.dir.join(FILE) };
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(&staged.temporary)?;
+        file.write_all(format(entries).as_bytes())?;
+        file.sync_all()?;
+        Ok(staged)
+    }
+}
+
+impl Staged {
+    /// Puts the new cache in place of the old one.
+    ///
+    /// # Errors
+    /// The file cannot be renamed.
+    pub fn commit(self) -> io::Result<()> {
+        std::fs::rename(&self.temporary, &self.target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_survives_the_round_trip() {
+        let entries = vec![
+            Cached { index: 1, text: "{ laddr 192.0.2.1 } ipsec\n    { encr_algs aes-gcm }".to_owned() },
+            Cached { index: 7, text: "{ } drop { }".to_owned() },
+        ];
+        assert_eq!(parse(&format(&entries)), entries);
+        assert_eq!(parse("#INDEX 2 \n; { } drop { }\n\n#INDEX x\n"), []);
+        assert_eq!(parse("stray\n"), []);
+    }
+
+    #[test]
+    fn blanks_and_comments_do_not_count() {
+        assert!(same_text("{ ulp tcp }  pass { }", "{ulp tcp} pass # x\n { }"));
+        assert!(!same_text("{ ulp tcp } pass { }", "{ ulp udp } pass { }"));
+    }
+
+    #[test]
+    fn a_staged_cache_replaces_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(dir.path());
+        assert_eq!(cache.read().unwrap(), []);
+        let entries = vec![Cached { index: 1, text: "{ } drop { }".to_owned() }];
+        let staged = cache.stage(&entries).unwrap();
+        assert_eq!(cache.read().unwrap(), []);
+        staged.commit().unwrap();
+        assert_eq!(cache.read().unwrap(), entries);
+    }
+}
