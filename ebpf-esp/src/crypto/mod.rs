@@ -11,7 +11,9 @@
 //! They have no `Debug`.
 
 pub mod aead;
+pub mod aes;
 pub mod chacha20;
+pub mod ghash;
 pub mod poly1305;
 
 /// 64 bytes in memory order: one ChaCha20 block. Behind a pointer into a packet it may be at any address.

@@ -84,6 +84,34 @@ impl Suite for ChaCha {
     }
 }
 
+pub struct Gcm;
+
+impl Suite for Gcm {
+    type Sa = aead::AesGcmKey;
+    type Cipher<'a> = aead::AesGcm<'a>;
+
+    fn ring(key_len: usize) -> Option<&'static ring::aead::Algorithm> {
+        match key_len {
+            16 => Some(&ring::aead::AES_128_GCM),
+            32 => Some(&ring::aead::AES_256_GCM),
+            _ => None,
+        }
+    }
+
+    fn key_lens() -> &'static [usize] {
+        &[16, 24, 32]
+    }
+
+    fn sa(key: &[u8]) -> aead::AesGcmKey {
+        aead::AesGcmKey::new(key).unwrap()
+    }
+
+    fn start<'a>(sa: &'a aead::AesGcmKey, nonce: &[u8]) -> aead::AesGcm<'a> {
+        let [salt, iv @ ..] = words::<3>(nonce);
+        aead::AesGcm::new(sa, aead::nonce(salt, iv))
+    }
+}
+
 /// Additional data of any length: blocks before the last go to the cipher directly, the last is left for the driver.
 pub fn absorb<C: Cipher>(cipher: &mut C, octets: &[u8]) -> Aad {
     let mut block = [0u8; 16];

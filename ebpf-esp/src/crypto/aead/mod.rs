@@ -9,9 +9,11 @@
 //! outside of it, where the ESP trailer is made as well. In the kernel both traits are thin shells around context
 //! access and global functions.
 
+mod aes_gcm;
 mod buffer;
 mod chacha20poly1305;
 
+pub use aes_gcm::{AesGcm, AesGcmKey, hash_key};
 pub use buffer::Buffer;
 pub use chacha20poly1305::ChaCha20Poly1305;
 
