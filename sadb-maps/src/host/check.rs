@@ -1,0 +1,393 @@
+//! The checks that PF_KEY makes before an SA gets into the SADB, in the order and with the codes of spec section 7.9.
+
+use super::diagnostic::Diagnostic as D;
+use super::error::SadbError;
+use super::secret::SecretKey;
+use super::spec::{Direction, Encap, SaSpec};
+use crate::Addr;
+use crate::sa::{AH, ESP, Lifetime, MAX_REPLAY_WINDOW, SaSelectors, encr};
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+/// Authentication algorithms that are known (spec section 4.8): number, key bits.
+const AUTH: [(u8, usize); 5] = [(2, 128), (3, 160), (5, 256), (6, 384), (7, 512)];
+
+/// Addresses of this host, in the network namespace of the thread that asked.
+#[derive(Clone, Debug, Default)]
+pub struct LocalAddresses(HashSet<IpAddr>);
+
+impl LocalAddresses {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// The addresses cannot be read.
+    pub fn read() -> Result<Self, SadbError> {
+        let all = nix::ifaddrs::getifaddrs().map_err(|e| SadbError::io("getifaddrs", e))?;
+        let ips = all.filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+        });
+        Ok(Self(ips.collect()))
+    }
+
+    /// Whether the address is one of this host's.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        self.0.contains(&ip)
+    }
+}
+
+impl FromIterator<IpAddr> for LocalAddresses {
+    fn from_iter<T: IntoIterator<Item = IpAddr>>(iter: T) -> Self {
+        Self(iter.into_iter().collect())
+    }
+}
+
+/// Which tables an SA goes into: inbound, outbound.
+pub(super) fn tables(direction: Direction, dst: IpAddr, local: &LocalAddresses) -> (bool, bool) {
+    match direction {
+        Direction::In => (true, false),
+        Direction::Out => (false, true),
+        Direction::Unspecified if local.contains(dst) => (true, false),
+        Direction::Unspecified => (dst.is_multicast(), true),
+    }
+}
+
+/// Every check that needs no map.
+///
+/// # Errors
+/// [`SadbError::Diagnostic`] with the code of the first that fails.
+pub(super) fn check(spec: &SaSpec, local: &LocalAddresses) -> Result<(), SadbError> {
+    addresses(spec)?;
+    algorithms_named(spec)?;
+    limits(spec)?;
+    if let Some(encap) = &spec.encap {
+        nat(spec, encap, local)?;
+    }
+    if spec.proto == AH || spec.auth != 0 {
+        authentication(spec)?;
+    }
+    if spec.proto == ESP {
+        encryption(spec)?;
+    }
+    replay(spec)
+}
+
+fn addresses(spec: &SaSpec) -> Result<(), SadbError> {
+    if spec.proto != ESP && spec.proto != AH {
+        return Err(SadbError::diagnostic(D::UnknownSaType));
+    }
+    if spec.dst.is_unspecified() {
+        return Err(SadbError::diagnostic(D::BadDestination));
+    }
+    if is_group(spec.src) {
+        return Err(SadbError::diagnostic(D::BadSource));
+    }
+    if spec.src.is_ipv4() != spec.dst.is_ipv4() && !spec.src.is_unspecified() {
+        return Err(SadbError::diagnostic(D::FamilyMismatch));
+    }
+    if spec.spi == 0 {
+        return Err(SadbError::explained(D::MalformedSa, "an SPI of 0 is reserved"));
+    }
+    match &spec.selectors {
+        Some(selectors) => inner(selectors),
+        None if spec.unique => Err(SadbError::explained(D::BadFlags, "a unique SA needs the selectors of its flow")),
+        None => Ok(()),
+    }
+}
+
+fn is_group(ip: IpAddr) -> bool {
+    ip.is_multicast() || ip == IpAddr::from([255, 255, 255, 255])
+}
+
+fn inner(s: &SaSelectors) -> Result<(), SadbError> {
+    let family = s.src_low.is_v4();
+    if [s.src_high, s.dst_low, s.dst_high].iter().any(|a| a.is_v4() != family) {
+        return Err(SadbError::diagnostic(D::InnerFamilyMismatch));
+    }
+    if !s.src_high.in_range(&s.src_low, &Addr([u32::MAX; 4])) || is_inverted(s.sport) {
+        return Err(SadbError::diagnostic(D::MalformedInnerSource));
+    }
+    if !s.dst_high.in_range(&s.dst_low, &Addr([u32::MAX; 4])) || is_inverted(s.dport) {
+        return Err(SadbError::diagnostic(D::MalformedInnerDestination));
+    }
+    Ok(())
+}
+
+fn is_inverted([low, high]: [u16; 2]) -> bool {
+    low > high
+}
+
+fn algorithms_named(spec: &SaSpec) -> Result<(), SadbError> {
+    if spec.proto == AH {
+        if spec.auth_key.is_empty() {
+            return Err(SadbError::diagnostic(D::MissingAuthenticationKey));
+        }
+        if spec.encr != encr::NONE {
+            return Err(SadbError::diagnostic(D::EncryptionUnsupported));
+        }
+        return Ok(());
+    }
+    if spec.key.is_empty() && spec.encr != encr::NULL {
+        return Err(SadbError::diagnostic(D::MissingEncryptionKey));
+    }
+    if spec.encr == encr::NONE {
+        return Err(SadbError::diagnostic(D::BadEncryptionAlgorithm));
+    }
+    if spec.encr == encr::NULL && spec.auth == 0 {
+        return Err(SadbError::diagnostic(D::BadAuthenticationAlgorithm));
+    }
+    Ok(())
+}
+
+/// Soft against hard limits, and idle against both where both are given.
+pub(super) fn lifetimes(soft: &Lifetime, hard: &Lifetime, idle: [u32; 2]) -> Result<(), SadbError> {
+    let over = |soft: u64, hard: u64| soft != 0 && hard != 0 && soft > hard;
+    let [idle_add, idle_used] = idle.map(u64::from);
+    let idle_over = |idle: u64, soft: u64, hard: u64| soft != 0 && hard != 0 && (idle > soft || idle > hard);
+    for (fails, code) in [
+        (over(soft.allocations, hard.allocations), D::AllocationsSoftHard),
+        (over(soft.bytes, hard.bytes), D::BytesSoftHard),
+        (over(soft.add, hard.add) || idle_over(idle_add, soft.add, hard.add), D::AddTimeSoftHard),
+        (over(soft.used, hard.used) || idle_over(idle_used, soft.used, hard.used), D::UseTimeSoftHard),
+    ] {
+        if fails {
+            return Err(SadbError::diagnostic(code));
+        }
+    }
+    Ok(())
+}
+
+fn limits(spec: &SaSpec) -> Result<(), SadbError> {
+    lifetimes(&spec.soft, &spec.hard, spec.idle)
+}
+
+fn nat(spec: &SaSpec, encap: &Encap, local: &LocalAddresses) -> Result<(), SadbError> {
+    if spec.proto != ESP {
+        return Err(SadbError::explained(D::BadFlags, "only ESP goes into UDP"));
+    }
+    for (address, family, value) in [
+        (encap.nat_remote, D::BadNatRemoteFamily, D::MalformedNatRemote),
+        (encap.nat_local, D::BadNatLocalFamily, D::MalformedNatLocal),
+    ] {
+        let Some(address) = address else { continue };
+        if address.is_ipv4() != spec.dst.is_ipv4() {
+            return Err(SadbError::diagnostic(family));
+        }
+        if local.contains(address) || is_group(address) {
+            return Err(SadbError::diagnostic(value));
+        }
+    }
+    if encap.sport == 0 || encap.dport == 0 {
+        return Err(SadbError::explained(D::MalformedSa, "UDP encapsulation needs both ports"));
+    }
+    Ok(())
+}
+
+fn authentication(spec: &SaSpec) -> Result<(), SadbError> {
+    if spec.proto == ESP && is_aead(spec.encr) {
+        let what = "this transform authenticates by itself and takes no authentication algorithm";
+        return Err(SadbError::explained(D::BadAuthenticationAlgorithm, what));
+    }
+    let Some((_, bits)) = AUTH.iter().find(|(id, _)| *id == spec.auth) else {
+        return Err(SadbError::diagnostic(D::BadAuthenticationAlgorithm));
+    };
+    if spec.auth_key.is_empty() {
+        return Err(SadbError::diagnostic(D::MissingAuthenticationKey));
+    }
+    if spec.auth_key.len() * 8 != *bits {
+        return Err(SadbError::explained(D::BadAuthenticationKeyBits, format!("{bits} are needed")));
+    }
+    if spec.auth_key.is_zero() {
+        return Err(SadbError::diagnostic(D::MalformedAuthenticationKey));
+    }
+    if spec.proto == AH {
+        return Err(SadbError::explained(D::BadContext, "the data path has no AH transform"));
+    }
+    Ok(())
+}
+
+fn is_aead(id: u8) -> bool {
+    matches!(id, 14..=20 | encr::CHACHA20_POLY1305)
+}
+
+fn encryption(spec: &SaSpec) -> Result<(), SadbError> {
+    let bits = spec.key.len() * 8;
+    let (fits, wanted) = match spec.encr {
+        2 => (bits == 64, "64"),
+        3 => (bits == 192, "192"),
+        7 => ((32..=448).contains(&bits), "32 to 448"),
+        encr::NULL => (bits == 0, "none"),
+        12 | 14..=16 | 18..=20 => (matches!(bits, 128 | 192 | 256), "128, 192 or 256"),
+        encr::CHACHA20_POLY1305 => (bits == 256, "256"),
+        _ => return Err(SadbError::diagnostic(D::BadEncryptionAlgorithm)),
+    };
+    if !fits {
+        return Err(SadbError::explained(D::BadEncryptionKeyBits, format!("{wanted} are needed, salt not counted")));
+    }
+    if spec.encr != encr::NULL && spec.key.is_zero() {
+        return Err(SadbError::diagnostic(D::MalformedEncryptionKey));
+    }
+    match spec.encr {
+        2 if weak_des(spec.key.octets()) => return Err(SadbError::diagnostic(D::WeakEncryptionKey)),
+        3 if weak_triple_des(&spec.key) => return Err(SadbError::diagnostic(D::WeakEncryptionKey)),
+        encr::AES_GCM_16 | encr::CHACHA20_POLY1305 => {}
+        _ => return Err(SadbError::explained(D::BadContext, "the data path does not have this transform")),
+    }
+    if spec.salt.len() != 4 {
+        return Err(SadbError::explained(D::BadEncryptionKeyBits, "32 bits of salt are needed after the key"));
+    }
+    Ok(())
+}
+
+/// The weak and semi-weak keys of DES (FIPS 74), without the parity bit of each octet.
+fn weak_des(key: &[u8]) -> bool {
+    const WEAK: [[u8; 8]; 16] = [
+        [0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01],
+        [0x1f, 0x1f, 0x1f, 0x1f, 0x0e, 0x0e, 0x0e, 0x0e],
+        [0xe0, 0xe0, 0xe0, 0xe0, 0xf1, 0xf1, 0xf1, 0xf1],
+        [0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe, 0xfe],
+        [0x01, 0xfe, 0x01, 0xfe, 0x01, 0xfe, 0x01, 0xfe],
+        [0xfe, 0x01, 0xfe, 0x01, 0xfe, 0x01, 0xfe, 0x01],
+        [0x1f, 0xe0, 0x1f, 0xe0, 0x0e, 0xf1, 0x0e, 0xf1],
+        [0xe0, 0x1f, 0xe0, 0x1f, 0xf1, 0x0e, 0xf1, 0x0e],
+        [0x01, 0xe0, 0x01, 0xe0, 0x01, 0xf1, 0x01, 0xf1],
+        [0xe0, 0x01, 0xe0, 0x01, 0xf1, 0x01, 0xf1, 0x01],
+        [0x1f, 0xfe, 0x1f, 0xfe, 0x0e, 0xfe, 0x0e, 0xfe],
+        [0xfe, 0x1f, 0xfe, 0x1f, 0xfe, 0x0e, 0xfe, 0x0e],
+        [0x01, 0x1f, 0x01, 0x1f, 0x01, 0x0e, 0x01, 0x0e],
+        [0x1f, 0x01, 0x1f, 0x01, 0x0e, 0x01, 0x0e, 0x01],
+        [0xe0, 0xfe, 0xe0, 0xfe, 0xf1, 0xfe, 0xf1, 0xfe],
+        [0xfe, 0xe0, 0xfe, 0xe0, 0xfe, 0xf1, 0xfe, 0xf1],
+    ];
+    WEAK.iter().any(|weak| same_des(weak, key))
+}
+
+/// Whether two DES keys are one, parity aside.
+fn same_des(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |seen, (x, y)| seen | ((x ^ y) & 0xfe)) == 0
+}
+
+fn weak_triple_des(key: &SecretKey) -> bool {
+    let parts: Vec<&[u8]> = key.octets().chunks(8).collect();
+    let weak = parts.iter().filter(|part| weak_des(part)).count();
+    weak >= 2 || parts.windows(2).any(|pair| matches!(pair, [a, b] if same_des(a, b)))
+}
+
+fn replay(spec: &SaSpec) -> Result<(), SadbError> {
+    if spec.replay_window > MAX_REPLAY_WINDOW {
+        let what =
+            format!("a replay window of {} packets; the data path keeps {MAX_REPLAY_WINDOW}", spec.replay_window);
+        return Err(SadbError::explained(D::InvalidReplay, what));
+    }
+    if !spec.esn && spec.replay_value > u64::from(u32::MAX) {
+        return Err(SadbError::explained(D::InvalidReplay, "the counter does not fit 32-bit sequence numbers"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sa::km;
+
+    fn good() -> SaSpec {
+        SaSpec {
+            encr: encr::CHACHA20_POLY1305,
+            key: SecretKey::new(vec![7; 32]),
+            salt: SecretKey::new(vec![1, 2, 3, 4]),
+            km: km::MANUAL,
+            ..SaSpec::new(ESP, 0x1001, ip("192.0.2.1"), ip("198.51.100.7"))
+        }
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn code(change: impl FnOnce(&mut SaSpec)) -> Option<D> {
+        let mut spec = good();
+        change(&mut spec);
+        check(&spec, &[ip("192.0.2.1")].into_iter().collect()).err().map(|e| e.code().unwrap())
+    }
+
+    #[test]
+    fn each_fault_has_its_code() {
+        assert_eq!(code(|_| ()), None);
+        assert_eq!(code(|s| s.dst = ip("0.0.0.0")), Some(D::BadDestination));
+        assert_eq!(code(|s| s.src = ip("224.0.0.1")), Some(D::BadSource));
+        assert_eq!(code(|s| s.src = ip("2001:db8::1")), Some(D::FamilyMismatch));
+        assert_eq!(code(|s| s.src = ip("::")), None);
+        assert_eq!(code(|s| s.proto = 6), Some(D::UnknownSaType));
+        assert_eq!(code(|s| s.spi = 0), Some(D::MalformedSa));
+        assert_eq!(code(|s| s.key = SecretKey::default()), Some(D::MissingEncryptionKey));
+        assert_eq!(code(|s| s.encr = 0), Some(D::BadEncryptionAlgorithm));
+        assert_eq!(code(|s| s.encr = 99), Some(D::BadEncryptionAlgorithm));
+        assert_eq!(code(|s| s.encr = encr::NULL), Some(D::BadAuthenticationAlgorithm));
+        assert_eq!(code(|s| s.auth = 5), Some(D::BadAuthenticationAlgorithm));
+        assert_eq!(code(|s| s.key = SecretKey::new(vec![7; 16])), Some(D::BadEncryptionKeyBits));
+        assert_eq!(code(|s| s.salt = SecretKey::new(vec![7; 3])), Some(D::BadEncryptionKeyBits));
+        assert_eq!(code(|s| s.key = SecretKey::new(vec![0; 32])), Some(D::MalformedEncryptionKey));
+        assert_eq!(code(|s| s.replay_window = 1025), Some(D::InvalidReplay));
+        assert_eq!(code(|s| s.replay_value = 1 << 32), Some(D::InvalidReplay));
+        assert_eq!(code(|s| s.unique = true), Some(D::BadFlags));
+    }
+
+    #[test]
+    fn ah_and_transforms_without_code_are_refused_after_their_own_checks() {
+        let ah = |s: &mut SaSpec| {
+            (s.proto, s.encr, s.auth) = (AH, 0, 5);
+            s.auth_key = SecretKey::new(vec![1; 32]);
+        };
+        assert_eq!(code(ah), Some(D::BadContext));
+        let with = |f: fn(&mut SaSpec)| {
+            code(|s| {
+                ah(s);
+                f(s);
+            })
+        };
+        assert_eq!(with(|s| s.auth_key = SecretKey::default()), Some(D::MissingAuthenticationKey));
+        assert_eq!(with(|s| s.encr = 12), Some(D::EncryptionUnsupported));
+        assert_eq!(with(|s| s.auth = 9), Some(D::BadAuthenticationAlgorithm));
+        assert_eq!(with(|s| s.auth_key = SecretKey::new(vec![1; 31])), Some(D::BadAuthenticationKeyBits));
+        assert_eq!(with(|s| s.auth_key = SecretKey::new(vec![0; 32])), Some(D::MalformedAuthenticationKey));
+        assert_eq!(code(|s| (s.encr, s.key) = (12, SecretKey::new(vec![1; 16]))), Some(D::BadContext));
+        assert_eq!(code(|s| (s.encr, s.key) = (2, SecretKey::new(vec![1; 8]))), Some(D::WeakEncryptionKey));
+        let twice = [3u8, 1, 4, 1, 5, 9, 2, 6, 3, 1, 4, 1, 5, 9, 2, 6, 8, 8, 9, 8, 8, 9, 8, 8];
+        assert_eq!(code(|s| (s.encr, s.key) = (3, SecretKey::new(twice.to_vec()))), Some(D::WeakEncryptionKey));
+    }
+
+    #[test]
+    fn limits_are_compared_when_both_are_given() {
+        let life = |bytes, add, used| Lifetime { bytes, add, used, allocations: 0 };
+        assert_eq!(code(|s| (s.soft, s.hard) = (life(2, 0, 0), life(1, 0, 0))), Some(D::BytesSoftHard));
+        assert_eq!(code(|s| (s.soft, s.hard) = (life(2, 0, 0), life(0, 0, 0))), None);
+        assert_eq!(code(|s| (s.soft, s.hard) = (life(0, 2, 0), life(0, 1, 0))), Some(D::AddTimeSoftHard));
+        assert_eq!(code(|s| (s.soft, s.hard) = (life(0, 0, 2), life(0, 0, 1))), Some(D::UseTimeSoftHard));
+        let idle = |s: &mut SaSpec| (s.soft, s.hard, s.idle) = (life(0, 5, 0), life(0, 6, 0), [7, 0]);
+        assert_eq!(code(idle), Some(D::AddTimeSoftHard));
+        assert_eq!(code(|s| s.idle = [7, 7]), None);
+    }
+
+    #[test]
+    fn nat_addresses_are_not_ours_and_of_the_outer_family() {
+        let encap = |address: &str| {
+            let nat_local = Some(ip(address));
+            code(|s| s.encap = Some(Encap { sport: 4500, dport: 4500, nat_local, nat_remote: None }))
+        };
+        assert_eq!(encap("203.0.113.1"), None);
+        assert_eq!(encap("192.0.2.1"), Some(D::MalformedNatLocal));
+        assert_eq!(encap("2001:db8::1"), Some(D::BadNatLocalFamily));
+        assert_eq!(code(|s| s.encap = Some(Encap::default())), Some(D::MalformedSa));
+    }
+
+    #[test]
+    fn the_destination_decides_the_direction() {
+        let local: LocalAddresses = [ip("192.0.2.1")].into_iter().collect();
+        let decide = |direction, dst| tables(direction, ip(dst), &local);
+        assert_eq!(decide(Direction::Unspecified, "192.0.2.1"), (true, false));
+        assert_eq!(decide(Direction::Unspecified, "192.0.2.2"), (false, true));
+        assert_eq!(decide(Direction::Unspecified, "224.0.0.5"), (true, true));
+        assert_eq!(decide(Direction::Out, "192.0.2.1"), (false, true));
+    }
+}

@@ -1,0 +1,104 @@
+//! What can go wrong with the databases, with the errno that PF_KEY would have answered.
+
+use super::diagnostic::Diagnostic;
+use super::instance::InstanceError;
+use std::io;
+
+/// Failure of an operation on the maps of an instance.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SadbError {
+    /// The SA (protocol, SPI, destination, direction) is there already.
+    #[error("the security association exists already")]
+    Exists,
+    /// No such SA.
+    #[error("no such security association")]
+    NotFound,
+    /// The request is wrong; `detail` says more than the text of the code where there is more to say.
+    #[error("{code}{}{detail}", if .detail.is_empty() { "" } else { ": " })]
+    Diagnostic {
+        /// The PF_KEY code.
+        code: Diagnostic,
+        /// What was expected; empty when the code says it all.
+        detail: String,
+    },
+    /// Every slot is taken.
+    #[error("all {0} slots for security associations are taken; attach with a larger --capacity")]
+    Full(u32),
+    /// Another tool held the lock for longer than a tool may wait.
+    #[error("another tool has held the lock of the instance for more than {0} s")]
+    Busy(u64),
+    /// The rules do not fit.
+    #[error("{0} rules, but the policy database holds at most {max}", max = crate::abi::MAX_RULES)]
+    TooManyRules(usize),
+    /// The epoch that keeps nonces unique cannot be persisted, so no SA with a reusable key is installed.
+    #[error("the install epoch cannot be persisted, so a nonce could repeat: {0}")]
+    Epoch(#[source] io::Error),
+    /// The instance: name, namespace, pins, version.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    /// A map operation failed.
+    #[error("map {map}: {operation} failed: {source}")]
+    Map {
+        /// Name of the map.
+        map: &'static str,
+        /// What was tried.
+        operation: &'static str,
+        /// Why it failed.
+        #[source]
+        source: aya::maps::MapError,
+    },
+    /// A file or a system call.
+    #[error("{what}: {source}")]
+    Io {
+        /// The file or the call.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl SadbError {
+    /// A diagnostic whose code says it all.
+    pub fn diagnostic(code: Diagnostic) -> Self {
+        Self::Diagnostic { code, detail: String::new() }
+    }
+
+    /// A diagnostic with what was expected.
+    pub fn explained(code: Diagnostic, detail: impl Into<String>) -> Self {
+        Self::Diagnostic { code, detail: detail.into() }
+    }
+
+    pub(crate) fn io(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::Io { what: what.into(), source: source.into() }
+    }
+
+    /// The PF_KEY code, when the error has one.
+    pub fn code(&self) -> Option<Diagnostic> {
+        match self {
+            Self::Diagnostic { code, .. } => Some(*code),
+            Self::NotFound => Some(Diagnostic::SaNotFound),
+            _ => None,
+        }
+    }
+
+    /// The errno of a PF_KEY reply (spec section 8.1).
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::Exists => libc::EEXIST,
+            Self::NotFound => libc::ESRCH,
+            Self::Diagnostic {
+                code: Diagnostic::PairNotFound | Diagnostic::SaNotFound | Diagnostic::SaExpired,
+                ..
+            } => libc::ESRCH,
+            Self::Diagnostic { .. } => libc::EINVAL,
+            Self::Full(_) | Self::TooManyRules(_) => libc::ENOMEM,
+            Self::Busy(_) => libc::ETIMEDOUT,
+            Self::Epoch(e) => e.raw_os_error().unwrap_or(libc::EIO),
+            Self::Instance(_) => libc::ENODEV,
+            Self::Map { .. } => libc::EIO,
+            Self::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Sudden death on demand: proves that a tool killed at any map write leaves something that the next one repairs.
+
+#[cfg(any(test, feature = "testing"))]
+mod armed {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    /// Environment variable: the process kills itself before the map write of this number, counted from 1.
+    pub const VARIABLE: &str = "IPSEC_FAULT_AT_WRITE";
+
+    const UNREAD: i64 = i64::MIN;
+
+    static LEFT: AtomicI64 = AtomicI64::new(UNREAD);
+
+    /// Kills this process with SIGKILL before the `n`th map write from now, counted from 1.
+    pub fn kill_at_write(n: i64) {
+        LEFT.store(n, Ordering::SeqCst);
+    }
+
+    pub(in super::super) fn point() {
+        if LEFT.load(Ordering::SeqCst) == UNREAD {
+            let n = std::env::var(VARIABLE).ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+            LEFT.store(n, Ordering::SeqCst);
+        }
+        if LEFT.load(Ordering::SeqCst) > 0 && LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // SAFETY: raise has no precondition; SIGKILL ends the process as kill -9 does, without unwinding.
+            unsafe { libc::raise(libc::SIGKILL) };
+        }
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+pub use armed::{VARIABLE, kill_at_write};
+
+/// Every map write of the library passes here.
+#[inline]
+pub(super) fn point() {
+    #[cfg(any(test, feature = "testing"))]
+    armed::point();
+}

@@ -1,0 +1,276 @@
+//! Instances: one data path, with its maps, policy and SAs, in one network namespace.
+//!
+//! An instance is a name. Its pins are a directory on our BPF file system ([`bpffs`](super::bpffs)), its runtime files
+//! live in `/run/ipsec/<name>`, what outlives a boot in `/var/lib/ipsec/<name>`. It belongs to the network namespace it
+//! was attached in, and every tool refuses to touch it from another one.
+
+use super::bpffs;
+use crate::abi::{ABI_VERSION, HEADER_MAGIC, Header};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Name of the instance when neither option nor environment says otherwise.
+pub const DEFAULT_INSTANCE: &str = "default";
+
+/// Environment variable that names the instance.
+pub const INSTANCE_VARIABLE: &str = "IPSEC_INSTANCE";
+
+/// Directory of everything that outlives a boot.
+pub const STATE_DIR: &str = "/var/lib/ipsec";
+
+/// Names that would collide with our own entries in the directories.
+const RESERVED: [&str; 2] = ["bpf", "epoch"];
+
+/// Why an instance cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstanceError {
+    /// The name is not one to 32 of `a-z`, `0-9`, `-`, or it is reserved.
+    #[error("{0:?} is no instance name: use 1 to 32 of a-z, 0-9 and -, and neither \"bpf\" nor \"epoch\"")]
+    Name(String),
+    /// Nothing is pinned under the name.
+    #[error("instance {0:?} is not attached; run espadm attach")]
+    NotAttached(String),
+    /// The instance belongs to another network namespace.
+    #[error(
+        "instance {name:?} belongs to network namespace {theirs}, and this is {ours}; use ip netns exec or --instance"
+    )]
+    OtherNamespace {
+        /// Name of the instance.
+        name: String,
+        /// Inode of the namespace it was attached in.
+        theirs: u64,
+        /// Inode of the namespace of this process.
+        ours: u64,
+    },
+    /// The maps were made by another version.
+    #[error(
+        "instance {name:?} has map version {theirs}, this tool knows {ours}; detach with the tool that attached it"
+    )]
+    Abi {
+        /// Name of the instance.
+        name: String,
+        /// Version in the header.
+        theirs: u32,
+        /// [`ABI_VERSION`].
+        ours: u32,
+    },
+    /// A pinned map is not what this tool expects.
+    #[error("map {map} of the instance does not fit: {what}")]
+    Map {
+        /// Name of the map.
+        map: &'static str,
+        /// The difference.
+        what: String,
+    },
+    /// Pins made here would vanish with the command.
+    #[error(
+        "this mount namespace ends with the command (ip netns exec {0}) and no outer one can be entered: \
+         mount a BPF file system at /run/ipsec/bpf first, with any tool of the suite run outside ip netns exec"
+    )]
+    PrivateMountNamespace(String),
+    /// A directory belongs to someone else or is no directory.
+    #[error("{} is not a directory of our own", .0.display())]
+    ForeignDirectory(PathBuf),
+    /// A file or a system call.
+    #[error("{what}: {source}")]
+    Io {
+        /// The file or the call.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl InstanceError {
+    pub(crate) fn io(what: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
+        Self::Io { what: what.as_ref().display().to_string(), source: source.into() }
+    }
+}
+
+/// A named instance, seen from this process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    name: String,
+    /// Root of the BPF file system.
+    bpffs: Arc<OwnedFd>,
+}
+
+impl Instance {
+    /// The instance that an option names, else the environment, else [`DEFAULT_INSTANCE`].
+    ///
+    /// The environment is ignored where somebody else may have set it: under `AT_SECURE` and under sudo.
+    ///
+    /// # Errors
+    /// See [`Instance::open`].
+    pub fn from_env_or(name: Option<&str>) -> Result<Self, InstanceError> {
+        let variable = std::env::var(INSTANCE_VARIABLE).ok().filter(|_| environment_is_ours());
+        Self::open(name.or(variable.as_deref()).unwrap_or(DEFAULT_INSTANCE))
+    }
+
+    /// The instance of this name, whether or not it is attached. Mounts the BPF file system if it is not mounted.
+    ///
+    /// # Errors
+    /// A bad name; no permission; a mount namespace that is about to vanish.
+    pub fn open(name: &str) -> Result<Self, InstanceError> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if name.is_empty() || name.len() > 32 || !name.chars().all(plain) || RESERVED.contains(&name) {
+            return Err(InstanceError::Name(name.to_owned()));
+        }
+        Ok(Self { name: name.to_owned(), bpffs: Arc::new(bpffs::open_root()?) })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Directory of the pins as a path that works from every mount namespace, as long as this value or a clone lives.
+    /// It exists only once the instance is attached.
+    pub fn pin_dir(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{}", self.bpffs.as_raw_fd(), self.name))
+    }
+
+    /// Path of the pin of that name.
+    pub fn pin(&self, name: &str) -> PathBuf {
+        self.pin_dir().join(name)
+    }
+
+    /// Directory of the runtime files (lock, event lease), mode 0700, made if missing.
+    ///
+    /// # Errors
+    /// The directory cannot be made or belongs to another user.
+    pub fn run_dir(&self) -> Result<PathBuf, InstanceError> {
+        bpffs::private_dir(Path::new(bpffs::RUN_DIR))?;
+        let dir = Path::new(bpffs::RUN_DIR).join(&self.name);
+        bpffs::private_dir(&dir)?;
+        Ok(dir)
+    }
+
+    /// Directory of what outlives a boot (tunnel definitions), mode 0700, made if missing.
+    ///
+    /// # Errors
+    /// The directory cannot be made or belongs to another user.
+    pub fn state_dir(&self) -> Result<PathBuf, InstanceError> {
+        bpffs::private_dir(Path::new(STATE_DIR))?;
+        let dir = Path::new(STATE_DIR).join(&self.name);
+        bpffs::private_dir(&dir)?;
+        Ok(dir)
+    }
+
+    /// Whether something is pinned under this name.
+    pub fn is_attached(&self) -> bool {
+        self.pin(crate::abi::map::HEADER).exists()
+    }
+
+    /// Makes the directory of the pins, mode 0700.
+    ///
+    /// # Errors
+    /// No permission.
+    pub fn create_pin_dir(&self) -> Result<PathBuf, InstanceError> {
+        let dir = self.pin_dir();
+        bpffs::private_dir(&dir)?;
+        Ok(dir)
+    }
+
+    /// Removes every pin: what nothing else refers to, programs, links and maps with the keys in them, is gone. The
+    /// runtime files go as well, the state below `/var/lib` stays.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn remove_pins(&self) -> Result<(), InstanceError> {
+        for dir in [self.pin_dir(), Path::new(bpffs::RUN_DIR).join(&self.name)] {
+            match std::fs::remove_dir_all(&dir) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(InstanceError::io(&dir, e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A header for an instance that is attached from this process.
+    ///
+    /// # Errors
+    /// The network namespace cannot be read.
+    pub fn new_header(&self, capacity: u32) -> Result<Header, InstanceError> {
+        let (netns_dev, netns_inode) = own_netns()?;
+        Ok(Header { magic: HEADER_MAGIC, abi: ABI_VERSION, netns_inode, netns_dev, capacity, dirty: 0 })
+    }
+
+    /// Checks version and network namespace.
+    ///
+    /// # Errors
+    /// Not attached (the header is empty), another version, another namespace.
+    pub fn check_header(&self, header: &Header) -> Result<(), InstanceError> {
+        if header.magic != HEADER_MAGIC {
+            return Err(InstanceError::NotAttached(self.name.clone()));
+        }
+        if header.abi != ABI_VERSION {
+            return Err(InstanceError::Abi { name: self.name.clone(), theirs: header.abi, ours: ABI_VERSION });
+        }
+        let (dev, ours) = own_netns()?;
+        if (header.netns_dev, header.netns_inode) != (dev, ours) {
+            return Err(InstanceError::OtherNamespace { name: self.name.clone(), theirs: header.netns_inode, ours });
+        }
+        Ok(())
+    }
+}
+
+/// Device and inode of the network namespace of this thread.
+fn own_netns() -> Result<(u64, u64), InstanceError> {
+    let path = "/proc/thread-self/ns/net";
+    let meta = std::fs::metadata(path).map_err(|e| InstanceError::io(path, e))?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+/// Whether the environment comes from the user whose rights the process has.
+fn environment_is_ours() -> bool {
+    // SAFETY: getauxval reads the auxiliary vector of the process and has no precondition.
+    let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    !secure && std::env::var_os("SUDO_UID").is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        for bad in ["", "A", "a/b", "..", "bpf", "epoch", "a b", &"x".repeat(33)] {
+            assert!(matches!(Instance::open(bad), Err(InstanceError::Name(_))), "{bad:?}");
+        }
+        let name = "x".repeat(32);
+        assert_eq!(Instance::open(&name).unwrap().name(), name);
+    }
+
+    #[test]
+    fn another_version_or_namespace_is_refused() {
+        let instance = Instance::open("test-header").unwrap();
+        let header = instance.new_header(8).unwrap();
+        instance.check_header(&header).unwrap();
+        let refused = |h: Header| instance.check_header(&h).unwrap_err();
+        assert!(matches!(refused(Header { abi: 0, ..header }), InstanceError::Abi { theirs: 0, .. }));
+        assert!(matches!(
+            refused(Header { netns_inode: 1, ..header }),
+            InstanceError::OtherNamespace { theirs: 1, .. }
+        ));
+        assert!(matches!(refused(Header::default()), InstanceError::NotAttached(_)));
+    }
+
+    #[test]
+    fn directories_are_for_the_owner_only() {
+        let instance = Instance::open(&format!("test-dirs-{}", std::process::id())).unwrap();
+        assert!(!instance.is_attached());
+        let (pins, run) = (instance.create_pin_dir().unwrap(), instance.run_dir().unwrap());
+        for dir in [&pins, &run] {
+            assert_eq!(std::fs::metadata(dir).unwrap().mode() & 0o777, 0o700);
+        }
+        instance.remove_pins().unwrap();
+        assert!(!pins.exists() && !run.exists());
+    }
+}

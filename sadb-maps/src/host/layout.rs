@@ -1,0 +1,218 @@
+//! The maps of an instance as a table: type, sizes, number of entries.
+//!
+//! The object in [`loader`](super::loader) declares the same maps; this table sizes them by capacity, checks what is
+//! pinned before anything is written to it, and lets tests make the maps without loading a program.
+
+use super::error::SadbError;
+use super::instance::{Instance, InstanceError};
+use crate::abi::{Config, Header, MAX_RULES, Outer, map};
+use crate::counter::COUNTERS;
+use crate::policy::{PolicyHead, Rule};
+use crate::sa::{BindingKey, Bundle, GhashTable, InboundKey, SaState, SaStatic, SlotRef, Window};
+use aya::maps::MapInfo;
+
+/// Number of entries of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entries {
+    /// Whatever the capacity.
+    Fixed(u32),
+    /// That many per SA slot.
+    PerSlot(u32),
+    /// At least that many, as the object declares; octets for a ring buffer.
+    Declared(u32),
+}
+
+/// Map type numbers of bpf(2) that we use.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `BPF_MAP_TYPE_HASH`.
+    Hash = 1,
+    /// `BPF_MAP_TYPE_ARRAY`.
+    Array = 2,
+    /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
+    PerCpuArray = 6,
+    /// `BPF_MAP_TYPE_LRU_HASH`.
+    LruHash = 9,
+    /// `BPF_MAP_TYPE_RINGBUF`.
+    RingBuf = 27,
+}
+
+/// One map.
+#[derive(Clone, Copy, Debug)]
+pub struct MapSpec {
+    /// Name of map and pin.
+    pub name: &'static str,
+    /// Type.
+    pub kind: Kind,
+    /// Octets of a key.
+    pub key: usize,
+    /// Octets of a value.
+    pub value: usize,
+    /// Number of entries.
+    pub entries: Entries,
+    /// Entries are allocated when they are made (`BPF_F_NO_PREALLOC`).
+    pub on_demand: bool,
+}
+
+impl MapSpec {
+    const fn new<K, V>(name: &'static str, kind: Kind, entries: Entries) -> Self {
+        Self { name, kind, key: size_of::<K>(), value: size_of::<V>(), entries, on_demand: false }
+    }
+
+    /// Number of entries for `capacity` SA slots.
+    pub const fn max_entries(&self, capacity: u32) -> u32 {
+        match self.entries {
+            Entries::Fixed(n) | Entries::Declared(n) => n,
+            Entries::PerSlot(n) => capacity.saturating_mul(n),
+        }
+    }
+
+    /// Octets that the map takes when full, without the overhead of the kernel; `cpus` counts for per-CPU maps.
+    pub const fn memory(&self, entries: u32, cpus: u64) -> u64 {
+        let one = (self.key + self.value) as u64;
+        match self.kind {
+            Kind::RingBuf => entries as u64,
+            Kind::PerCpuArray => entries as u64 * self.value as u64 * cpus,
+            Kind::Array => entries as u64 * self.value as u64,
+            Kind::Hash | Kind::LruHash => entries as u64 * one,
+        }
+    }
+
+    /// Compares a pinned map with this entry of the table.
+    fn check(&self, info: &MapInfo, capacity: u32) -> Result<(), InstanceError> {
+        let fault = |what: String| Err(InstanceError::Map { map: self.name, what });
+        match info.map_type() {
+            Ok(kind) if kind as u32 == self.kind as u32 => {}
+            other => return fault(format!("type {other:?}, expected {:?}", self.kind)),
+        }
+        if info.key_size() as usize != self.key || info.value_size() as usize != self.value {
+            return fault(format!(
+                "key and value of {} and {} octets, expected {} and {}",
+                info.key_size(),
+                info.value_size(),
+                self.key,
+                self.value
+            ));
+        }
+        let wanted = self.max_entries(capacity);
+        let enough = match self.entries {
+            Entries::Declared(_) => true,
+            Entries::Fixed(_) | Entries::PerSlot(_) => info.max_entries() == wanted,
+        };
+        if !enough {
+            return fault(format!("{} entries, expected {wanted}", info.max_entries()));
+        }
+        Ok(())
+    }
+}
+
+/// Every map of the contract.
+pub const MAPS: &[MapSpec] = &[
+    MapSpec::new::<u32, Header>(map::HEADER, Kind::Array, Entries::Fixed(1)),
+    MapSpec::new::<u32, Config>(map::CONFIG, Kind::Array, Entries::Fixed(1)),
+    MapSpec::new::<u32, Outer>(map::OUTER, Kind::Hash, Entries::Declared(256)),
+    MapSpec::new::<InboundKey, SlotRef>(map::SA_IN, Kind::Hash, Entries::PerSlot(1)),
+    MapSpec::new::<BindingKey, Bundle>(map::SA_OUT, Kind::Hash, Entries::PerSlot(2)),
+    MapSpec::new::<u32, SaStatic>(map::SA_STATIC, Kind::Array, Entries::PerSlot(1)),
+    MapSpec::new::<u32, SaState>(map::SA_STATE, Kind::Array, Entries::PerSlot(1)),
+    MapSpec::new::<u32, Window>(map::SA_WINDOW, Kind::Array, Entries::PerSlot(1)),
+    MapSpec { on_demand: true, ..MapSpec::new::<u32, GhashTable>(map::SA_GHASH, Kind::Hash, Entries::PerSlot(1)) },
+    MapSpec::new::<u32, PolicyHead>(map::SPD_HEAD, Kind::Array, Entries::Fixed(1)),
+    MapSpec::new::<u32, Rule>(map::SPD_RULES, Kind::Array, Entries::Fixed(2 * MAX_RULES)),
+    MapSpec::new::<u64, u32>(map::KM_SOCKETS, Kind::Hash, Entries::Declared(256)),
+    MapSpec::new::<BindingKey, u64>(map::ACQUIRES, Kind::LruHash, Entries::Declared(4096)),
+    MapSpec { key: 0, value: 0, ..MapSpec::new::<u32, u32>(map::EVENTS, Kind::RingBuf, Entries::Declared(1 << 18)) },
+    MapSpec::new::<u32, u64>(map::COUNTERS, Kind::PerCpuArray, Entries::Fixed(COUNTERS)),
+];
+
+/// Checks every pinned map of the instance against the table.
+///
+/// # Errors
+/// [`InstanceError::NotAttached`] when a pin is missing, [`InstanceError::Map`] for the first that differs.
+pub(super) fn check(instance: &Instance, capacity: u32) -> Result<(), SadbError> {
+    for spec in MAPS {
+        let info = MapInfo::from_pin(instance.pin(spec.name))
+            .map_err(|_| InstanceError::NotAttached(instance.name().to_owned()))?;
+        spec.check(&info, capacity)?;
+    }
+    Ok(())
+}
+
+#[cfg(any(test, feature = "testing"))]
+mod raw {
+    use super::*;
+    use std::ffi::CString;
+    use std::io;
+    use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+    use std::os::unix::ffi::OsStrExt;
+
+    const BPF_MAP_CREATE: i64 = 0;
+    const BPF_OBJ_PIN: i64 = 6;
+    const BPF_F_NO_PREALLOC: u32 = 1;
+
+    /// The leading fields of `union bpf_attr` for `BPF_MAP_CREATE`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct CreateAttr {
+        map_type: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        map_flags: u32,
+        inner_map_fd: u32,
+        numa_node: u32,
+        name: [u8; 16],
+    }
+
+    /// The leading fields of `union bpf_attr` for `BPF_OBJ_PIN`.
+    #[repr(C)]
+    struct PinAttr {
+        pathname: u64,
+        fd: u32,
+        flags: u32,
+    }
+
+    fn bpf<T>(command: i64, attr: &T) -> io::Result<i64> {
+        // SAFETY: attr is a properly initialised prefix of union bpf_attr and lives through the call; the kernel takes
+        // the rest of the union as zero because the size is passed.
+        let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    }
+
+    fn create(spec: &MapSpec, capacity: u32) -> io::Result<OwnedFd> {
+        let mut attr = CreateAttr {
+            map_type: spec.kind as u32,
+            key_size: spec.key as u32,
+            value_size: spec.value as u32,
+            max_entries: spec.max_entries(capacity),
+            map_flags: if spec.on_demand { BPF_F_NO_PREALLOC } else { 0 },
+            ..CreateAttr::default()
+        };
+        for (to, from) in attr.name.iter_mut().zip(spec.name.bytes().take(15)) {
+            *to = from;
+        }
+        let fd = bpf(BPF_MAP_CREATE, &attr)?;
+        // SAFETY: the call succeeded and returned a new descriptor that nobody else owns.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    }
+
+    /// Makes and pins every map of the table, without any program, and writes the header. For tests.
+    ///
+    /// # Errors
+    /// Something is pinned there already; no permission.
+    pub fn create_pinned(instance: &Instance, capacity: u32) -> Result<(), SadbError> {
+        instance.create_pin_dir()?;
+        for spec in MAPS {
+            let fd = create(spec, capacity).map_err(|e| SadbError::io(spec.name, e))?;
+            let path = CString::new(instance.pin(spec.name).as_os_str().as_bytes())
+                .map_err(|e| SadbError::io(spec.name, io::Error::other(e)))?;
+            let pin = PinAttr { pathname: path.as_ptr() as u64, fd: fd.as_fd().as_raw_fd() as u32, flags: 0 };
+            bpf(BPF_OBJ_PIN, &pin).map_err(|e| SadbError::io(spec.name, e))?;
+        }
+        super::super::maps::write_header(instance, &instance.new_header(capacity)?)
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+pub use raw::create_pinned;

@@ -1,0 +1,207 @@
+//! The pinned maps, opened and typed: every read and write of the library goes through here.
+
+use super::error::SadbError;
+use super::fault;
+use super::instance::{Instance, InstanceError};
+use super::layout;
+use crate::abi::{Config, Header, MAX_RULES, Outer, map};
+use crate::event::Event;
+use crate::policy::{PolicyHead, Rule};
+use crate::sa::{BindingKey, Bundle, GhashTable, InboundKey, SaState, SaStatic, SlotRef, Window};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use std::ops::{Deref, DerefMut};
+use zeroize::Zeroize;
+
+macro_rules! pod {
+    ($($t:ty),*) => {
+        $(
+            // SAFETY: the type is bytemuck::Pod, which asks for the same and more: any bits are valid, no padding.
+            unsafe impl aya::Pod for $t {}
+        )*
+    };
+}
+
+pod!(Header, Config, Outer, InboundKey, SlotRef, BindingKey, Bundle, SaStatic, SaState, Window, GhashTable);
+pod!(PolicyHead, Rule, Event);
+
+/// A record that holds secrets: wiped when dropped.
+pub(super) struct Wiped<T: bytemuck::Pod>(pub(super) Box<T>);
+
+impl<T: bytemuck::Pod> Wiped<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self(Box::new(value))
+    }
+
+    pub(super) fn zeroed() -> Self {
+        Self(Box::new(T::zeroed()))
+    }
+}
+
+impl<T: bytemuck::Pod> Deref for Wiped<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: bytemuck::Pod> DerefMut for Wiped<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T: bytemuck::Pod> Drop for Wiped<T> {
+    fn drop(&mut self) {
+        bytemuck::bytes_of_mut(&mut *self.0).zeroize();
+    }
+}
+
+/// Opens a pin. A missing one means that the instance is not attached.
+pub(super) fn open(instance: &Instance, name: &'static str) -> Result<MapData, SadbError> {
+    let path = instance.pin(name);
+    if !path.exists() {
+        return Err(InstanceError::NotAttached(instance.name().to_owned()).into());
+    }
+    MapData::from_pin(path).map_err(|source| SadbError::Map { map: name, operation: "open", source })
+}
+
+/// An array map with its name, for errors.
+pub(super) struct Slots<V: aya::Pod> {
+    name: &'static str,
+    map: Array<MapData, V>,
+}
+
+impl<V: aya::Pod> Slots<V> {
+    pub(super) fn open(instance: &Instance, name: &'static str) -> Result<Self, SadbError> {
+        let map = Array::try_from(Map::Array(open(instance, name)?)).map_err(failed(name, "open"))?;
+        Ok(Self { name, map })
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.map.len()
+    }
+
+    pub(super) fn get(&self, index: u32) -> Result<V, SadbError> {
+        self.map.get(&index, 0).map_err(failed(self.name, "lookup"))
+    }
+
+    pub(super) fn set(&mut self, index: u32, value: &V) -> Result<(), SadbError> {
+        fault::point();
+        self.map.set(index, value, 0).map_err(failed(self.name, "update"))
+    }
+}
+
+/// A hash map with its name, for errors.
+pub(super) struct Table<K: aya::Pod, V: aya::Pod> {
+    name: &'static str,
+    map: HashMap<MapData, K, V>,
+}
+
+impl<K: aya::Pod, V: aya::Pod> Table<K, V> {
+    pub(super) fn open(instance: &Instance, name: &'static str) -> Result<Self, SadbError> {
+        let map = HashMap::try_from(Map::HashMap(open(instance, name)?)).map_err(failed(name, "open"))?;
+        Ok(Self { name, map })
+    }
+
+    /// `None` when the key is not there.
+    pub(super) fn get(&self, key: &K) -> Result<Option<V>, SadbError> {
+        match self.map.get(key, 0) {
+            Ok(value) => Ok(Some(value)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(e) => Err(failed(self.name, "lookup")(e)),
+        }
+    }
+
+    pub(super) fn entries(&self) -> Result<Vec<(K, V)>, SadbError> {
+        self.map.iter().collect::<Result<_, _>>().map_err(failed(self.name, "iteration"))
+    }
+
+    pub(super) fn keys(&self) -> Result<Vec<K>, SadbError> {
+        self.map.keys().collect::<Result<_, _>>().map_err(failed(self.name, "iteration"))
+    }
+
+    pub(super) fn insert(&mut self, key: &K, value: &V) -> Result<(), SadbError> {
+        fault::point();
+        self.map.insert(key, value, 0).map_err(failed(self.name, "update"))
+    }
+
+    /// Removing what is not there is no error.
+    pub(super) fn remove(&mut self, key: &K) -> Result<(), SadbError> {
+        fault::point();
+        match self.map.remove(key) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            Err(e) => Err(failed(self.name, "delete")(e)),
+        }
+    }
+}
+
+fn failed(map: &'static str, operation: &'static str) -> impl Fn(MapError) -> SadbError {
+    move |source| SadbError::Map { map, operation, source }
+}
+
+/// Reads and checks the header, and the shape of every map.
+pub(super) fn checked_header(instance: &Instance) -> Result<Header, SadbError> {
+    let header = Slots::<Header>::open(instance, map::HEADER)?.get(0)?;
+    instance.check_header(&header)?;
+    layout::check(instance, header.capacity)?;
+    Ok(header)
+}
+
+/// Writes the header. The loader's first act on new maps.
+pub(super) fn write_header(instance: &Instance, header: &Header) -> Result<(), SadbError> {
+    Slots::<Header>::open(instance, map::HEADER)?.set(0, header)
+}
+
+/// The maps of the SADB.
+pub(super) struct SaMaps {
+    pub(super) header: Slots<Header>,
+    pub(super) inbound: Table<InboundKey, SlotRef>,
+    pub(super) outbound: Table<BindingKey, Bundle>,
+    pub(super) statics: Slots<SaStatic>,
+    pub(super) states: Slots<SaState>,
+    pub(super) windows: Slots<Window>,
+    pub(super) ghash: Table<u32, GhashTable>,
+}
+
+impl SaMaps {
+    pub(super) fn open(instance: &Instance) -> Result<Self, SadbError> {
+        checked_header(instance)?;
+        Ok(Self {
+            header: Slots::open(instance, map::HEADER)?,
+            inbound: Table::open(instance, map::SA_IN)?,
+            outbound: Table::open(instance, map::SA_OUT)?,
+            statics: Slots::open(instance, map::SA_STATIC)?,
+            states: Slots::open(instance, map::SA_STATE)?,
+            windows: Slots::open(instance, map::SA_WINDOW)?,
+            ghash: Table::open(instance, map::SA_GHASH)?,
+        })
+    }
+
+    pub(super) fn set_dirty(&mut self, dirty: bool) -> Result<(), SadbError> {
+        let header = self.header.get(0)?;
+        if (header.dirty != 0) == dirty {
+            return Ok(());
+        }
+        self.header.set(0, &Header { dirty: u32::from(dirty), ..header })
+    }
+}
+
+/// The maps of the SPD.
+pub(super) struct PolicyMaps {
+    pub(super) head: Slots<PolicyHead>,
+    pub(super) rules: Slots<Rule>,
+}
+
+impl PolicyMaps {
+    pub(super) fn open(instance: &Instance) -> Result<Self, SadbError> {
+        Ok(Self { head: Slots::open(instance, map::SPD_HEAD)?, rules: Slots::open(instance, map::SPD_RULES)? })
+    }
+
+    /// The rules of the generation in force, in their order.
+    pub(super) fn in_force(&self) -> Result<Vec<Rule>, SadbError> {
+        let head = self.head.get(0)?;
+        let first = (head.generation & 1) * MAX_RULES;
+        (first..first + head.count.min(MAX_RULES)).map(|index| self.rules.get(index)).collect()
+    }
+}

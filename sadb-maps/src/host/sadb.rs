@@ -1,0 +1,717 @@
+//! The SADB: ADD, UPDATE, DELETE, GET, DUMP, FLUSH and GETSPI on the maps (RFC 2367 section 3.1, spec sections 7.9 and
+//! 8.2), and the outbound bindings that follow from them.
+//!
+//! Every operation takes the instance lock. A change first raises the dirty flag and announces itself, then writes in
+//! an order in which every prefix is a valid state: contents of a slot before the index that leads to it, and the index
+//! gone before the contents. Who dies in between leaves the flag, and the next holder repairs ([`repair`](super::repair)).
+
+use super::check::{self, LocalAddresses};
+use super::diagnostic::Diagnostic as D;
+use super::epoch::EpochSource;
+use super::error::SadbError;
+use super::instance::Instance;
+use super::lock::InstanceLock;
+use super::maps::{PolicyMaps, SaMaps, Wiped};
+use super::slots::{self, Known, LARVAL_SECONDS, Register};
+use super::spec::{Direction, IvSource, Mode, SaInfo, SaKey, SaSpec, SaUpdate};
+use super::{bind, clock, repair, transform};
+use crate::Addr;
+use crate::policy::Rule;
+use crate::sa::{Bundle, Lifetime, SaState, SaStatic, SlotRef, WINDOW_WORDS, Window, flag, km, state};
+use bytemuck::Zeroable;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+/// Tries to find a free SPI at random before the range counts as full.
+const SPI_TRIES: u32 = 1000;
+
+/// The handle on the SADB of an instance.
+pub struct Sadb {
+    pub(super) instance: Instance,
+    pub(super) maps: SaMaps,
+    pub(super) policy: PolicyMaps,
+    epoch: EpochSource,
+    local: Option<LocalAddresses>,
+    pub(super) register: Register,
+    /// Count of changes up to which `register` is true.
+    seen: Option<u64>,
+}
+
+impl std::fmt::Debug for Sadb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sadb").field("instance", &self.instance.name()).finish_non_exhaustive()
+    }
+}
+
+/// The lock, and whether something was written under it.
+pub(super) struct Held {
+    lock: InstanceLock,
+    begun: bool,
+}
+
+impl Sadb {
+    /// Opens the maps of an attached instance.
+    ///
+    /// # Errors
+    /// Not attached; another network namespace; maps of another version.
+    pub fn open(instance: &Instance) -> Result<Self, SadbError> {
+        Ok(Self {
+            instance: instance.clone(),
+            maps: SaMaps::open(instance)?,
+            policy: PolicyMaps::open(instance)?,
+            epoch: EpochSource::default(),
+            local: None,
+            register: Register::default(),
+            seen: None,
+        })
+    }
+
+    /// Uses these addresses as those of this host instead of asking the kernel before every ADD.
+    pub fn set_local_addresses(&mut self, local: Option<LocalAddresses>) {
+        self.local = local;
+    }
+
+    /// Number of SAs that fit.
+    pub fn capacity(&self) -> u32 {
+        self.maps.states.len().saturating_sub(1)
+    }
+
+    /// Adds an SA (ADD). An inbound SA whose SPI the same key manager reserved with [`Sadb::reserve_spi`] takes the
+    /// place of the larval one (UPDATE of a larval SA). An outbound SA is bound at once: traffic switches to it.
+    ///
+    /// # Errors
+    /// A [`SadbError::Diagnostic`] of spec section 7.9, [`SadbError::Exists`], [`SadbError::Full`],
+    /// [`SadbError::Epoch`].
+    pub fn add(&mut self, spec: &SaSpec) -> Result<SlotRef, SadbError> {
+        self.add_with(spec, true)
+    }
+
+    /// Adds an SA as [`Sadb::add`] does, but leaves an outbound one unbound until [`Sadb::switch_outbound`].
+    ///
+    /// # Errors
+    /// As [`Sadb::add`].
+    pub fn add_unbound(&mut self, spec: &SaSpec) -> Result<SlotRef, SadbError> {
+        self.add_with(spec, false)
+    }
+
+    fn add_with(&mut self, spec: &SaSpec, bind: bool) -> Result<SlotRef, SadbError> {
+        let read;
+        let local = match &self.local {
+            Some(local) => local,
+            None => {
+                read = LocalAddresses::read()?;
+                &read
+            }
+        };
+        check::check(spec, local)?;
+        let (inbound, outbound) = check::tables(spec.direction, spec.dst, local);
+        let bits = (if inbound { flag::INBOUND } else { 0 }) | (if outbound { flag::OUTBOUND } else { 0 });
+        let mut record = Wiped::new(record(spec, bits));
+        let table = transform::install(spec.encr, &spec.key, &spec.salt, &mut record)?;
+        let (first_iv, iv_limit) = match spec.iv {
+            // An inbound SA gives out no IV, so it costs no epoch.
+            IvSource::Epoch if outbound => {
+                let epoch = u64::from(self.epoch.next_epoch()?);
+                (epoch << 32, (epoch + 1) << 32)
+            }
+            IvSource::Epoch | IvSource::FreshKey => (1, u64::MAX),
+        };
+        record.iv_limit = iv_limit;
+        let moving = SaState {
+            state: state::MATURE.into(),
+            seq: if outbound { spec.replay_value } else { 0 },
+            top: if inbound { spec.replay_value } else { 0 },
+            iv: first_iv,
+            added: clock::boot_time(),
+            added_wall: clock::wall_seconds(),
+            ..SaState::default()
+        };
+        let window = window_below(if inbound { spec.replay_value } else { 0 });
+        self.locked(|sadb, held| {
+            let replaced = sadb.vacate(held, bits, spec)?;
+            let partner = match spec.pair_spi {
+                Some(spi) => Some(sadb.partner(spi, &Known::new(0, &record, &moving))?),
+                None => None,
+            };
+            sadb.begin(held)?;
+            let slot = sadb.allocate(held)?;
+            record.generation = slot.generation;
+            let moving = SaState { generation: slot.generation, ..moving };
+            sadb.maps.statics.set(slot.slot, &record)?;
+            sadb.maps.windows.set(slot.slot, &window)?;
+            if let Some(table) = &table {
+                sadb.maps.ghash.insert(&slot.slot, table)?;
+            }
+            sadb.maps.states.set(slot.slot, &moving)?;
+            let known = Known::new(slot.slot, &record, &moving);
+            if inbound {
+                sadb.maps.inbound.insert(&known.inbound_key(), &slot)?;
+            }
+            sadb.register.put(known.clone());
+            if let Some(larval) = replaced {
+                sadb.discard(vec![larval])?;
+            }
+            if let Some(partner) = partner {
+                sadb.set_pair(partner, spec.spi)?;
+            }
+            if outbound && bind {
+                sadb.bind(&known)?;
+            }
+            Ok(slot)
+        })
+    }
+
+    /// Makes room in the tables: a dead SA of the same name is removed, a larval one of the same key manager is handed
+    /// back to be replaced.
+    fn vacate(&mut self, held: &mut Held, bits: u32, spec: &SaSpec) -> Result<Option<Known>, SadbError> {
+        let now = clock::boot_time();
+        while let Some(known) = self.register.occupant(bits, spec.proto, spec.spi, spec.dst.into()).cloned() {
+            let moving = self.maps.states.get(known.slot.slot)?;
+            if slots::is_gone(&moving, now) {
+                self.begin(held)?;
+                self.unlink(&known)?;
+                self.discard(vec![known])?;
+            } else if moving.state == u64::from(state::LARVAL) && known.km == spec.km && spec.km != km::MANUAL {
+                return Ok(Some(known));
+            } else {
+                return Err(SadbError::Exists);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A free slot with the generation that its next content gets.
+    fn allocate(&mut self, held: &mut Held) -> Result<SlotRef, SadbError> {
+        let capacity = self.maps.states.len();
+        let slot = match self.register.free(capacity) {
+            Some(slot) => slot,
+            None => {
+                self.reap_held(held)?;
+                self.register.free(capacity).ok_or(SadbError::Full(capacity.saturating_sub(1)))?
+            }
+        };
+        // 0 marks a slot that was never used.
+        let generation = match self.maps.states.get(slot)?.generation.wrapping_add(1) {
+            0 => 1,
+            generation => generation,
+        };
+        Ok(SlotRef { slot, generation })
+    }
+
+    /// Reserves a random SPI of the range with a larval inbound SA that lives 90 s (GETSPI).
+    ///
+    /// # Errors
+    /// [`D::MalformedRange`] when the range is empty or holds 0, [`SadbError::Exists`] when every SPI is taken,
+    /// [`SadbError::Full`].
+    pub fn reserve_spi(
+        &mut self,
+        proto: u8,
+        src: IpAddr,
+        dst: IpAddr,
+        range: RangeInclusive<u32>,
+        km: u8,
+    ) -> Result<u32, SadbError> {
+        if range.is_empty() || *range.start() == 0 {
+            return Err(SadbError::diagnostic(D::MalformedRange));
+        }
+        let span = u64::from(range.end() - range.start()) + 1;
+        self.locked(|sadb, held| {
+            let mut free = None;
+            for _ in 0..SPI_TRIES {
+                let random =
+                    getrandom::u64().map_err(|e| SadbError::io("getrandom", std::io::Error::other(e.to_string())))?;
+                let spi = range.start() + (random % span) as u32;
+                if sadb.register.occupant(flag::INBOUND, proto, spi, dst.into()).is_none() {
+                    free = Some(spi);
+                    break;
+                }
+            }
+            let spi = free.ok_or(SadbError::Exists)?;
+            sadb.begin(held)?;
+            let slot = sadb.allocate(held)?;
+            let record = SaStatic {
+                generation: slot.generation,
+                flags: flag::INBOUND,
+                spi,
+                proto,
+                src: src.into(),
+                dst: dst.into(),
+                km,
+                hard: Lifetime { add: LARVAL_SECONDS, ..Lifetime::default() },
+                ..SaStatic::zeroed()
+            };
+            let moving = SaState {
+                state: state::LARVAL.into(),
+                generation: slot.generation,
+                added: clock::boot_time(),
+                added_wall: clock::wall_seconds(),
+                ..SaState::default()
+            };
+            sadb.maps.statics.set(slot.slot, &record)?;
+            sadb.maps.windows.set(slot.slot, &Window::zeroed())?;
+            sadb.maps.states.set(slot.slot, &moving)?;
+            let known = Known::new(slot.slot, &record, &moving);
+            sadb.maps.inbound.insert(&known.inbound_key(), &slot)?;
+            sadb.register.put(known);
+            Ok(spi)
+        })
+    }
+
+    /// Binds an outbound SA now: traffic of its bindings switches to it with one map update each.
+    ///
+    /// # Errors
+    /// [`SadbError::NotFound`]; [`D::BadDirection`] for an inbound SA.
+    pub fn switch_outbound(&mut self, key: &SaKey) -> Result<(), SadbError> {
+        self.locked(|sadb, held| {
+            let (known, _) = sadb.living(key)?;
+            if known.flags & flag::OUTBOUND == 0 {
+                return Err(SadbError::diagnostic(D::BadDirection));
+            }
+            sadb.begin(held)?;
+            sadb.bind(&known)
+        })
+    }
+
+    /// One SA (GET).
+    ///
+    /// # Errors
+    /// [`SadbError::NotFound`], also for a dead one.
+    pub fn get(&mut self, key: &SaKey) -> Result<SaInfo, SadbError> {
+        self.locked(|sadb, _| {
+            let (known, moving) = sadb.living(key)?;
+            let fixed = Wiped::new(sadb.maps.statics.get(known.slot.slot)?);
+            Ok(slots::info(known.slot.slot, &fixed, &moving, clock::boot_time()))
+        })
+    }
+
+    /// The SA in a slot, if it is still the one of that generation. For events, which name slots.
+    ///
+    /// # Errors
+    /// [`SadbError::NotFound`].
+    pub fn get_slot(&mut self, slot: SlotRef) -> Result<SaInfo, SadbError> {
+        self.locked(|sadb, _| {
+            let known = sadb.register.get(slot.slot).filter(|k| k.slot == slot).ok_or(SadbError::NotFound)?;
+            let index = known.slot.slot;
+            let fixed = Wiped::new(sadb.maps.statics.get(index)?);
+            let moving = sadb.maps.states.get(index)?;
+            Ok(slots::info(index, &fixed, &moving, clock::boot_time()))
+        })
+    }
+
+    /// Every SA that is not dead (DUMP), of one protocol or of all, in the order of the slots.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn dump(&mut self, proto: Option<u8>) -> Result<Vec<SaInfo>, SadbError> {
+        self.locked(|sadb, _| {
+            let now = clock::boot_time();
+            let mut all = vec![];
+            for known in sadb.register.iter().filter(|k| proto.is_none_or(|p| k.proto == p)) {
+                let moving = sadb.maps.states.get(known.slot.slot)?;
+                if !slots::is_gone(&moving, now) {
+                    let fixed = Wiped::new(sadb.maps.statics.get(known.slot.slot)?);
+                    all.push(slots::info(known.slot.slot, &fixed, &moving, now));
+                }
+            }
+            Ok(all)
+        })
+    }
+
+    /// Changes limits, partner and cookie of a mature SA (UPDATE). Counters and the time it was added stay.
+    ///
+    /// # Errors
+    /// [`SadbError::NotFound`]; [`D::BadState`] unless the SA is mature; the codes of limits and pairing;
+    /// [`D::DuplicateKmProtocol`] and [`D::DuplicateKmCookie`] when another key manager owns the SA.
+    pub fn update(&mut self, key: &SaKey, update: &SaUpdate) -> Result<(), SadbError> {
+        self.locked(|sadb, held| {
+            let (known, moving) = sadb.living(key)?;
+            if moving.state != u64::from(state::MATURE) {
+                return Err(SadbError::diagnostic(D::BadState));
+            }
+            sadb.update_held(held, &known, update)
+        })
+    }
+
+    /// Applies the limits of the update to both SAs of a pair (X_UPDATEPAIR).
+    ///
+    /// # Errors
+    /// As [`Sadb::update`]; [`D::PairNotFound`] when the SA has no partner.
+    pub fn update_pair(&mut self, key: &SaKey, update: &SaUpdate) -> Result<(), SadbError> {
+        self.locked(|sadb, held| {
+            let (known, _) = sadb.living(key)?;
+            let partner = sadb.paired(&known).ok_or(SadbError::diagnostic(D::PairNotFound))?;
+            let update = SaUpdate { pair_spi: None, ..*update };
+            for known in [known, partner] {
+                if sadb.maps.states.get(known.slot.slot)?.state != u64::from(state::MATURE) {
+                    return Err(SadbError::diagnostic(D::BadState));
+                }
+                sadb.update_held(held, &known, &update)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn update_held(&mut self, held: &mut Held, known: &Known, update: &SaUpdate) -> Result<(), SadbError> {
+        let slot = known.slot.slot;
+        let mut record = Wiped::new(self.maps.statics.get(slot)?);
+        record.soft = update.soft.unwrap_or(record.soft);
+        record.hard = update.hard.unwrap_or(record.hard);
+        record.idle = update.idle.unwrap_or(record.idle);
+        check::lifetimes(&record.soft, &record.hard, record.idle)?;
+        if let Some((km, cookie)) = update.km {
+            if record.km != km && record.km_cookie != 0 {
+                return Err(SadbError::diagnostic(D::DuplicateKmProtocol));
+            }
+            if record.km_cookie != 0 && record.km_cookie != cookie && km != km::IKEV2 {
+                return Err(SadbError::diagnostic(D::DuplicateKmCookie));
+            }
+            (record.km, record.km_cookie) = (km, cookie);
+        }
+        let partner = match update.pair_spi {
+            Some(_) if record.flags & flag::PAIRED != 0 => return Err(SadbError::diagnostic(D::PairAlready)),
+            Some(spi) => Some((spi, self.partner(spi, known)?)),
+            None => None,
+        };
+        if let Some((spi, _)) = &partner {
+            record.flags |= flag::PAIRED;
+            record.pair_spi = *spi;
+        }
+        self.begin(held)?;
+        self.maps.statics.set(slot, &record)?;
+        let moving = self.maps.states.get(slot)?;
+        self.register.put(Known::new(slot, &record, &moving));
+        match partner {
+            Some((_, partner)) => self.set_pair(partner, known.spi),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes an SA, wipes its keys and frees its slot (DELETE). Its partner, if any, loses the link.
+    ///
+    /// # Errors
+    /// [`SadbError::NotFound`], also for a dead one, which is then removed nevertheless.
+    pub fn delete(&mut self, key: &SaKey) -> Result<(), SadbError> {
+        self.locked(|sadb, held| {
+            let known = sadb.register.find(key).cloned().ok_or(SadbError::NotFound)?;
+            let gone = slots::is_gone(&sadb.maps.states.get(known.slot.slot)?, clock::boot_time());
+            sadb.begin(held)?;
+            sadb.remove(vec![known])?;
+            if gone { Err(SadbError::NotFound) } else { Ok(()) }
+        })
+    }
+
+    /// Removes both SAs of a pair (X_DELPAIR).
+    ///
+    /// # Errors
+    /// [`SadbError::NotFound`]; [`D::PairNotFound`] when there is no partner, and then the SA is gone nevertheless.
+    pub fn delete_pair(&mut self, key: &SaKey) -> Result<(), SadbError> {
+        self.locked(|sadb, held| {
+            let known = sadb.register.find(key).cloned().ok_or(SadbError::NotFound)?;
+            let partner = sadb.paired(&known);
+            let alone = partner.is_none();
+            sadb.begin(held)?;
+            sadb.remove(std::iter::once(known).chain(partner).collect())?;
+            if alone { Err(SadbError::diagnostic(D::PairNotFound)) } else { Ok(()) }
+        })
+    }
+
+    /// Removes every SA (FLUSH), of one protocol or of all; gives the number of those that were alive.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn flush(&mut self, proto: Option<u8>) -> Result<usize, SadbError> {
+        self.locked(|sadb, held| {
+            let all: Vec<_> = sadb.register.iter().filter(|k| proto.is_none_or(|p| k.proto == p)).cloned().collect();
+            if all.is_empty() {
+                return Ok(0);
+            }
+            let now = clock::boot_time();
+            let mut alive = 0;
+            for known in &all {
+                alive += usize::from(!slots::is_gone(&sadb.maps.states.get(known.slot.slot)?, now));
+            }
+            sadb.begin(held)?;
+            sadb.remove(all)?;
+            Ok(alive)
+        })
+    }
+
+    /// Removes the dead: SAs past a hard limit and SPIs that were reserved and not used in time. Gives their number.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn reap(&mut self) -> Result<usize, SadbError> {
+        self.locked(Self::reap_held)
+    }
+
+    fn reap_held(&mut self, held: &mut Held) -> Result<usize, SadbError> {
+        let now = clock::boot_time();
+        let mut dead: Vec<Known> = vec![];
+        for known in self.register.iter() {
+            if slots::is_gone(&self.maps.states.get(known.slot.slot)?, now) {
+                // The hard expiry of one SA is the end of its partner as well (spec section 7.9).
+                dead.extend(self.paired(known).filter(|p| dead.iter().all(|d| d.slot != p.slot)));
+                if dead.iter().all(|d| d.slot != known.slot) {
+                    dead.push(known.clone());
+                }
+            }
+        }
+        let count = dead.len();
+        if count > 0 {
+            self.begin(held)?;
+            self.remove(dead)?;
+        }
+        Ok(count)
+    }
+
+    /// Runs `work` under the lock with a register that is true, and leaves the maps clean.
+    pub(super) fn locked<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self, &mut Held) -> Result<T, SadbError>,
+    ) -> Result<T, SadbError> {
+        let lock = InstanceLock::acquire(&self.instance)?;
+        let mut held = Held { lock, begun: false };
+        if self.maps.header.get(0)?.dirty != 0 {
+            held.lock.announce()?;
+            held.begun = true;
+            repair::repair(self)?;
+        } else if self.seen != Some(held.lock.changes()) {
+            self.register = Register::read(&self.maps)?;
+        }
+        let result = work(self, &mut held);
+        if held.begun {
+            if matches!(&result, Err(e) if !is_answer(e)) {
+                repair::repair(self)?;
+            }
+            self.maps.set_dirty(false)?;
+        }
+        self.seen = Some(held.lock.changes());
+        result
+    }
+
+    /// To be called before the first write.
+    pub(super) fn begin(&mut self, held: &mut Held) -> Result<(), SadbError> {
+        if !held.begun {
+            held.lock.announce()?;
+            held.begun = true;
+        }
+        self.maps.set_dirty(true)
+    }
+
+    /// The SA of that name and its state, unless it is dead.
+    fn living(&self, key: &SaKey) -> Result<(Known, SaState), SadbError> {
+        let known = self.register.find(key).ok_or(SadbError::NotFound)?;
+        let moving = self.maps.states.get(known.slot.slot)?;
+        if slots::is_gone(&moving, clock::boot_time()) {
+            return Err(SadbError::NotFound);
+        }
+        Ok((known.clone(), moving))
+    }
+
+    /// The partner that `known` asks for, checked: of the other direction, alive, alone, ends swapped.
+    fn partner(&self, spi: u32, known: &Known) -> Result<Known, SadbError> {
+        let fail = |code| Err(SadbError::diagnostic(code));
+        if known.flags & flag::BOTH == flag::BOTH {
+            return fail(D::PairInappropriate);
+        }
+        let other = known.flags & flag::BOTH ^ flag::BOTH;
+        let Some(found) = self.register.occupant(other, known.proto, spi, known.src) else {
+            return fail(D::PairInappropriate);
+        };
+        if found.flags & flag::BOTH == flag::BOTH {
+            return fail(D::PairInappropriate);
+        }
+        if found.src != known.dst {
+            return fail(D::PairAddressMismatch);
+        }
+        if found.flags & flag::PAIRED != 0 {
+            return fail(D::PairAlready);
+        }
+        if self.maps.states.get(found.slot.slot)?.state != u64::from(state::MATURE) {
+            return fail(D::PairInappropriate);
+        }
+        Ok(found.clone())
+    }
+
+    /// The partner that an SA is linked to.
+    fn paired(&self, known: &Known) -> Option<Known> {
+        if known.flags & flag::PAIRED == 0 {
+            return None;
+        }
+        let other = known.flags & flag::BOTH ^ flag::BOTH;
+        let found = self.register.occupant(other, known.proto, known.pair_spi, known.src)?;
+        (found.flags & flag::PAIRED != 0 && found.pair_spi == known.spi).then(|| found.clone())
+    }
+
+    /// Links an SA to a partner, or with SPI 0 to none.
+    fn set_pair(&mut self, mut known: Known, spi: u32) -> Result<(), SadbError> {
+        let mut record = Wiped::new(self.maps.statics.get(known.slot.slot)?);
+        record.pair_spi = spi;
+        record.flags = if spi == 0 { record.flags & !flag::PAIRED } else { record.flags | flag::PAIRED };
+        self.maps.statics.set(known.slot.slot, &record)?;
+        (known.flags, known.pair_spi) = (record.flags, spi);
+        self.register.put(known);
+        Ok(())
+    }
+
+    /// The rules in force.
+    pub(super) fn rules(&self) -> Result<Vec<Rule>, SadbError> {
+        self.policy.in_force()
+    }
+
+    /// Makes the SA the one that its bindings use.
+    fn bind(&mut self, known: &Known) -> Result<(), SadbError> {
+        for key in bind::keys(known, &self.rules()?) {
+            let bundle = self.maps.outbound.get(&key)?.unwrap_or_default();
+            self.maps.outbound.insert(&key, &bind::with(bundle, known.proto, known.slot))?;
+        }
+        Ok(())
+    }
+
+    /// Brings every outbound binding in line with rules and SAs: what is missing or wrong is written first, what
+    /// should not be there is removed last, so that no packet misses an SA that it had.
+    pub(super) fn rebind(&mut self) -> Result<(), SadbError> {
+        let wanted = bind::wanted(self.register.iter(), &self.rules()?);
+        let present: HashMap<_, _> = self.maps.outbound.entries()?.into_iter().collect();
+        for (key, bundle) in wanted.iter().filter(|(key, bundle)| present.get(key) != Some(bundle)) {
+            self.maps.outbound.insert(key, bundle)?;
+        }
+        for key in present.keys().filter(|key| !wanted.contains_key(key)) {
+            self.maps.outbound.remove(key)?;
+        }
+        Ok(())
+    }
+
+    /// Unlinks SAs, waits until no program uses them, wipes and frees their slots.
+    fn remove(&mut self, all: Vec<Known>) -> Result<(), SadbError> {
+        if let [known] = all.as_slice() {
+            self.unlink(known)?;
+        } else {
+            for known in &all {
+                self.unlink_inbound(known)?;
+            }
+            self.rebind()?;
+        }
+        self.discard(all)
+    }
+
+    /// Takes an SA out of the indexes and out of the register. Outbound bindings go to the newest SA that is left.
+    fn unlink(&mut self, known: &Known) -> Result<(), SadbError> {
+        self.unlink_inbound(known)?;
+        let rules = self.rules()?;
+        let rivals = self.register.iter().filter(|k| k.src == known.src && k.dst == known.dst);
+        let left = bind::wanted(rivals, &rules);
+        for key in bind::keys(known, &rules) {
+            let Some(bundle) = self.maps.outbound.get(&key)?.filter(|b| b.sa.contains(&known.slot)) else { continue };
+            let rest = Bundle { sa: bundle.sa.map(|s| if s == known.slot { SlotRef::default() } else { s }) };
+            match left.get(&key) {
+                Some(next) => self.maps.outbound.insert(&key, next)?,
+                None if rest == Bundle::default() => self.maps.outbound.remove(&key)?,
+                None => self.maps.outbound.insert(&key, &rest)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an SA out of register and inbound index, and the link from its partner.
+    fn unlink_inbound(&mut self, known: &Known) -> Result<(), SadbError> {
+        if let Some(partner) = self.paired(known) {
+            self.set_pair(partner, 0)?;
+        }
+        self.register.remove(known.slot.slot);
+        if known.flags & flag::INBOUND != 0 && self.maps.inbound.get(&known.inbound_key())? == Some(known.slot) {
+            self.maps.inbound.remove(&known.inbound_key())?;
+        }
+        Ok(())
+    }
+
+    /// Wipes and frees slots that nothing refers to any more.
+    fn discard(&mut self, all: Vec<Known>) -> Result<(), SadbError> {
+        if all.is_empty() {
+            return Ok(());
+        }
+        slots::grace_period();
+        for known in all {
+            if self.register.get(known.slot.slot).is_some_and(|k| k.slot == known.slot) {
+                self.register.remove(known.slot.slot);
+            }
+            slots::wipe(&mut self.maps, known.slot)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the error is the answer to a request that was carried out as far as it goes, and not a failure half-way.
+fn is_answer(e: &SadbError) -> bool {
+    matches!(e, SadbError::NotFound | SadbError::Exists | SadbError::Full(_) | SadbError::Diagnostic { .. })
+}
+
+/// The immutable part, without key and IV limit.
+fn record(spec: &SaSpec, direction: u32) -> SaStatic {
+    let bit = |on: bool, bit: u32| if on { bit } else { 0 };
+    let encap = spec.encap.unwrap_or_default();
+    // An inbound SA with any source sees several senders, whose numbers do not form one sequence (spec section 7.9).
+    let replay_window = if spec.src.is_unspecified() { 0 } else { spec.replay_window };
+    // An unspecified source is one of the family of the destination.
+    let src = match (spec.src.is_unspecified(), spec.dst) {
+        (true, IpAddr::V4(_)) => Addr::v4(0),
+        (true, IpAddr::V6(_)) => Addr::UNSPECIFIED,
+        (false, _) => spec.src.into(),
+    };
+    SaStatic {
+        flags: direction
+            | bit(spec.mode == Mode::Tunnel, flag::TUNNEL)
+            | bit(spec.esn, flag::ESN)
+            | bit(spec.encap.is_some(), flag::UDP_ENCAP)
+            | bit(spec.pair_spi.is_some(), flag::PAIRED)
+            | bit(spec.unique, flag::UNIQUE)
+            | bit(spec.selectors.is_some(), flag::SELECTORS)
+            | bit(spec.pfs, flag::PFS)
+            | bit(encap.nat_local.is_some(), flag::NAT_LOCAL)
+            | bit(encap.nat_remote.is_some(), flag::NAT_REMOTE)
+            | bit(spec.copy_df, flag::COPY_DF),
+        spi: spec.spi,
+        proto: spec.proto,
+        auth: spec.auth,
+        engine: crate::sa::engine::INLINE,
+        replay_window,
+        pair_spi: spec.pair_spi.unwrap_or(0),
+        src,
+        dst: spec.dst.into(),
+        encap_ports: [encap.sport, encap.dport],
+        action: spec.action,
+        km_cookie: spec.km_cookie,
+        km: spec.km,
+        soft: spec.soft,
+        hard: spec.hard,
+        idle: spec.idle,
+        sel: spec.selectors.unwrap_or_default(),
+        ..SaStatic::zeroed()
+    }
+}
+
+/// A window in which every number up to `top` counts as seen, as far as the ring reaches; empty for 0.
+fn window_below(top: u64) -> Window {
+    let mut window = Window::zeroed();
+    if top == 0 {
+        return window;
+    }
+    let last = top >> 5;
+    let words = WINDOW_WORDS as u64;
+    for block in last.saturating_sub(words - 1)..=last {
+        let seen = if block == last { u32::MAX >> (31 - (top & 31)) } else { u32::MAX };
+        let tag = (block / words) & 0xffff_ffff;
+        if let Some(word) = window.0.get_mut((block % words) as usize) {
+            *word = tag << 32 | u64::from(seen);
+        }
+    }
+    window
+}
+
+impl SaKey {
+    /// The key of this SA in the given direction.
+    pub fn toward(self, direction: Direction) -> Self {
+        Self { direction, ..self }
+    }
+}

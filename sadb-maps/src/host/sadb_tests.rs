@@ -1,0 +1,320 @@
+//! Tests of the SADB on real maps. They run as root.
+
+use super::fault;
+use super::testing::TestInstance;
+use super::*;
+use crate::Addr;
+use crate::abi::map;
+use crate::policy::{Action, MAX_ACTIONS, PolicyHead, Rule, direction, verdict};
+use crate::sa::{
+    BindingKey, ESP, GhashTable, InboundKey, Lifetime, SaState, SaStatic, SlotRef, Window, encr, flag, km, state,
+};
+use bytemuck::Zeroable;
+use maps::{Slots, Table};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+use std::net::IpAddr;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn spec(spi: u32, direction: Direction) -> SaSpec {
+    let (a, b) = (ip("192.0.2.1"), ip("198.51.100.7"));
+    let (src, dst) = if direction == Direction::In { (b, a) } else { (a, b) };
+    SaSpec {
+        direction,
+        encr: encr::AES_GCM_16,
+        key: SecretKey::new((1..=16).collect()),
+        salt: SecretKey::new(vec![0xa, 0xb, 0xc, 0xd]),
+        replay_window: 64,
+        ..SaSpec::new(ESP, spi, src, dst)
+    }
+}
+
+fn key(spi: u32, direction: Direction) -> SaKey {
+    SaKey { direction, ..SaKey::new(ESP, spi, spec(spi, direction).dst) }
+}
+
+fn rule() -> Rule {
+    let mut actions = [Action::default(); MAX_ACTIONS];
+    actions[0] = Action { encr: encr::AES_GCM_16, encr_bits: [128, 256], ..Action::default() };
+    Rule {
+        verdict: verdict::PROTECT,
+        directions: direction::IN | direction::OUT,
+        action_id: 77,
+        action_count: 1,
+        lport: [0, u16::MAX],
+        rport: [0, u16::MAX],
+        actions,
+        ..Rule::zeroed()
+    }
+}
+
+fn put_rule(instance: &Instance, rule: Rule) {
+    Slots::open(instance, map::SPD_RULES).unwrap().set(64, &rule).unwrap();
+    let head = PolicyHead { generation: 1, count: 1, ..PolicyHead::default() };
+    Slots::open(instance, map::SPD_HEAD).unwrap().set(0, &head).unwrap();
+}
+
+fn bound(instance: &Instance) -> Option<SlotRef> {
+    let table = Table::<BindingKey, crate::sa::Bundle>::open(instance, map::SA_OUT).unwrap();
+    let (src, dst) = (Addr::from(ip("192.0.2.1")), Addr::from(ip("198.51.100.7")));
+    let key = BindingKey { action: 77, src, dst, ..BindingKey::default() };
+    table.get(&key).unwrap().map(|b| b.sa[0])
+}
+
+/// No slot holds anything, no index leads anywhere: what a flush must leave, and repair after half an ADD.
+fn assert_clean(instance: &Instance, capacity: u32) {
+    let statics = Slots::<SaStatic>::open(instance, map::SA_STATIC).unwrap();
+    let states = Slots::<SaState>::open(instance, map::SA_STATE).unwrap();
+    let windows = Slots::<Window>::open(instance, map::SA_WINDOW).unwrap();
+    for slot in 1..capacity {
+        let fixed = statics.get(slot).unwrap();
+        let generation = fixed.generation;
+        assert!(bytemuck::bytes_of(&fixed) == bytemuck::bytes_of(&SaStatic { generation, ..SaStatic::zeroed() }));
+        assert!(slots::is_free(&states.get(slot).unwrap()));
+        assert!(windows.get(slot).unwrap() == Window::zeroed());
+    }
+    assert!(Table::<u32, GhashTable>::open(instance, map::SA_GHASH).unwrap().keys().unwrap().is_empty());
+    assert!(Table::<InboundKey, SlotRef>::open(instance, map::SA_IN).unwrap().keys().unwrap().is_empty());
+    assert!(Table::<BindingKey, crate::sa::Bundle>::open(instance, map::SA_OUT).unwrap().keys().unwrap().is_empty());
+}
+
+#[test]
+fn an_sa_is_added_shown_and_deleted_without_a_trace() {
+    let test = TestInstance::with_maps(8).unwrap();
+    let mut sadb = Sadb::open(&test).unwrap();
+    let slot = sadb.add(&spec(0x1001, Direction::In)).unwrap();
+    assert_eq!(slot, SlotRef { slot: 1, generation: 1 });
+    // Another process sees the same.
+    let mut other = Sadb::open(&test).unwrap();
+    let info = other.get(&key(0x1001, Direction::In).toward(Direction::Unspecified)).unwrap();
+    assert_eq!((info.key(), info.salt()), (&spec(1, Direction::In).key, &spec(1, Direction::In).salt));
+    assert_eq!((info.state, info.replay_window, info.slot), (state::MATURE, 64, slot));
+    assert!(info.is_inbound() && !info.is_outbound());
+    assert!(matches!(other.add(&spec(0x1001, Direction::In)), Err(SadbError::Exists)));
+    other.add(&spec(0x1001, Direction::Out)).unwrap();
+    assert_eq!(sadb.dump(None).unwrap().len(), 2);
+    assert_eq!(sadb.dump(Some(crate::sa::AH)).unwrap().len(), 0);
+    sadb.delete(&key(0x1001, Direction::In)).unwrap();
+    assert!(matches!(other.get(&key(0x1001, Direction::In)), Err(SadbError::NotFound)));
+    assert_eq!(sadb.flush(None).unwrap(), 1);
+    assert_clean(&test, 8);
+    // A slot that is used again has another generation.
+    assert_eq!(other.add(&spec(0x1001, Direction::In)).unwrap(), SlotRef { slot: 1, generation: 2 });
+}
+
+#[test]
+fn capacity_is_a_clear_limit() {
+    let test = TestInstance::with_maps(4).unwrap();
+    let mut sadb = Sadb::open(&test).unwrap();
+    for spi in 1..=3 {
+        sadb.add(&spec(spi, Direction::In)).unwrap();
+    }
+    assert!(matches!(sadb.add(&spec(4, Direction::In)), Err(SadbError::Full(3))));
+    sadb.delete(&key(2, Direction::In)).unwrap();
+    assert_eq!(sadb.add(&spec(4, Direction::In)).unwrap().slot, 2);
+}
+
+#[test]
+fn nonces_of_a_key_loaded_twice_do_not_meet() {
+    let test = TestInstance::with_maps(8).unwrap();
+    let mut sadb = Sadb::open(&test).unwrap();
+    let statics = Slots::<SaStatic>::open(&test, map::SA_STATIC).unwrap();
+    let states = Slots::<SaState>::open(&test, map::SA_STATE).unwrap();
+    let mut ranges = vec![];
+    for _ in 0..4 {
+        let slot = sadb.add(&spec(9, Direction::Out)).unwrap().slot;
+        ranges.push(states.get(slot).unwrap().iv..statics.get(slot).unwrap().iv_limit);
+        sadb.flush(None).unwrap();
+    }
+    for (i, a) in ranges.iter().enumerate() {
+        assert_eq!(a.end - a.start, 1 << 32);
+        assert!(ranges[..i].iter().all(|b| b.end <= a.start || a.end <= b.start));
+    }
+    let fresh = SaSpec { iv: IvSource::FreshKey, ..spec(9, Direction::Out) };
+    let slot = sadb.add(&fresh).unwrap().slot;
+    assert_eq!((states.get(slot).unwrap().iv, statics.get(slot).unwrap().iv_limit), (1, u64::MAX));
+}
+
+#[test]
+fn outbound_traffic_goes_to_the_newest_sa() {
+    let test = TestInstance::with_maps(8).unwrap();
+    put_rule(&test, rule());
+    let mut sadb = Sadb::open(&test).unwrap();
+    let old = sadb.add(&spec(1, Direction::Out)).unwrap();
+    assert_eq!(bound(&test), Some(old));
+    let waiting = sadb.add_unbound(&spec(2, Direction::Out)).unwrap();
+    assert_eq!(bound(&test), Some(old));
+    sadb.switch_outbound(&key(2, Direction::Out)).unwrap();
+    assert_eq!(bound(&test), Some(waiting));
+    sadb.delete(&key(2, Direction::Out)).unwrap();
+    assert_eq!(bound(&test), Some(old));
+    sadb.delete(&key(1, Direction::Out)).unwrap();
+    assert_eq!(bound(&test), None);
+    // Negotiated for the action by its id, whatever the rules say.
+    let negotiated = SaSpec { action: 77, km: km::IKEV2, iv: IvSource::FreshKey, ..spec(3, Direction::Out) };
+    let slot = sadb.add(&negotiated).unwrap();
+    assert_eq!(bound(&test), Some(slot));
+}
+
+#[test]
+fn a_reserved_spi_matures_in_place() {
+    let test = TestInstance::with_maps(8).unwrap();
+    let mut sadb = Sadb::open(&test).unwrap();
+    let (src, dst) = (ip("198.51.100.7"), ip("192.0.2.1"));
+    let spi = sadb.reserve_spi(ESP, src, dst, 0x2000..=0x2000, km::IKEV2).unwrap();
+    assert!(matches!(sadb.reserve_spi(ESP, src, dst, 0x2000..=0x2000, km::IKEV2), Err(SadbError::Exists)));
+    assert_eq!(sadb.get(&key(spi, Direction::In)).unwrap().state, state::LARVAL);
+    assert!(matches!(sadb.add(&spec(spi, Direction::In)), Err(SadbError::Exists)));
+    let negotiated = SaSpec { km: km::IKEV2, iv: IvSource::FreshKey, ..spec(spi, Direction::In) };
+    sadb.add(&negotiated).unwrap();
+    assert_eq!(sadb.get(&key(spi, Direction::In)).unwrap().state, state::MATURE);
+    assert_eq!(sadb.dump(None).unwrap().len(), 1);
+    assert_eq!(sadb.flush(None).unwrap(), 1);
+    assert_clean(&test, 8);
+}
+
+#[test]
+fn pairs_are_linked_updated_and_deleted_together() {
+    let test = TestInstance::with_maps(8).unwrap();
+    let mut sadb = Sadb::open(&test).unwrap();
+    let code = |r: Result<SlotRef, SadbError>| r.unwrap_err().code();
+    let paired = |spi, direction, pair| SaSpec { pair_spi: Some(pair), ..spec(spi, direction) };
+    assert_eq!(code(sadb.add(&paired(1, Direction::Out, 2))), Some(Diagnostic::PairInappropriate));
+    sadb.add(&spec(2, Direction::In)).unwrap();
+    let elsewhere = SaSpec { dst: ip("198.51.100.8"), ..paired(1, Direction::Out, 2) };
+    assert_eq!(code(sadb.add(&elsewhere)), Some(Diagnostic::PairAddressMismatch));
+    sadb.add(&paired(1, Direction::Out, 2)).unwrap();
+    assert_eq!(code(sadb.add(&paired(3, Direction::Out, 2))), Some(Diagnostic::PairAlready));
+    assert_eq!(sadb.get(&key(2, Direction::In)).unwrap().pair_spi, Some(1));
+    let hard = Lifetime { add: 60, ..Lifetime::default() };
+    sadb.update_pair(&key(1, Direction::Out), &SaUpdate { hard: Some(hard), ..SaUpdate::default() }).unwrap();
+    assert_eq!(sadb.get(&key(2, Direction::In)).unwrap().hard, hard);
+    sadb.delete_pair(&key(2, Direction::In)).unwrap();
+    assert_clean(&test, 8);
+    sadb.add(&spec(2, Direction::In)).unwrap();
+    let alone = sadb.delete_pair(&key(2, Direction::In)).unwrap_err();
+    assert_eq!(alone.code(), Some(Diagnostic::PairNotFound));
+    assert_clean(&test, 8);
+}
+
+#[test]
+fn an_update_keeps_counters_and_refuses_other_owners() {
+    let test = TestInstance::with_maps(8).unwrap();
+    let mut sadb = Sadb::open(&test).unwrap();
+    let slot = sadb.add(&SaSpec { km: km::IKEV2, km_cookie: 7, ..spec(1, Direction::In) }).unwrap();
+    let mut states = Slots::<SaState>::open(&test, map::SA_STATE).unwrap();
+    let moving = SaState { packets: 5, ..states.get(slot.slot).unwrap() };
+    states.set(slot.slot, &moving).unwrap();
+    let soft = Lifetime { bytes: 10, ..Lifetime::default() };
+    let update = SaUpdate { soft: Some(soft), km: Some((km::IKEV2, 8)), ..SaUpdate::default() };
+    sadb.update(&key(1, Direction::In), &update).unwrap();
+    let info = sadb.get(&key(1, Direction::In)).unwrap();
+    assert_eq!((info.packets, info.soft, info.km_cookie), (5, soft, 8));
+    let foreign = SaUpdate { km: Some((km::IKEV1, 8)), ..SaUpdate::default() };
+    let refused = sadb.update(&key(1, Direction::In), &foreign).unwrap_err();
+    assert_eq!(refused.code(), Some(Diagnostic::DuplicateKmProtocol));
+    states.set(slot.slot, &SaState { state: state::DYING.into(), ..moving }).unwrap();
+    let refused = sadb.update(&key(1, Direction::In), &update).unwrap_err();
+    assert_eq!(refused.code(), Some(Diagnostic::BadState));
+}
+
+#[test]
+fn the_dead_are_invisible_and_make_room() {
+    let test = TestInstance::with_maps(3).unwrap();
+    let mut sadb = Sadb::open(&test).unwrap();
+    let slot = sadb.add(&spec(1, Direction::In)).unwrap();
+    sadb.add(&spec(2, Direction::In)).unwrap();
+    let mut states = Slots::<SaState>::open(&test, map::SA_STATE).unwrap();
+    let moving = states.get(slot.slot).unwrap();
+    states.set(slot.slot, &SaState { state: state::DEAD.into(), ..moving }).unwrap();
+    assert!(matches!(sadb.get(&key(1, Direction::In)), Err(SadbError::NotFound)));
+    assert_eq!(sadb.dump(None).unwrap().len(), 1);
+    // Both when the name is wanted again and when the slot is.
+    sadb.add(&spec(1, Direction::In)).unwrap();
+    let moving = states.get(slot.slot).unwrap();
+    states.set(slot.slot, &SaState { state: state::DEAD.into(), ..moving }).unwrap();
+    sadb.add(&spec(3, Direction::In)).unwrap();
+    assert_eq!(sadb.flush(None).unwrap(), 2);
+    assert_clean(&test, 3);
+}
+
+#[test]
+fn restored_counters_close_the_window_below() {
+    let test = TestInstance::with_maps(3).unwrap();
+    let mut sadb = Sadb::open(&test).unwrap();
+    let slot = sadb.add(&SaSpec { replay_value: 70, ..spec(1, Direction::In) }).unwrap();
+    let window = Slots::<Window>::open(&test, map::SA_WINDOW).unwrap().get(slot.slot).unwrap();
+    assert_eq!(window.0[..4], [0xffff_ffff, 0xffff_ffff, 0x7f, 0]);
+    assert_eq!(sadb.get(&key(1, Direction::In)).unwrap().top, 70);
+}
+
+/// Runs `work` in a child that dies before its `n`th map write; true if it lived to the end.
+fn survives(n: i64, work: impl FnOnce()) -> bool {
+    // SAFETY: the child runs on the forking thread's copy only, uses no other thread's locks but the allocator's,
+    // which the C library resets, and leaves through _exit or SIGKILL.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            fault::kill_at_write(n);
+            work();
+            // SAFETY: ends the child without running what the parent registered for its own exit.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => match waitpid(child, None).unwrap() {
+            WaitStatus::Exited(_, 0) => true,
+            WaitStatus::Signaled(..) => false,
+            other => panic!("child ended with {other:?}"),
+        },
+    }
+}
+
+#[test]
+fn a_tool_killed_at_any_write_of_add_leaves_all_or_nothing() {
+    let test = TestInstance::with_maps(4).unwrap();
+    put_rule(&test, rule());
+    for n in 1.. {
+        let lived = survives(n, || {
+            let mut sadb = Sadb::open(&test).unwrap();
+            sadb.add(&spec(2, Direction::In)).unwrap();
+            sadb.add(&SaSpec { pair_spi: Some(2), ..spec(1, Direction::Out) }).unwrap();
+        });
+        let mut sadb = Sadb::open(&test).unwrap();
+        let all = sadb.dump(None).unwrap();
+        for sa in &all {
+            let alone = all.len() == 1;
+            assert!(sa.pair_spi.is_none() || !alone, "write {n}: half a pair");
+            assert_eq!(sa.is_outbound() && bound(&test) == Some(sa.slot), sa.is_outbound(), "write {n}: not bound");
+        }
+        assert_eq!(Slots::<crate::abi::Header>::open(&test, map::HEADER).unwrap().get(0).unwrap().dirty, 0);
+        sadb.flush(None).unwrap();
+        assert_clean(&test, 4);
+        if lived {
+            assert_eq!(all.len(), 2);
+            assert!(n > 10, "{n} writes are too few to have been the whole change");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_tool_killed_at_any_write_of_delete_leaves_all_or_nothing() {
+    let test = TestInstance::with_maps(4).unwrap();
+    put_rule(&test, rule());
+    for n in 1.. {
+        let mut sadb = Sadb::open(&test).unwrap();
+        sadb.add(&spec(2, Direction::In)).unwrap();
+        sadb.add(&SaSpec { pair_spi: Some(2), ..spec(1, Direction::Out) }).unwrap();
+        let lived = survives(n, || Sadb::open(&test).unwrap().delete_pair(&key(1, Direction::Out)).unwrap());
+        let all = sadb.dump(None).unwrap();
+        assert!(all.iter().all(|sa| !sa.is_outbound() || bound(&test) == Some(sa.slot)), "write {n}");
+        assert!(all.iter().all(|sa| sa.state == state::MATURE && sa.flags & flag::BOTH != 0), "write {n}");
+        sadb.flush(None).unwrap();
+        assert_clean(&test, 4);
+        if lived {
+            assert!(all.is_empty());
+            return;
+        }
+    }
+}

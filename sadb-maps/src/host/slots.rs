@@ -1,0 +1,231 @@
+//! Slots: what is known of them, how one is filled, wiped and found.
+
+use super::clock;
+use super::error::SadbError;
+use super::maps::{SaMaps, Wiped};
+use super::spec::{Direction, SaInfo, SaKey};
+use super::{secret::SecretKey, transform};
+use crate::Addr;
+use crate::sa::{GhashTable, InboundKey, SaSelectors, SaState, SaStatic, SlotRef, Window, flag, state};
+use bytemuck::Zeroable;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Seconds that a reserved SPI is kept (spec section 4.5, `larval_timeout`).
+pub(super) const LARVAL_SECONDS: u64 = 90;
+
+/// Identity of an SA and what its bindings depend on; never its key.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    pub(super) slot: SlotRef,
+    pub(super) proto: u8,
+    pub(super) spi: u32,
+    pub(super) src: Addr,
+    pub(super) dst: Addr,
+    pub(super) flags: u32,
+    pub(super) encr: u8,
+    pub(super) auth: u8,
+    pub(super) key_bits: u16,
+    pub(super) action: u64,
+    pub(super) km: u8,
+    pub(super) pair_spi: u32,
+    pub(super) selectors: Option<SaSelectors>,
+    pub(super) added: u64,
+}
+
+impl Known {
+    pub(super) fn new(slot: u32, fixed: &SaStatic, moving: &SaState) -> Self {
+        Self {
+            slot: SlotRef { slot, generation: fixed.generation },
+            proto: fixed.proto,
+            spi: fixed.spi,
+            src: fixed.src,
+            dst: fixed.dst,
+            flags: fixed.flags,
+            encr: fixed.encr,
+            auth: fixed.auth,
+            key_bits: fixed.key_bits,
+            action: fixed.action,
+            km: fixed.km,
+            pair_spi: fixed.pair_spi,
+            selectors: (fixed.flags & flag::SELECTORS != 0).then_some(fixed.sel),
+            added: moving.added,
+        }
+    }
+
+    pub(super) fn inbound_key(&self) -> InboundKey {
+        InboundKey { dst: self.dst, spi: self.spi, proto: self.proto, reserved: [0; 3] }
+    }
+
+    fn matches(&self, key: &SaKey, dst: Addr) -> bool {
+        let from = key.src.filter(|src| !src.is_unspecified());
+        self.proto == key.proto && self.spi == key.spi && self.dst == dst && from.is_none_or(|s| self.src == s.into())
+    }
+}
+
+/// What this process remembers of the slots, valid while nobody else changed them.
+#[derive(Debug, Default)]
+pub(super) struct Register {
+    known: BTreeMap<u32, Known>,
+    by_spi: HashMap<u32, BTreeSet<u32>>,
+    /// Every slot below this is taken.
+    low: u32,
+}
+
+impl Register {
+    /// Reads every slot.
+    pub(super) fn read(maps: &SaMaps) -> Result<Self, SadbError> {
+        let mut register = Self { low: 1, ..Self::default() };
+        for slot in 1..maps.states.len() {
+            let moving = maps.states.get(slot)?;
+            if is_free(&moving) {
+                continue;
+            }
+            let fixed = Wiped::new(maps.statics.get(slot)?);
+            if fixed.generation == moving.generation {
+                register.put(Known::new(slot, &fixed, &moving));
+            }
+        }
+        Ok(register)
+    }
+
+    pub(super) fn put(&mut self, known: Known) {
+        self.by_spi.entry(known.spi).or_default().insert(known.slot.slot);
+        self.known.insert(known.slot.slot, known);
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Known> {
+        let known = self.known.remove(&slot)?;
+        if let Some(slots) = self.by_spi.get_mut(&known.spi) {
+            slots.remove(&slot);
+            if slots.is_empty() {
+                self.by_spi.remove(&known.spi);
+            }
+        }
+        self.low = self.low.min(slot);
+        Some(known)
+    }
+
+    pub(super) fn get(&self, slot: u32) -> Option<&Known> {
+        self.known.get(&slot)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Known> {
+        self.known.values()
+    }
+
+    /// The lowest slot that holds nothing.
+    pub(super) fn free(&mut self, capacity: u32) -> Option<u32> {
+        let free = (self.low.max(1)..capacity).find(|slot| !self.known.contains_key(slot))?;
+        self.low = free;
+        Some(free)
+    }
+
+    fn with_spi(&self, spi: u32) -> impl Iterator<Item = &Known> {
+        self.by_spi.get(&spi).into_iter().flatten().filter_map(|slot| self.known.get(slot))
+    }
+
+    /// The SA of that key: of the given direction, else outbound before inbound.
+    pub(super) fn find(&self, key: &SaKey) -> Option<&Known> {
+        let dst = Addr::from(key.dst);
+        let of = |bit: u32| self.with_spi(key.spi).find(|k| k.flags & bit != 0 && k.matches(key, dst));
+        match key.direction {
+            Direction::In => of(flag::INBOUND),
+            Direction::Out => of(flag::OUTBOUND),
+            Direction::Unspecified => of(flag::OUTBOUND).or_else(|| of(flag::INBOUND)),
+        }
+    }
+
+    /// The SA in the tables given by `bits` with this protocol, SPI and destination, whatever its source.
+    pub(super) fn occupant(&self, bits: u32, proto: u8, spi: u32, dst: Addr) -> Option<&Known> {
+        self.with_spi(spi).find(|k| k.flags & bits != 0 && k.proto == proto && k.dst == dst)
+    }
+}
+
+/// Whether nothing is in the slot: never used, or given back.
+pub(super) fn is_free(moving: &SaState) -> bool {
+    moving.generation == 0 || moving.state == u64::from(state::FREE)
+}
+
+/// Whether get and dump do not see the SA: dead, or larval for too long.
+pub(super) fn is_gone(moving: &SaState, now: u64) -> bool {
+    let larval = moving.state == u64::from(state::LARVAL);
+    let age = now.saturating_sub(moving.added);
+    moving.state >= u64::from(state::DEAD) || (larval && age > LARVAL_SECONDS * 1_000_000_000)
+}
+
+/// Overwrites everything that the slot held with zeros, in place, and frees it. Nothing may refer to the slot any more,
+/// and no program may still be at work with it ([`grace_period`]).
+pub(super) fn wipe(maps: &mut SaMaps, slot: SlotRef) -> Result<(), SadbError> {
+    let SlotRef { slot, generation } = slot;
+    // First the word that says whether there is an SA: repair wipes what lies in a free slot.
+    maps.states.set(slot, &free_state(generation))?;
+    maps.statics.set(slot, &SaStatic { generation, ..SaStatic::zeroed() })?;
+    if maps.ghash.get(&slot)?.map(Wiped::new).is_some() {
+        // The element goes back to an allocator that does not clear it.
+        maps.ghash.insert(&slot, &GhashTable::zeroed())?;
+        maps.ghash.remove(&slot)?;
+    }
+    maps.windows.set(slot, &Window::zeroed())
+}
+
+/// The state record of a slot that was given back.
+pub(super) fn free_state(generation: u32) -> SaState {
+    SaState { state: state::FREE.into(), generation, ..SaState::default() }
+}
+
+/// Waits until no program can still be using what was unlinked before the call.
+///
+/// The programs run inside RCU read-side sections, and the global membarrier is `synchronize_rcu`. Where it is not to
+/// be had (nohz_full kernels) a sleep of many times the longest program run has to do; the data path also compares
+/// generations, so a packet that overslept is dropped, not sealed with another key.
+pub(super) fn grace_period() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: the call takes two integers and has no precondition.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0) };
+    if result != 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The snapshot that tools see.
+pub(super) fn info(slot: u32, fixed: &SaStatic, moving: &SaState, now: u64) -> SaInfo {
+    let has = |bit: u32| fixed.flags & bit != 0;
+    let used = |at: u64| (at != 0).then(|| clock::since(at, now));
+    SaInfo {
+        slot: SlotRef { slot, generation: fixed.generation },
+        proto: fixed.proto,
+        spi: fixed.spi,
+        src: IpAddr::from(fixed.src),
+        dst: IpAddr::from(fixed.dst),
+        state: moving.state as u32,
+        flags: fixed.flags,
+        encr: fixed.encr,
+        auth: fixed.auth,
+        key_bits: fixed.key_bits,
+        engine: fixed.engine,
+        replay_window: fixed.replay_window,
+        seq: moving.seq,
+        top: moving.top,
+        encap: has(flag::UDP_ENCAP).then_some(fixed.encap_ports),
+        selectors: has(flag::SELECTORS).then_some(fixed.sel),
+        pair_spi: has(flag::PAIRED).then_some(fixed.pair_spi),
+        km: fixed.km,
+        km_cookie: fixed.km_cookie,
+        action: fixed.action,
+        soft: fixed.soft,
+        hard: fixed.hard,
+        idle: fixed.idle,
+        packets: moving.packets,
+        bytes: moving.bytes,
+        auth_failed: moving.auth_failed,
+        replayed: moving.replayed,
+        added: UNIX_EPOCH + Duration::from_secs(moving.added_wall),
+        age: clock::since(moving.added, now),
+        first_use: used(moving.first_use),
+        last_use: used(moving.last_use),
+        key: transform::key_octets(fixed),
+        salt: if fixed.key_bits == 0 { SecretKey::default() } else { fixed.salt.to_ne_bytes().as_slice().into() },
+    }
+}
