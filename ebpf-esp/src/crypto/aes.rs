@@ -8,7 +8,7 @@
 //! [`Counter`] exploits that a packet has few blocks: only the last octet of the counter block changes, so all but 5 of
 //! the 32 table look-ups of the first two rounds are made once per packet.
 
-use super::{Block16, load, store};
+use super::{Block16, load, store, wipe};
 
 /// Words of a key schedule.
 pub const SCHEDULE_WORDS: usize = 60;
@@ -267,6 +267,13 @@ pub struct Counter {
 impl Counter {
     /// All zero: a place to [`counter_init`].
     pub const ZERO: Self = Self { column: 0, columns: [0; 4], key_octet: 0 };
+
+    /// Forgets what came from the key.
+    pub(super) fn wipe(&mut self) {
+        wipe(core::slice::from_mut(&mut self.column));
+        wipe(&mut self.columns);
+        wipe(core::slice::from_mut(&mut self.key_octet));
+    }
 }
 
 /// Prepares the counter blocks `nonce | n` for all `n` that agree with `number` but for its lowest octet.

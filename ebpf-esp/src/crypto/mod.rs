@@ -7,8 +7,8 @@
 //! What is *not* known here: SAs, sequence numbers, packets' headers. [`aead`] holds what ESP says about nonces and
 //! additional data, and the drivers that walk a message.
 //!
-//! Types that hold key material are plain `Copy` words, because they live in BPF maps: whoever owns the map wipes them.
-//! They have no `Debug`.
+//! Types that hold key material are plain `Copy` words where they live in BPF maps: whoever owns the map wipes them. What
+//! is only used on the host wipes itself. None has `Debug`.
 
 pub mod aead;
 pub mod aes;
@@ -55,4 +55,12 @@ unsafe fn load<T>(p: *const T, i: usize) -> u32 {
 unsafe fn store<T>(p: *mut T, i: usize, word: u32) {
     // SAFETY: the caller's promise.
     unsafe { p.cast::<u32>().add(i).write_unaligned(word) }
+}
+
+/// Zeroes what held a secret, in a way that is not optimized out.
+fn wipe(words: &mut [u32]) {
+    for word in words {
+        // SAFETY: a borrowed word.
+        unsafe { core::ptr::from_mut(word).write_volatile(0) };
+    }
 }

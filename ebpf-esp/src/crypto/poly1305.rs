@@ -23,6 +23,12 @@ pub struct Poly1305 {
 impl Poly1305 {
     /// All zero: a place to [`init`].
     pub const ZERO: Self = Self { h: [0; 5], r: [0; 4], s: [0; 3], pad: [0; 4] };
+
+    /// Forgets key and message.
+    pub(super) fn wipe(&mut self) {
+        // SAFETY: a borrowed record; volatile, so that it is not optimized out.
+        unsafe { core::ptr::from_mut(self).write_volatile(Self::ZERO) };
+    }
 }
 
 /// Starts with the one-time key in the first 32 bytes of `key`: block 0 of the ChaCha20 key stream.

@@ -4,10 +4,9 @@
 use super::{Cipher, Tail};
 use crate::crypto::aes::{self, Counter, TABLES};
 use crate::crypto::ghash::{self, TABLE_WORDS, Table};
-use crate::crypto::{Block16, Block64, load};
+use crate::crypto::{Block16, Block64, load, wipe};
 
-/// What an SA keeps: key schedule and GHASH table.
-#[derive(Clone)]
+/// What an SA keeps: key schedule and GHASH table. Wiped when dropped.
 pub struct AesGcmKey {
     schedule: [u32; aes::SCHEDULE_WORDS],
     rounds: u32,
@@ -20,8 +19,17 @@ impl AesGcmKey {
     pub fn new(key: &[u8]) -> Option<Self> {
         let mut this = Self { schedule: [0; aes::SCHEDULE_WORDS], rounds: 0, table: [0; TABLE_WORDS] };
         this.rounds = aes::expand_key(key, &mut this.schedule)?;
-        ghash::fill_table(&mut this.table, &hash_key(&this.schedule, this.rounds));
+        let mut h = hash_key(&this.schedule, this.rounds);
+        ghash::fill_table(&mut this.table, &h);
+        wipe(&mut h.0);
         Some(this)
+    }
+}
+
+impl Drop for AesGcmKey {
+    fn drop(&mut self) {
+        wipe(&mut self.schedule);
+        wipe(&mut self.table);
     }
 }
 
@@ -34,8 +42,7 @@ pub fn hash_key(schedule: &[u32; aes::SCHEDULE_WORDS], rounds: u32) -> Block16 {
     block
 }
 
-/// A started computation.
-#[derive(Clone, Copy)]
+/// A started computation. Wiped when dropped.
 pub struct AesGcm<'a> {
     key: &'a AesGcmKey,
     nonce: [u32; 3],
@@ -66,6 +73,13 @@ impl<'a> AesGcm<'a> {
                 aes::counter_init(&raw mut self.counter, &TABLES, &self.key.schedule, self.nonce, self.number);
             }
         }
+    }
+}
+
+impl Drop for AesGcm<'_> {
+    fn drop(&mut self) {
+        self.counter.wipe();
+        wipe(&mut self.hash.0);
     }
 }
 

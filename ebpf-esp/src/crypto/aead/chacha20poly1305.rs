@@ -4,11 +4,9 @@
 use super::{Cipher, Tail};
 use crate::crypto::chacha20::{self, COUNTER, State};
 use crate::crypto::poly1305::{self, Poly1305};
-use crate::crypto::{Block16, Block64};
+use crate::crypto::{Block16, Block64, wipe};
 
-/// A started computation.
-#[repr(C)]
-#[derive(Clone, Copy)]
+/// A started computation. Wiped when dropped.
 pub struct ChaCha20Poly1305 {
     chacha: State,
     poly: Poly1305,
@@ -27,7 +25,15 @@ impl ChaCha20Poly1305 {
             poly1305::init(&raw mut this.poly, &raw const block);
             chacha20::set_counter(&raw mut this.chacha, 1);
         }
+        wipe(&mut block.0);
         this
+    }
+}
+
+impl Drop for ChaCha20Poly1305 {
+    fn drop(&mut self) {
+        wipe(&mut self.chacha.0);
+        self.poly.wipe();
     }
 }
 
