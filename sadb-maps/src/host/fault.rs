@@ -37,3 +37,23 @@ pub(super) fn point() {
     #[cfg(any(test, feature = "testing"))]
     armed::point();
 }
+
+/// Runs `work` in a child that dies before its `n`th map write; true if it lived to the end.
+#[cfg(test)]
+pub(super) fn survives(n: i64, work: impl FnOnce()) -> bool {
+    // SAFETY: the child runs on the forking thread's copy only, uses no other thread's locks but the allocator's,
+    // which the C library resets, and leaves through _exit or SIGKILL.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            kill_at_write(n);
+            work();
+            // SAFETY: ends the child without running what the parent registered for its own exit.
+            unsafe { libc::_exit(0) }
+        }
+        nix::unistd::ForkResult::Parent { child } => match nix::sys::wait::waitpid(child, None).unwrap() {
+            nix::sys::wait::WaitStatus::Exited(_, 0) => true,
+            nix::sys::wait::WaitStatus::Signaled(..) => false,
+            other => panic!("child ended with {other:?}"),
+        },
+    }
+}

@@ -136,7 +136,7 @@ impl<K: aya::Pod, V: aya::Pod> Table<K, V> {
     }
 }
 
-fn failed(map: &'static str, operation: &'static str) -> impl Fn(MapError) -> SadbError {
+pub(super) fn failed(map: &'static str, operation: &'static str) -> impl Fn(MapError) -> SadbError {
     move |source| SadbError::Map { map, operation, source }
 }
 

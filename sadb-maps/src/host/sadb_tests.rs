@@ -11,8 +11,6 @@ use crate::sa::{
 };
 use bytemuck::Zeroable;
 use maps::{Slots, Table};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
 use std::net::IpAddr;
 
 fn ip(text: &str) -> IpAddr {
@@ -251,31 +249,12 @@ fn restored_counters_close_the_window_below() {
     assert_eq!(sadb.get(&key(1, Direction::In)).unwrap().top, 70);
 }
 
-/// Runs `work` in a child that dies before its `n`th map write; true if it lived to the end.
-fn survives(n: i64, work: impl FnOnce()) -> bool {
-    // SAFETY: the child runs on the forking thread's copy only, uses no other thread's locks but the allocator's,
-    // which the C library resets, and leaves through _exit or SIGKILL.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Child => {
-            fault::kill_at_write(n);
-            work();
-            // SAFETY: ends the child without running what the parent registered for its own exit.
-            unsafe { libc::_exit(0) }
-        }
-        ForkResult::Parent { child } => match waitpid(child, None).unwrap() {
-            WaitStatus::Exited(_, 0) => true,
-            WaitStatus::Signaled(..) => false,
-            other => panic!("child ended with {other:?}"),
-        },
-    }
-}
-
 #[test]
 fn a_tool_killed_at_any_write_of_add_leaves_all_or_nothing() {
     let test = TestInstance::with_maps(4).unwrap();
     put_rule(&test, rule());
     for n in 1.. {
-        let lived = survives(n, || {
+        let lived = fault::survives(n, || {
             let mut sadb = Sadb::open(&test).unwrap();
             sadb.add(&spec(2, Direction::In)).unwrap();
             sadb.add(&SaSpec { pair_spi: Some(2), ..spec(1, Direction::Out) }).unwrap();
@@ -306,7 +285,7 @@ fn a_tool_killed_at_any_write_of_delete_leaves_all_or_nothing() {
         let mut sadb = Sadb::open(&test).unwrap();
         sadb.add(&spec(2, Direction::In)).unwrap();
         sadb.add(&SaSpec { pair_spi: Some(2), ..spec(1, Direction::Out) }).unwrap();
-        let lived = survives(n, || Sadb::open(&test).unwrap().delete_pair(&key(1, Direction::Out)).unwrap());
+        let lived = fault::survives(n, || Sadb::open(&test).unwrap().delete_pair(&key(1, Direction::Out)).unwrap());
         let all = sadb.dump(None).unwrap();
         assert!(all.iter().all(|sa| !sa.is_outbound() || bound(&test) == Some(sa.slot)), "write {n}");
         assert!(all.iter().all(|sa| sa.state == state::MATURE && sa.flags & flag::BOTH != 0), "write {n}");

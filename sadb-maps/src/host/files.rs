@@ -1,0 +1,41 @@
+//! Small files that are replaced as a whole, so that a reader, also after a crash, sees the old one or the new one.
+
+use super::error::SadbError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Reads a JSON file; `None` when there is none.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, SadbError> {
+    let failed = |e: io::Error| SadbError::io(path.display().to_string(), e);
+    match std::fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| failed(e.into())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+/// Replaces a JSON file, mode 0600, synced. One writer at a time: the caller holds the lock of the instance.
+pub(super) fn replace<T: Serialize>(path: &Path, value: &T) -> Result<(), SadbError> {
+    let write = || -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(value)?;
+        let fresh = path.with_extension("new");
+        let options = libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(options)
+            .open(&fresh)?;
+        file.write_all(&text)?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, path)?;
+        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    };
+    write().map_err(|e| SadbError::io(path.display().to_string(), e))
+}

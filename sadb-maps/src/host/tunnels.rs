@@ -1,0 +1,176 @@
+//! Tunnels by name: the ends that `tunnel NAME` in a policy rule stands for.
+//!
+//! Solaris takes them from its tunnel interfaces; here `espadm tunnel create` defines them, and they outlive a boot.
+//! A rule may name a tunnel that does not exist yet; it gets its ends when the tunnel is made.
+
+use super::error::SadbError;
+use super::files;
+use super::instance::Instance;
+use super::lock::InstanceLock;
+use super::spd::Spd;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Longest name in octets (spec section 4.2).
+pub const MAX_TUNNEL_NAME: usize = 31;
+
+/// A named pair of outer addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// Name as rules write it.
+    pub name: String,
+    /// Outer address of this end.
+    pub local: IpAddr,
+    /// Outer address of the other end.
+    pub remote: IpAddr,
+}
+
+/// Why a tunnel cannot be defined or removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TunnelError {
+    /// The name is empty, too long or has characters that no rule could write.
+    #[error("{0:?} is no tunnel name: use 1 to 31 letters, digits, '.', '_' or '-'")]
+    Name(String),
+    /// The ends are of two families, unspecified, multicast or the same.
+    #[error(
+        "{local} and {remote} cannot be the ends of a tunnel: two different unicast addresses of one family are needed"
+    )]
+    Ends {
+        /// This end.
+        local: IpAddr,
+        /// The other end.
+        remote: IpAddr,
+    },
+    /// There is a tunnel of that name.
+    #[error("tunnel {0:?} exists already; delete it first")]
+    Exists(String),
+    /// There is no tunnel of that name.
+    #[error("no tunnel {0:?}")]
+    NotFound(String),
+    /// Files or maps.
+    #[error(transparent)]
+    Sadb(#[from] SadbError),
+}
+
+/// The tunnel definitions of an instance.
+#[derive(Debug)]
+pub struct Tunnels {
+    instance: Instance,
+    path: PathBuf,
+}
+
+impl Tunnels {
+    /// The definitions of the instance, which need not be attached.
+    ///
+    /// # Errors
+    /// The state directory cannot be made.
+    pub fn open(instance: &Instance) -> Result<Self, SadbError> {
+        Ok(Self { instance: instance.clone(), path: instance.state_dir()?.join("tunnels.json") })
+    }
+
+    /// Every tunnel, by name.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not ours.
+    pub fn list(&self) -> Result<Vec<Tunnel>, SadbError> {
+        Ok(files::read(&self.path)?.unwrap_or_default())
+    }
+
+    /// The tunnel of that name.
+    ///
+    /// # Errors
+    /// As [`Tunnels::list`].
+    pub fn find(&self, name: &str) -> Result<Option<Tunnel>, SadbError> {
+        Ok(self.list()?.into_iter().find(|t| t.name == name))
+    }
+
+    /// Defines a tunnel and gives its ends to the rules in force that name it.
+    ///
+    /// # Errors
+    /// [`TunnelError::Name`], [`TunnelError::Ends`], [`TunnelError::Exists`]; the file cannot be written.
+    pub fn create(&self, tunnel: Tunnel) -> Result<(), TunnelError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if tunnel.name.is_empty() || tunnel.name.len() > MAX_TUNNEL_NAME || !tunnel.name.chars().all(plain) {
+            return Err(TunnelError::Name(tunnel.name));
+        }
+        let Tunnel { local, remote, .. } = tunnel;
+        let usable = |ip: IpAddr| !ip.is_unspecified() && !ip.is_multicast();
+        if local == remote || local.is_ipv4() != remote.is_ipv4() || !usable(local) || !usable(remote) {
+            return Err(TunnelError::Ends { local, remote });
+        }
+        self.change(|all| match all.binary_search_by(|t| t.name.cmp(&tunnel.name)) {
+            Ok(_) => Err(TunnelError::Exists(tunnel.name)),
+            Err(place) => {
+                all.insert(place, tunnel);
+                Ok(())
+            }
+        })
+    }
+
+    /// Removes a tunnel. Rules in force that name it lose their ends: what they cover is dropped.
+    ///
+    /// # Errors
+    /// [`TunnelError::NotFound`]; the file cannot be written.
+    pub fn delete(&self, name: &str) -> Result<(), TunnelError> {
+        self.change(|all| match all.iter().position(|t| t.name == name) {
+            Some(place) => {
+                all.remove(place);
+                Ok(())
+            }
+            None => Err(TunnelError::NotFound(name.to_owned())),
+        })
+    }
+
+    fn change(&self, edit: impl FnOnce(&mut Vec<Tunnel>) -> Result<(), TunnelError>) -> Result<(), TunnelError> {
+        let lock = InstanceLock::acquire(&self.instance)?;
+        let mut all = self.list()?;
+        edit(&mut all)?;
+        files::replace(&self.path, &all)?;
+        // The SPD takes the lock itself.
+        drop(lock);
+        if self.instance.is_attached() {
+            Spd::open(&self.instance)?.resolve_tunnels()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::TestInstance;
+
+    fn tunnel(name: &str, local: &str, remote: &str) -> Tunnel {
+        Tunnel { name: name.into(), local: local.parse().unwrap(), remote: remote.parse().unwrap() }
+    }
+
+    #[test]
+    fn tunnels_are_kept_by_name() {
+        let test = TestInstance::bare().unwrap();
+        let tunnels = Tunnels::open(&test).unwrap();
+        assert_eq!(tunnels.list().unwrap(), []);
+        let (a, b) = (tunnel("a0", "192.0.2.1", "192.0.2.2"), tunnel("b0", "2001:db8::1", "2001:db8::2"));
+        tunnels.create(b.clone()).unwrap();
+        tunnels.create(a.clone()).unwrap();
+        assert_eq!(Tunnels::open(&test).unwrap().list().unwrap(), [a.clone(), b.clone()]);
+        assert!(matches!(tunnels.create(a.clone()), Err(TunnelError::Exists(_))));
+        tunnels.delete("a0").unwrap();
+        assert!(matches!(tunnels.delete("a0"), Err(TunnelError::NotFound(_))));
+        assert_eq!(tunnels.find("b0").unwrap(), Some(b));
+        assert_eq!(tunnels.find("a0").unwrap(), None);
+    }
+
+    #[test]
+    fn impossible_tunnels_are_refused() {
+        let test = TestInstance::bare().unwrap();
+        let tunnels = Tunnels::open(&test).unwrap();
+        for (local, remote) in [("::1", "192.0.2.2"), ("192.0.2.1", "192.0.2.1"), ("0.0.0.0", "192.0.2.1")] {
+            assert!(matches!(tunnels.create(tunnel("x", local, remote)), Err(TunnelError::Ends { .. })));
+        }
+        for name in ["", "a b", "a/b", &"x".repeat(32)] {
+            assert!(matches!(tunnels.create(tunnel(name, "192.0.2.1", "192.0.2.2")), Err(TunnelError::Name(_))));
+        }
+    }
+}
