@@ -5,5 +5,6 @@
 //! `ipseckey`. Nothing here talks to a daemon: the tools work on the maps through `sadb_maps::host`.
 
 pub mod algorithms;
+pub mod keying;
 pub mod names;
 pub mod policy;

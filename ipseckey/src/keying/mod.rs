@@ -1,0 +1,43 @@
+//! The commands of `ipseckey` and what it prints (spec section 7).
+//!
+//! [`reader`] joins lines and splits words, [`parser`] turns words into a [`request`] with every local check,
+//! [`convert`] turns a request into what the SADB takes, [`dump`] and [`save`] print SAs. Keys are held in memory that
+//! wipes itself, and no message shows them: where the original echoes the command with its keys, [`reader::Line::masked`]
+//! leaves them out.
+
+pub mod convert;
+pub mod dump;
+pub mod hexkey;
+pub mod parser;
+pub mod reader;
+pub mod request;
+pub mod save;
+pub mod times;
+pub mod tokens;
+
+use crate::policy::Position;
+
+/// Something wrong with a command, or worth a warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Where.
+    pub at: Position,
+    /// What. Never holds a key.
+    pub text: String,
+}
+
+impl Message {
+    /// A message about the word at `at`.
+    pub fn new(at: Position, text: impl Into<String>) -> Self {
+        Self { at, text: text.into() }
+    }
+}
+
+impl std::fmt::Display for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.at, self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests;
