@@ -26,8 +26,6 @@ pub struct Style<'n> {
     pub now: i64,
     /// Process id in the base message.
     pub pid: u32,
-    /// Label of a key-management cookie.
-    pub label: &'n dyn Fn(u64) -> Option<String>,
 }
 
 /// Flag bits of PF_KEY (spec section 8.1), with the names that are printed.
@@ -98,7 +96,7 @@ fn write(out: &mut String, sa: &SaInfo, verb: &str, seq: u32, style: &Style<'_>)
     write_addresses(out, sa, style)?;
     write_key(out, sa, style)?;
     if sa.km != km::MANUAL || sa.km_cookie != 0 {
-        write_cookie(out, sa, style)?;
+        write_cookie(out, sa)?;
     }
     if let Some(pair) = sa.pair_spi {
         writeln!(out, "OTH: Paired with spi=0x{pair:x}")?;
@@ -236,10 +234,10 @@ fn write_key(out: &mut String, sa: &SaInfo, style: &Style<'_>) -> Result {
     writeln!(out, "]/{}+{}", sa.key().len() * 8, sa.salt().len() * 8)
 }
 
-fn write_cookie(out: &mut String, sa: &SaInfo, style: &Style<'_>) -> Result {
+fn write_cookie(out: &mut String, sa: &SaInfo) -> Result {
     let cookie = sa.km_cookie;
     let text = match sa.km {
-        km::IKEV1 => (style.label)(cookie).unwrap_or_else(|| "<Label not found.>".to_owned()),
+        km::IKEV1 => "<Label not found.>".to_owned(),
         km::IKEV2 => format!("IKEV2: 0x{cookie:016x}"),
         km::MANUAL => format!("Manual SA with cookie: 0x{cookie:016x}"),
         other => format!("<unknown {other}>: 0x{cookie:016x}"),
@@ -295,7 +293,7 @@ fn write_lifetimes(out: &mut String, sa: &SaInfo, style: &Style<'_>) -> Result {
 
 /// Seconds to the earlier of the two expiries by time; `Some(None)` when it has passed, `None` when there is no limit.
 fn remaining(sa: &SaInfo, limits: &Lifetime) -> Option<Option<u64>> {
-    let by_add = (limits.add != 0).then(|| (limits.add, sa.age));
+    let by_add = (limits.add != 0).then_some((limits.add, sa.age));
     let by_use = sa.first_use.filter(|_| limits.used != 0).map(|since| (limits.used, since));
     [by_add, by_use].into_iter().flatten().map(|(limit, age)| limit.checked_sub(age.as_secs()).filter(|l| *l > 0)).min()
 }

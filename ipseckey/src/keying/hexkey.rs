@@ -87,7 +87,7 @@ impl HexKey {
     /// Splits off the last `salt_bits` bits. `None` unless both parts are whole octets and the key part is not empty.
     pub fn split_salt(&self, salt_bits: u16) -> Option<(SecretKey, SecretKey)> {
         let key_bits = self.bits.checked_sub(salt_bits)?;
-        if key_bits == 0 || key_bits % 8 != 0 || salt_bits % 8 != 0 {
+        if key_bits == 0 || !key_bits.is_multiple_of(8) || !salt_bits.is_multiple_of(8) {
             return None;
         }
         let (key, salt) = self.octets.octets().split_at_checked(usize::from(key_bits / 8))?;

@@ -43,6 +43,18 @@ pub struct Line {
 }
 
 impl Line {
+    /// The line that the arguments of a command line make. Columns count from the first argument, blanks between
+    /// arguments as one.
+    pub fn from_arguments<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut column = 1;
+        let mut words = Vec::new();
+        for argument in arguments {
+            words.push(Word { text: Zeroizing::new(argument.to_owned()), at: Position { line: 1, column } });
+            column += argument.chars().count() as u32 + 1;
+        }
+        Self { words, last: 1 }
+    }
+
     /// The command as read, with `XX` in place of the keys.
     pub fn masked(&self) -> String {
         let mut out = String::new();

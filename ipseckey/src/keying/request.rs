@@ -69,11 +69,6 @@ pub enum Command {
     Dump(Option<SaType>),
     /// Write all to a file; `None` is standard output.
     Save(Option<SaType>, Option<String>),
-    /// Watch the bus.
-    Monitor {
-        /// Watch only what is sent to everybody.
-        passive: bool,
-    },
     /// Explain.
     Help(Option<String>),
     /// Leave.

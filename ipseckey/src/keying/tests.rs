@@ -177,7 +177,6 @@ fn commands_other_than_add() {
     assert!(matches!(read("dump 2").command, Some(Command::Dump(Some(SaType::Ah)))));
     assert!(matches!(read("save all /tmp/x").command, Some(Command::Save(None, Some(_)))));
     assert!(matches!(read("delete-pair esp spi 1 dst ::1").command, Some(Command::Delete { pair: true, .. })));
-    assert!(matches!(read("pmonitor").command, Some(Command::Monitor { passive: true })));
     assert!(matches!(read("exit").command, Some(Command::Quit)));
     assert!(matches!(read("? attr").command, Some(Command::Help(Some(_)))));
     let update = |text: &str| match read(text).command {

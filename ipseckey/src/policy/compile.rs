@@ -13,6 +13,7 @@ use super::selectors::Prefix;
 use super::{Problem, Subject, Warning};
 use ring::digest::{Context, SHA256};
 use sadb_maps::Addr;
+use sadb_maps::host::spd::CompiledRule;
 use sadb_maps::policy::{self, Rule, rule_flag, verdict};
 use std::net::IpAddr;
 
@@ -30,31 +31,20 @@ const RAISES: u32 = RAISE_PASS | RAISE_ESP | RAISE_AH;
 /// IP in IP and IPv6 in IP: what `negotiate transport` protects.
 const ENCAPSULATIONS: [u8; 2] = [4, 41];
 
-/// A rule with the name of its tunnel, which the data path does not need but the tools do.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PolicyRule {
-    /// The rule.
-    pub rule: Rule,
-    /// Tunnel.
-    pub tunnel: Option<String>,
+/// Whether a rule belongs to a tunnel in tunnel mode.
+fn is_tunnel_mode(rule: &Rule) -> bool {
+    rule.flags & rule_flag::TUNNEL != 0
 }
 
-impl PolicyRule {
-    /// Whether the rule belongs to a tunnel in tunnel mode.
-    fn is_tunnel_mode(&self) -> bool {
-        self.rule.flags & rule_flag::TUNNEL != 0
-    }
-
-    /// Whether packets that fit `self` are the ones that fit `other`, as far as directions overlap.
-    fn same_packets(&self, other: &Self) -> bool {
-        let strip = |r: &Rule| Selectors {
-            addresses: [r.laddr, r.lmask, r.raddr, r.rmask],
-            ports: [r.lport, r.rport],
-            proto: r.proto,
-            icmp: (r.flags & rule_flag::ICMP != 0).then_some([r.icmp_type, r.icmp_code]),
-        };
-        self.tunnel == other.tunnel && strip(&self.rule) == strip(&other.rule)
-    }
+/// Whether packets that fit one rule are the ones that fit the other, as far as directions overlap.
+fn same_packets(one: &CompiledRule, other: &CompiledRule) -> bool {
+    let strip = |r: &Rule| Selectors {
+        addresses: [r.laddr, r.lmask, r.raddr, r.rmask],
+        ports: [r.lport, r.rport],
+        proto: r.proto,
+        icmp: (r.flags & rule_flag::ICMP != 0).then_some([r.icmp_type, r.icmp_code]),
+    };
+    one.tunnel == other.tunnel && strip(&one.rule) == strip(&other.rule)
 }
 
 #[derive(PartialEq)]
@@ -72,7 +62,7 @@ pub type TunnelEnds<'f> = dyn Fn(&str) -> Option<(IpAddr, IpAddr)> + 'f;
 #[derive(Debug, Default)]
 pub struct Compiled {
     /// `existing` and the new rules, in order of precedence.
-    pub rules: Vec<PolicyRule>,
+    pub rules: Vec<CompiledRule>,
     /// Index given to each entry, in the order of the entries; `None` for one that was skipped as a duplicate.
     pub indexes: Vec<Option<u32>>,
     /// What keeps the entries from being loaded.
@@ -82,7 +72,7 @@ pub struct Compiled {
 }
 
 /// Adds `entries` to the rules `existing`; the first new entry gets index `first_index`.
-pub fn compile(existing: Vec<PolicyRule>, entries: &[Entry], first_index: u32, ends: &TunnelEnds<'_>) -> Compiled {
+pub fn compile(existing: Vec<CompiledRule>, entries: &[Entry], first_index: u32, ends: &TunnelEnds<'_>) -> Compiled {
     let mut result = Compiled { rules: existing, ..Compiled::default() };
     let mut index = first_index;
     for entry in entries {
@@ -95,13 +85,13 @@ pub fn compile(existing: Vec<PolicyRule>, entries: &[Entry], first_index: u32, e
                 result.problems.push(problem);
                 continue;
             }
-            let new = PolicyRule {
+            let new = CompiledRule {
                 rule: rule(entry, &flow, index, ends),
                 tunnel: entry.tunnel.as_ref().map(|t| t.name.clone()),
             };
             let raises = new.rule.priority & RAISES;
             let again = result.rules.iter().find(|old| {
-                old.same_packets(&new)
+                same_packets(old, &new)
                     && old.rule.priority & RAISES == raises
                     && new.rule.directions & !old.rule.directions == 0
             });
@@ -116,19 +106,30 @@ pub fn compile(existing: Vec<PolicyRule>, entries: &[Entry], first_index: u32, e
         result.indexes.push(added.then_some(index));
         index = index.saturating_add(u32::from(added));
     }
-    result.rules.sort_by_key(|r| (!r.is_tunnel_mode(), std::cmp::Reverse(r.rule.priority)));
+    result.rules.sort_by_key(|r| (!is_tunnel_mode(&r.rule), std::cmp::Reverse(r.rule.priority)));
     result
 }
 
-/// One tunnel cannot have rules of both modes; a tunnel that does not exist yet is worth a warning.
+/// One tunnel cannot have rules of both modes. A tunnel that does not exist yet is worth a warning, or an error for
+/// transport mode.
 fn check_tunnel(tunnel: &TunnelPart, result: &mut Compiled, ends: &TunnelEnds<'_>) {
     let mode = tunnel.negotiate == Negotiate::Tunnel;
     let mut siblings = result.rules.iter().filter(|r| r.tunnel.as_deref() == Some(tunnel.name.as_str()));
-    if siblings.any(|r| r.is_tunnel_mode() != mode) {
+    if siblings.any(|r| is_tunnel_mode(&r.rule) != mode) {
         let text = format!("tunnel {} has rules of the other mode; one tunnel cannot mix them", tunnel.name);
         result.problems.push(Problem::Bad(Subject::Negotiate, text, tunnel.at));
     }
-    if ends(&tunnel.name).is_none() {
+    if ends(&tunnel.name).is_some() {
+        return;
+    }
+    if !mode {
+        // What such a rule compares are the ends themselves, which cannot be filled in later.
+        let text = format!(
+            "negotiate transport needs a tunnel that exists: first 'espadm tunnel create {} -a local=A,remote=B'",
+            tunnel.name
+        );
+        result.problems.push(Problem::Bad(Subject::Tunnel, text, tunnel.at));
+    } else {
         let text = format!(
             "tunnel {0} does not exist yet; the rule takes effect with 'espadm tunnel create {0} -a local=A,remote=B'",
             tunnel.name
@@ -149,18 +150,17 @@ fn mixed_families(entry: &Entry, flow: &Flow) -> Option<Problem> {
     })
 }
 
-/// The flows of an entry. With `negotiate transport` they are the encapsulations between the ends of the tunnel; before
-/// the tunnel exists they match nothing.
+/// The flows of an entry. With `negotiate transport` they are the encapsulations between the ends of the tunnel.
 fn flows(entry: &Entry, ends: &TunnelEnds<'_>) -> Vec<Flow> {
     let Some(TunnelPart { name, negotiate: Negotiate::Transport, .. }) = &entry.tunnel else {
         return entry.flows.clone();
     };
-    let (local, remote) = ends(name).map_or((UNSPECIFIED, UNSPECIFIED), |(l, r)| (Prefix::host(l), Prefix::host(r)));
+    let Some((local, remote)) = ends(name).map(|(l, r)| (Prefix::host(l), Prefix::host(r))) else {
+        return Vec::new();
+    };
     let outer = |flow: &Flow, proto| Flow { local: Some(local), remote: Some(remote), proto, ..*flow };
     entry.flows.iter().flat_map(|flow| ENCAPSULATIONS.map(|proto| outer(flow, proto))).collect()
 }
-
-const UNSPECIFIED: Prefix = Prefix { addr: IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), len: 128 };
 
 fn rule(entry: &Entry, flow: &Flow, index: u32, ends: &TunnelEnds<'_>) -> Rule {
     let (laddr, lmask) = prefix(flow.local);

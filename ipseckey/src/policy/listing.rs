@@ -1,10 +1,11 @@
 //! How `ipsecconf -l` prints rules in force (spec section 4.6).
 
-use super::compile::{PolicyRule, direction};
+use super::compile::direction;
 use super::entry::Direction;
 use crate::algorithms::{self, Kind};
 use crate::names::Names;
 use sadb_maps::Addr;
+use sadb_maps::host::spd::CompiledRule;
 use sadb_maps::policy::{Action, Rule, rule_flag, verdict};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -12,7 +13,7 @@ use std::net::IpAddr;
 
 /// Two lines for one rule, as ipsecinit.conf would have them, every token followed by a blank. Without `names`
 /// everything is numeric.
-pub fn text(rule: &PolicyRule, names: Option<&dyn Names>) -> String {
+pub fn text(rule: &CompiledRule, names: Option<&dyn Names>) -> String {
     let mut out = match &rule.tunnel {
         Some(tunnel) => format!("#INDEX {tunnel},{} \n", rule.rule.index),
         None => format!("#INDEX {} \n", rule.rule.index),
@@ -22,7 +23,7 @@ pub fn text(rule: &PolicyRule, names: Option<&dyn Names>) -> String {
     out
 }
 
-fn write_rule(out: &mut String, policy: &PolicyRule, names: Option<&dyn Names>) -> std::fmt::Result {
+fn write_rule(out: &mut String, policy: &CompiledRule, names: Option<&dyn Names>) -> std::fmt::Result {
     let rule = &policy.rule;
     out.push_str("{ ");
     let tunnel_mode = rule.flags & rule_flag::TUNNEL != 0;
@@ -159,7 +160,7 @@ pub struct JsonRule {
 }
 
 /// The rule as `--json` prints it.
-pub fn json(policy: &PolicyRule) -> JsonRule {
+pub fn json(policy: &CompiledRule) -> JsonRule {
     let rule = &policy.rule;
     let mode = rule.flags & rule_flag::TUNNEL != 0;
     let icmp = rule.flags & rule_flag::ICMP != 0;

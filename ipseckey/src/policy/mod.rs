@@ -2,7 +2,7 @@
 //!
 //! [`lexer`] splits the text, [`parser`] finds the rules in it, [`entry`] gives them their meaning with the help of
 //! [`selectors`] and [`actions`], [`compile`] turns entries into rules in the order of precedence, [`listing`] prints
-//! rules in force, [`cache`] keeps the text of what was loaded. Each stage reports everything that is wrong, with line
+//! rules in force, [`cache`] keeps the text of what was loaded, [`load`] changes what is in force. Each stage reports everything that is wrong, with line
 //! and column; a file with one error installs nothing.
 
 pub mod actions;
@@ -11,6 +11,7 @@ pub mod compile;
 pub mod entry;
 pub mod lexer;
 pub mod listing;
+pub mod load;
 pub mod parser;
 pub mod selectors;
 

@@ -1,9 +1,10 @@
 //! The grammar, its errors and the listing of what was compiled.
 
-use super::compile::{PolicyRule, compile};
+use super::compile::compile;
 use super::entry::Verdict;
 use super::*;
 use crate::names::fake::FakeNames;
+use sadb_maps::host::spd::CompiledRule;
 use std::net::IpAddr;
 
 fn file(text: &str) -> PolicyFile {
@@ -14,7 +15,7 @@ fn ends(name: &str) -> Option<(IpAddr, IpAddr)> {
     (name == "vpn0").then(|| ("192.0.2.1".parse().unwrap(), "198.51.100.1".parse().unwrap()))
 }
 
-fn rules(text: &str) -> Vec<PolicyRule> {
+fn rules(text: &str) -> Vec<CompiledRule> {
     let file = file(text);
     assert_eq!(file.problems, [], "{text}");
     let compiled = compile(Vec::new(), &file.entries, 1, &ends);
@@ -75,7 +76,7 @@ fn a_listing_loads_as_the_same_rules() {
     let listed: String = first.iter().map(|r| listing::text(r, Some(&FakeNames))).collect();
     assert!(listed.contains("laddr one/32 lport ssh raddr 10.9.0.0/16"), "{listed}");
     let again = rules(&listed);
-    let strip = |rules: &[PolicyRule]| -> Vec<_> {
+    let strip = |rules: &[CompiledRule]| -> Vec<_> {
         rules.iter().map(|r| (r.rule.action_id, r.rule.verdict, r.rule.directions, r.rule.lport)).collect()
     };
     assert_eq!(strip(&first), strip(&again));
@@ -142,6 +143,10 @@ fn tunnels() {
         listing::text(&found[0], None),
         "#INDEX vpn0,1 \n{ tunnel vpn0 negotiate transport dir both } ipsec { encr_algs aes-gcm(128..) sa unique } \n"
     );
+
+    let early = file("{ tunnel vpn9 negotiate transport } ipsec { encr_algs aes-gcm }");
+    let compiled = compile(Vec::new(), &early.entries, 1, &ends);
+    assert!(compiled.problems[0].to_string().starts_with("Bad Tunnel on line 1: negotiate transport needs"));
 
     let mixed = file(&format!("{transport}\n{{ tunnel vpn0 negotiate tunnel }} ipsec {{ encr_algs aes-gcm }}"));
     let compiled = compile(Vec::new(), &mixed.entries, 1, &ends);

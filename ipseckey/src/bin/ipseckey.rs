@@ -1,0 +1,221 @@
+//! `ipseckey`: manual keys. Options here, everything else in the library.
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use ipseckey::keying::parser;
+use ipseckey::keying::reader::{self, Line};
+use ipseckey::keying::request::Command;
+use ipseckey::keying::script::{self, FileError};
+use ipseckey::keying::session::{Options, Session};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::stat::{Mode, umask};
+use sadb_maps::host::Instance;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use zeroize::Zeroizing;
+
+/// Manage the security associations of this host by hand.
+///
+/// Without a command and without -f, -c or -s, commands are read from standard input. add, update and update-pair are
+/// refused on the command line, where other users could see the keys.
+#[derive(Parser)]
+#[command(name = "ipseckey", version, max_term_width = 100)]
+struct Cli {
+    /// Print numbers instead of names
+    #[arg(short = 'n')]
+    numeric: bool,
+    /// Print XX for each octet of a key
+    #[arg(short = 'p')]
+    paranoid: bool,
+    /// Print raw times as well
+    #[arg(short = 'v')]
+    verbose: bool,
+    /// Read commands from FILE
+    #[arg(short = 'f', value_name = "FILE", conflicts_with_all = ["check", "save", "command"])]
+    file: Option<PathBuf>,
+    /// Check the commands of FILE and change nothing
+    #[arg(short = 'c', value_name = "FILE", conflicts_with_all = ["save", "command"])]
+    check: Option<PathBuf>,
+    /// Save all SAs to FILE ('-' is standard output)
+    #[arg(short = 's', value_name = "FILE", conflicts_with = "command")]
+    save: Option<String>,
+    /// Print get and dump as JSON
+    #[arg(long)]
+    json: bool,
+    /// Instance of the data path
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+    /// Command: get, delete, delete-pair, flush, dump, save, help
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Exit codes of a service method: configuration and permission.
+const SERVICE_CONFIG: u8 = 95;
+const SERVICE_PERMISSION: u8 = 100;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let service = std::env::var_os("SMF_FMRI").is_some();
+    // Key files are for their owner to read.
+    umask(Mode::from_bits_truncate(0o377));
+    if !nix::unistd::getuid().is_root() {
+        eprintln!("ipseckey: only root may manage keys; run it with sudo or as root");
+        return ExitCode::from(if service { SERVICE_PERMISSION } else { 1 });
+    }
+    match run(&cli, service) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("ipseckey: {error:#}");
+            ExitCode::from(if service { SERVICE_CONFIG } else { 1 })
+        }
+    }
+}
+
+fn run(cli: &Cli, service: bool) -> anyhow::Result<ExitCode> {
+    let options = Options { numeric: cli.numeric, paranoid: cli.paranoid, verbose: cli.verbose, json: cli.json };
+    let open = || -> anyhow::Result<Session> {
+        let instance = Instance::from_env_or(cli.instance.as_deref())?;
+        Ok(Session::open(&instance, options)?)
+    };
+    let mut out = io::stdout().lock();
+    if let Some(path) = &cli.check {
+        return run_file(path, &mut Session::check_only(options), service, &mut out);
+    }
+    if let Some(path) = &cli.file {
+        let mut session = open()?;
+        if service {
+            writeln!(out, "Flushing existing SAs before loading {}", path.display())?;
+            session.execute(Command::Flush(None), &mut out)?;
+        }
+        return run_file(path, &mut session, service, &mut out);
+    }
+    if let Some(file) = &cli.save {
+        return finish(open()?.execute(Command::Save(None, Some(file.clone())), &mut out)?.failures);
+    }
+    if cli.command.is_empty() {
+        return interactive(&mut open()?, &mut out);
+    }
+    let line = Line::from_arguments(cli.command.iter().map(String::as_str));
+    if cli.command.first().is_some_and(|c| matches!(c.as_str(), "add" | "update" | "update-pair")) {
+        bail!(
+            "add and update are refused on the command line, where other users could see the keys; use -f or standard input"
+        );
+    }
+    let parsed = parser::parse(&line, &ipseckey::names::SystemNames);
+    for warning in &parsed.warnings {
+        eprintln!("ipseckey: warning: {}", warning.text);
+    }
+    let Some(command) = parsed.command else {
+        return finish(parsed.errors.into_iter().map(|e| e.text).collect());
+    };
+    let mut session =
+        if matches!(command, Command::Help(_) | Command::Quit) { Session::check_only(options) } else { open()? };
+    finish(session.execute(command, &mut out)?.failures)
+}
+
+fn finish(failures: Vec<String>) -> anyhow::Result<ExitCode> {
+    for failure in &failures {
+        eprintln!("ipseckey: {failure}");
+    }
+    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_file(path: &Path, session: &mut Session, service: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let name = path.display().to_string();
+    let (text, insecure) = match script::read(path) {
+        Ok(read) => read,
+        Err(FileError::Io(e)) if service && e.kind() == io::ErrorKind::PermissionDenied => {
+            return Ok(ExitCode::from(SERVICE_PERMISSION));
+        }
+        Err(error) => return Err(error).context(name),
+    };
+    if insecure {
+        let text = format!("{name}: others than root can get at the keys; chown root and chmod 600");
+        if service {
+            bail!(text);
+        }
+        eprintln!("ipseckey: warning: {text}");
+    }
+    let tally = script::run(&text, &name, session, service, out)?;
+    if tally.is_good() {
+        if service {
+            writeln!(out, "{} actions successfully processed.", tally.added)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if tally.parsed > 0 && tally.added == 0 {
+        writeln!(out, "{name} did not contain any valid SAs.")?;
+    }
+    if service {
+        writeln!(out, "{} of {} commands failed; run 'ipseckey -c {name}' to see why", tally.failed, tally.parsed)?;
+        return Ok(ExitCode::from(SERVICE_CONFIG));
+    }
+    writeln!(out, "{} of {} commands failed, {} actions done.", tally.failed, tally.parsed, tally.added)?;
+    writeln!(out, "Fatal error - exiting.")?;
+    Ok(ExitCode::FAILURE)
+}
+
+/// Reads commands until `quit` or the end of the input. Errors do not end it.
+fn interactive(session: &mut Session, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let prompt = io::stdin().is_terminal();
+    // SAFETY: ignoring a signal installs no handler that could run.
+    unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) }?;
+    let mut input = io::stdin().lock();
+    let mut text = Zeroizing::new(String::with_capacity(2 * reader::MAX_LINE));
+    let mut failed = false;
+    loop {
+        if prompt && text.is_empty() {
+            write!(out, "ipseckey> ")?;
+            out.flush()?;
+        }
+        let end = input.read_line(&mut text)? == 0;
+        if !end && reader::continues(&text) {
+            continue;
+        }
+        for line in reader::lines(&text) {
+            let outcome = match line {
+                Err(problem) => {
+                    writeln!(out, "{problem}")?;
+                    failed = true;
+                    continue;
+                }
+                Ok(line) => one_command(&line, session, out)?,
+            };
+            let Some(quit) = outcome else {
+                failed = true;
+                continue;
+            };
+            if quit {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        if end {
+            if prompt {
+                writeln!(out)?;
+            }
+            // A script on standard input wants to know; a person has seen the messages.
+            return Ok(if failed && !prompt { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        }
+        text = Zeroizing::new(String::with_capacity(2 * reader::MAX_LINE));
+    }
+}
+
+/// One command of an interactive session. `None` when it failed, else whether it was `quit`.
+fn one_command(line: &Line, session: &mut Session, out: &mut dyn Write) -> io::Result<Option<bool>> {
+    let parsed = parser::parse(line, session.names());
+    for warning in &parsed.warnings {
+        writeln!(out, "warning: {}", warning.text)?;
+    }
+    for error in &parsed.errors {
+        writeln!(out, "{error}")?;
+    }
+    let Some(command) = parsed.command else { return Ok(None) };
+    let outcome = session.execute(command, out)?;
+    for failure in &outcome.failures {
+        eprintln!("{failure}");
+    }
+    out.flush()?;
+    Ok(outcome.failures.is_empty().then_some(outcome.quit))
+}

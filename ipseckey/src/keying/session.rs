@@ -1,0 +1,318 @@
+//! Commands carried out on the SADB of an instance (spec section 7.5).
+
+use super::dump::{self, Style};
+use super::request::{Command, SaName, SaRequest, SaType};
+use super::tokens;
+use super::{convert, save, times};
+use crate::names::{Names, SystemNames};
+use sadb_maps::host::check::LocalAddresses;
+use sadb_maps::host::{Instance, SaInfo, SaKey, Sadb, SadbError};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::SystemTime;
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// `-n`: no names.
+    pub numeric: bool,
+    /// `-p`: key octets as `XX`.
+    pub paranoid: bool,
+    /// `-v`: raw times as well.
+    pub verbose: bool,
+    /// `--json`.
+    pub json: bool,
+}
+
+/// What became of a command.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Actions that succeeded: a flush, or one destination of add, update, delete or get.
+    pub done: u32,
+    /// What failed, one text for each action.
+    pub failures: Vec<String>,
+    /// `quit`.
+    pub quit: bool,
+}
+
+impl Outcome {
+    fn count<T>(&mut self, result: Result<T, String>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.done += 1;
+                Some(value)
+            }
+            Err(text) => {
+                self.failures.push(text);
+                None
+            }
+        }
+    }
+}
+
+/// Where commands go: an instance, or nowhere when a file is only checked.
+pub struct Session {
+    sadb: Option<Sadb>,
+    names: SystemNames,
+    options: Options,
+}
+
+impl Session {
+    /// A session on the SADB of an attached instance.
+    ///
+    /// # Errors
+    /// As [`Sadb::open`].
+    pub fn open(instance: &Instance, options: Options) -> Result<Self, SadbError> {
+        Ok(Self { sadb: Some(Sadb::open(instance)?), names: SystemNames, options })
+    }
+
+    /// A session that checks commands and changes nothing.
+    pub fn check_only(options: Options) -> Self {
+        Self { sadb: None, names: SystemNames, options }
+    }
+
+    /// The databases for names in commands.
+    pub fn names(&self) -> &dyn Names {
+        &self.names
+    }
+
+    /// Carries out a command; listings go to `out`.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn execute(&mut self, command: Command, out: &mut dyn Write) -> io::Result<Outcome> {
+        let mut outcome = Outcome::default();
+        match command {
+            Command::Add(request) => self.add(&request, &mut outcome),
+            Command::Update { request, pair } => self.update(&request, pair, &mut outcome),
+            Command::Delete { name, pair } => {
+                self.each(&name, &mut outcome, |sadb, key| if pair { sadb.delete_pair(key) } else { sadb.delete(key) })
+            }
+            Command::Get(name) => self.get(&name, out, &mut outcome)?,
+            Command::Flush(kind) => self.flush(kind, &mut outcome),
+            Command::Dump(kind) => self.dump(kind, out, &mut outcome)?,
+            Command::Save(kind, file) => self.save(kind, file.as_deref(), out, &mut outcome)?,
+            Command::Help(topic) => help(topic.as_deref(), out)?,
+            Command::Quit => outcome.quit = true,
+        }
+        Ok(outcome)
+    }
+
+    fn add(&mut self, request: &SaRequest, outcome: &mut Outcome) {
+        let local = LocalAddresses::read().unwrap_or_default();
+        let specs = match convert::specs(request, &|ip| local.contains(ip)) {
+            Ok(specs) => specs,
+            Err(message) => return outcome.failures.push(message.to_string()),
+        };
+        for spec in specs {
+            let result = match &mut self.sadb {
+                Some(sadb) => sadb.add(&spec).map(|_| ()).map_err(|e| describe(&e, &request.name, Some(spec.dst))),
+                None => Ok(()),
+            };
+            outcome.count(result);
+        }
+    }
+
+    fn update(&mut self, request: &SaRequest, pair: bool, outcome: &mut Outcome) {
+        match convert::update(request) {
+            Ok(change) => self.each(&request.name, outcome, |sadb, key| {
+                if pair { sadb.update_pair(key, &change) } else { sadb.update(key, &change) }
+            }),
+            Err(message) => outcome.failures.push(message.to_string()),
+        }
+    }
+
+    /// One action for each destination of a name.
+    fn each(
+        &mut self,
+        name: &SaName,
+        outcome: &mut Outcome,
+        mut action: impl FnMut(&mut Sadb, &SaKey) -> Result<(), SadbError>,
+    ) {
+        for key in convert::keys(name) {
+            let result = match &mut self.sadb {
+                Some(sadb) => action(sadb, &key).map_err(|e| describe(&e, name, Some(key.dst))),
+                None => Ok(()),
+            };
+            outcome.count(result);
+        }
+    }
+
+    fn get(&mut self, name: &SaName, out: &mut dyn Write, outcome: &mut Outcome) -> io::Result<()> {
+        let mut found = Vec::new();
+        for key in convert::keys(name) {
+            let Some(sadb) = &mut self.sadb else {
+                outcome.done += 1;
+                continue;
+            };
+            found.extend(outcome.count(sadb.get(&key).map_err(|e| describe(&e, name, Some(key.dst)))));
+        }
+        self.print(&found, "GET", out)
+    }
+
+    fn flush(&mut self, kind: Option<SaType>, outcome: &mut Outcome) {
+        let result = match &mut self.sadb {
+            Some(sadb) => sadb.flush(kind.map(SaType::protocol)).map(|_| ()),
+            None => Ok(()),
+        };
+        outcome.count(result.map_err(|e| format!("Cannot flush SA type {}: {e}", pfkey_type(kind))));
+    }
+
+    fn dump(&mut self, kind: Option<SaType>, out: &mut dyn Write, outcome: &mut Outcome) -> io::Result<()> {
+        let Some(sadb) = &mut self.sadb else { return Ok(()) };
+        match sadb.dump(kind.map(SaType::protocol)) {
+            Ok(all) => {
+                self.print(&all, "DUMP", out)?;
+                if !self.options.json {
+                    writeln!(out, "Dump succeeded for SA type {}.", pfkey_type(kind))?;
+                }
+            }
+            Err(error) => outcome.failures.push(format!("Cannot dump SA type {}: {error}", pfkey_type(kind))),
+        }
+        Ok(())
+    }
+
+    fn print(&self, all: &[SaInfo], verb: &str, out: &mut dyn Write) -> io::Result<()> {
+        if self.options.json {
+            if self.sadb.is_none() {
+                return Ok(());
+            }
+            let list: Vec<_> = all.iter().map(|sa| dump::json(sa, self.options.paranoid)).collect();
+            serde_json::to_writer_pretty(&mut *out, &list)?;
+            return writeln!(out);
+        }
+        let style = Style {
+            names: if self.options.numeric { None } else { Some(&self.names) },
+            paranoid: self.options.paranoid,
+            verbose: self.options.verbose,
+            now: times::seconds(SystemTime::now()),
+            pid: std::process::id(),
+        };
+        for (seq, sa) in (1..).zip(all) {
+            writeln!(out, "{}", dump::text(sa, verb, seq, &style).as_str())?;
+        }
+        Ok(())
+    }
+
+    fn save(
+        &mut self,
+        kind: Option<SaType>,
+        file: Option<&str>,
+        out: &mut dyn Write,
+        outcome: &mut Outcome,
+    ) -> io::Result<()> {
+        let Some(sadb) = &mut self.sadb else { return Ok(()) };
+        let all = match sadb.dump(kind.map(SaType::protocol)) {
+            Ok(all) => all,
+            Err(error) => {
+                outcome.failures.push(format!("Cannot save SA type {}: {error}", pfkey_type(kind)));
+                return Ok(());
+            }
+        };
+        let mut opened;
+        let target = match file {
+            None | Some("-") => out,
+            Some(path) => match open_save_file(Path::new(path)) {
+                Ok((file, warning)) => {
+                    if let Some(warning) = warning {
+                        writeln!(out, "{warning}")?;
+                    }
+                    opened = file;
+                    &mut opened
+                }
+                Err(error) => {
+                    outcome.failures.push(format!("{path}: {error}"));
+                    return Ok(());
+                }
+            },
+        };
+        target.write_all(save::HEADER.as_bytes())?;
+        for sa in &all {
+            target.write_all(save::text(sa, self.options.paranoid).as_bytes())?;
+        }
+        target.flush()
+    }
+}
+
+/// Opens the file of a save: made with mode 0400 for root alone, or emptied when it is there, with a warning when it
+/// is one with other permissions.
+fn open_save_file(path: &Path) -> io::Result<(File, Option<String>)> {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o400).custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW);
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => Ok((file, None)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let file = options.truncate(true).open(path)?;
+            let meta = file.metadata()?;
+            let odd = meta.is_file() && meta.mode() & 0o777 != 0o400;
+            let warning = format!(
+                "Warning: {} has permissions {:04o}; a file with keys should have 0400",
+                path.display(),
+                meta.mode() & 0o777
+            );
+            Ok((file, odd.then_some(warning)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Number of an SA type; 0 is all.
+fn pfkey_type(kind: Option<SaType>) -> u8 {
+    kind.map_or(0, SaType::pfkey)
+}
+
+/// The text for a refusal, in the words of the original where scripts match on them.
+fn describe(error: &SadbError, name: &SaName, destination: Option<std::net::IpAddr>) -> String {
+    let association = |what: &str| {
+        let place = destination.map(|d| d.to_string()).unwrap_or_default();
+        format!("Association (type = {}) with spi 0x{:x} and addr\n{place} {what}.", name.kind.word(), name.spi)
+    };
+    match error {
+        SadbError::Exists => association("already exists"),
+        SadbError::NotFound => association("does not exist"),
+        SadbError::Diagnostic { code, detail } => {
+            let mut text = format!("PF_KEY Diagnostic code {}: {}.", code.code(), code.text());
+            if !detail.is_empty() {
+                text.push_str(&format!("\n  {detail}"));
+            }
+            text
+        }
+        other => other.to_string(),
+    }
+}
+
+const COMMANDS: [(&str, &str); 11] = [
+    ("add TYPE EXTENSION...", "add an SA for each destination"),
+    ("update TYPE EXTENSION...", "change lifetimes and pairing of an SA"),
+    ("update-pair TYPE EXTENSION...", "change lifetimes of both SAs of a pair"),
+    ("delete TYPE spi N dst A...", "delete an SA"),
+    ("delete-pair TYPE spi N dst A...", "delete both SAs of a pair"),
+    ("get TYPE spi N dst A...", "show an SA"),
+    ("flush [TYPE]", "delete all SAs"),
+    ("dump [TYPE]", "show all SAs"),
+    ("save TYPE [FILE]", "write all SAs as commands"),
+    ("help [COMMAND|attr]", "explain; 'help attr' lists the extensions"),
+    ("quit, exit", "leave"),
+];
+
+fn help(topic: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
+    if topic == Some("attr") {
+        for line in tokens::WORDS.chunks(3) {
+            let row: String = line.iter().map(|word| format!("{word:<20}")).collect();
+            writeln!(out, "  {}", row.trim_end())?;
+        }
+        return Ok(());
+    }
+    let chosen = |usage: &str| topic.is_none_or(|t| usage.split([' ', ',']).any(|word| word == t));
+    let mut shown = false;
+    for (usage, text) in COMMANDS.iter().filter(|(usage, _)| chosen(usage)) {
+        writeln!(out, "  {usage:<34}{text}")?;
+        shown = true;
+    }
+    if !shown {
+        writeln!(out, "no help on '{}'; 'help' lists the commands", topic.unwrap_or_default())?;
+    }
+    Ok(())
+}

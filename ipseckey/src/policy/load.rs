@@ -1,0 +1,193 @@
+//! Changes to the policy in force: add, replace, delete, flush (spec sections 4.1, 4.5).
+//!
+//! Every change computes the whole list of rules and puts it in place with one switch; the cache follows. The lock of
+//! the cache is held throughout, so two tools cannot build on the same old list.
+
+use super::cache::{self, Cache, Cached};
+use super::compile::{self, Compiled};
+use super::{PolicyFile, Problem, Warning};
+use sadb_maps::abi::MAX_RULES;
+use sadb_maps::host::spd::{CompiledRule, Spd};
+use sadb_maps::host::tunnels::Tunnels;
+use sadb_maps::host::{Instance, InstanceError, SadbError};
+use std::io;
+use std::net::IpAddr;
+
+/// A part of the policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Host rules.
+    Host,
+    /// The rules of one tunnel.
+    Tunnel(String),
+    /// Everything.
+    All,
+}
+
+impl Part {
+    /// Whether a rule with this tunnel belongs to the part.
+    pub fn holds(&self, tunnel: Option<&str>) -> bool {
+        match self {
+            Self::Host => tunnel.is_none(),
+            Self::Tunnel(name) => tunnel == Some(name.as_str()),
+            Self::All => true,
+        }
+    }
+}
+
+/// Why the policy was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file has errors; nothing was installed.
+    #[error("{} of the rules are bad; nothing was changed", .0.len())]
+    Bad(Vec<Problem>),
+    /// More rules than the data path holds.
+    #[error("the policy would have {0} rules, but this release holds {MAX_RULES}; join rules or use prefixes")]
+    TooMany(usize),
+    /// Nothing with this index.
+    #[error("there is no entry with #INDEX {0}; 'ipsecconf' lists the entries")]
+    NoIndex(String),
+    /// The maps.
+    #[error(transparent)]
+    Sadb(#[from] SadbError),
+    /// The instance.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    /// The cache or its lock.
+    #[error("policy cache: {0}")]
+    Cache(#[from] io::Error),
+}
+
+/// What a load did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Entries that were added.
+    pub added: usize,
+    /// Warnings of the load itself: duplicates, tunnels that do not exist yet.
+    pub warnings: Vec<Warning>,
+}
+
+/// The policy of an instance.
+pub struct Policy {
+    spd: Spd,
+    cache: Cache,
+    tunnels: Tunnels,
+}
+
+impl Policy {
+    /// Opens the policy of an attached instance.
+    ///
+    /// # Errors
+    /// Not attached, another network namespace, another version; the run directory cannot be made.
+    pub fn open(instance: &Instance) -> Result<Self, LoadError> {
+        let spd = Spd::open(instance)?;
+        Ok(Self { spd, cache: Cache::new(&instance.run_dir()?), tunnels: Tunnels::open(instance)? })
+    }
+
+    /// The rules in force, in the order in which they are compared.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn rules(&mut self) -> Result<Vec<CompiledRule>, LoadError> {
+        Ok(self.spd.rules()?)
+    }
+
+    /// The loaded entries as typed.
+    ///
+    /// # Errors
+    /// The cache cannot be read.
+    pub fn entries(&self) -> Result<Vec<Cached>, LoadError> {
+        Ok(self.cache.read()?)
+    }
+
+    /// Adds the entries of a file; with `instead_of` they take the place of that part, in one step.
+    ///
+    /// # Errors
+    /// [`LoadError::Bad`] when one entry is bad; then nothing has changed. [`LoadError::TooMany`]; maps and cache.
+    pub fn add(&mut self, file: &PolicyFile, instead_of: Option<&Part>) -> Result<Loaded, LoadError> {
+        let _lock = self.cache.lock()?;
+        let (rules, mut entries) = self.without(|rule| instead_of.is_some_and(|p| p.holds(rule.tunnel.as_deref())))?;
+        let last = rules.iter().map(|r| r.rule.index).chain(entries.iter().map(|e| e.index)).max();
+        let defined = self.tunnels.list()?;
+        let ends = |name: &str| -> Option<(IpAddr, IpAddr)> {
+            defined.iter().find(|t| t.name == name).map(|t| (t.local, t.remote))
+        };
+        let Compiled { rules, indexes, problems, warnings } =
+            compile::compile(rules, &file.entries, last.unwrap_or(0).saturating_add(1), &ends);
+        if !problems.is_empty() {
+            return Err(LoadError::Bad(problems));
+        }
+        let before = entries.len();
+        for (entry, index) in file.entries.iter().zip(indexes) {
+            entries.extend(index.map(|index| Cached { index, text: entry.text.clone() }));
+        }
+        let added = entries.len() - before;
+        self.put(&rules, &entries)?;
+        Ok(Loaded { added, warnings })
+    }
+
+    /// Deletes the rules of a part.
+    ///
+    /// # Errors
+    /// Maps and cache.
+    pub fn flush(&mut self, part: &Part) -> Result<(), LoadError> {
+        let _lock = self.cache.lock()?;
+        let (rules, entries) = self.without(|rule| part.holds(rule.tunnel.as_deref()))?;
+        self.put(&rules, &entries)
+    }
+
+    /// Deletes the entry with this index, which must belong to `tunnel` if one is given.
+    ///
+    /// # Errors
+    /// [`LoadError::NoIndex`]; maps and cache.
+    pub fn delete(&mut self, index: u32, tunnel: Option<&str>) -> Result<(), LoadError> {
+        let _lock = self.cache.lock()?;
+        let before = self.spd.rules()?.len();
+        let (rules, entries) = self.without(|rule| rule.rule.index == index && rule.tunnel.as_deref() == tunnel)?;
+        if rules.len() == before {
+            return Err(LoadError::NoIndex(tunnel.map_or(index.to_string(), |t| format!("{t},{index}"))));
+        }
+        self.put(&rules, &entries)
+    }
+
+    /// Deletes every entry whose text is that of an entry of the file. Gives how many there were.
+    ///
+    /// # Errors
+    /// Maps and cache.
+    pub fn remove(&mut self, file: &PolicyFile) -> Result<usize, LoadError> {
+        let _lock = self.cache.lock()?;
+        let gone: Vec<u32> = self
+            .cache
+            .read()?
+            .into_iter()
+            .filter(|cached| file.entries.iter().any(|entry| cache::same_text(&entry.text, &cached.text)))
+            .map(|cached| cached.index)
+            .collect();
+        let (rules, entries) = self.without(|rule| gone.contains(&rule.rule.index))?;
+        self.put(&rules, &entries)?;
+        Ok(gone.len())
+    }
+
+    /// Rules and entries that are left when the rules that `gone` picks go. An entry goes with its rules.
+    fn without(&mut self, gone: impl Fn(&CompiledRule) -> bool) -> Result<(Vec<CompiledRule>, Vec<Cached>), LoadError> {
+        let (gone, kept): (Vec<_>, Vec<_>) = self.spd.rules()?.into_iter().partition(gone);
+        let mut entries = self.cache.read()?;
+        // Also drops what a load that died half-way left behind: entries without rules.
+        entries.retain(|e| kept.iter().any(|r| r.rule.index == e.index));
+        debug_assert!(
+            gone.iter().all(|g| kept.iter().all(|k| k.rule.index != g.rule.index)),
+            "an entry goes as a whole"
+        );
+        Ok((kept, entries))
+    }
+
+    /// Puts rules and cache in place. The cache is written before the switch and renamed after it.
+    fn put(&mut self, rules: &[CompiledRule], entries: &[Cached]) -> Result<(), LoadError> {
+        if rules.len() > MAX_RULES as usize {
+            return Err(LoadError::TooMany(rules.len()));
+        }
+        let staged = self.cache.stage(entries)?;
+        self.spd.replace(rules)?;
+        Ok(staged.commit()?)
+    }
+}
