@@ -21,6 +21,14 @@ pub use protect::{IvKind, Protector};
 pub use provider::{IkeSuite, ProtectionShape, Provider, Standard};
 pub use secret::Secret;
 
+/// SHA-256, to recognise octets seen before.
+pub fn digest(octets: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    let hash = ring::digest::digest(&ring::digest::SHA256, octets);
+    out.iter_mut().zip(hash.as_ref()).for_each(|(to, from)| *to = *from);
+    out
+}
+
 /// What can fail in the cryptography.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CryptoError {

@@ -1,0 +1,321 @@
+//! Child SAs on the side that asks: the wish, the offer made of it, the check of the answer, and what both sides build of an
+//! agreement (RFC 7296 sections 1.3.1, 2.9 and 2.17).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::api::{
+    ChildKeys, ChildLifetimes, ChildPolicy, ChildSa, ChildSnapshot, ChildSuite, Effect, FailureCause, IkeSpis, Mode,
+    OutboundUse, Path, Protocol, RemoveReason, RemovedChild, Rule, SpiPair, SpiRequest, Timestamp,
+};
+use super::context::{Ctx, Failure};
+use super::link::Link;
+use super::proposal::{ChildAgreed, accept_child, child_offer, describe};
+use super::selectors;
+use crate::crypto::keys::{DirectionKeys, child_keys, child_shape};
+use crate::crypto::{CryptoError, Secret};
+use crate::wire::chain::{ChainBuilder, PayloadType};
+use crate::wire::id::Identification;
+use crate::wire::nonce::Nonce;
+use crate::wire::notify::{Notify, NotifyType};
+use crate::wire::payloads::Payloads;
+use crate::wire::sa::{Proposal, SecurityAssociation};
+use crate::wire::transform::GroupId;
+use crate::wire::ts::{TrafficSelector, TsPayload};
+
+/// Packets of the replay window of every negotiated SA.
+const REPLAY_WINDOW: u32 = 1024;
+
+/// Who talks to whom under which rule, once both are authenticated.
+#[derive(Clone)]
+pub(super) struct Peer {
+    pub(super) rule: Arc<Rule>,
+    pub(super) local_id: Identification,
+    pub(super) remote_id: Identification,
+}
+
+/// A child in use.
+pub(super) struct Child {
+    pub(super) spis: SpiPair,
+    pub(super) policy: ChildPolicy,
+    pub(super) suite: ChildSuite,
+    pub(super) esn: bool,
+    pub(super) mode: Mode,
+    pub(super) ts_local: Vec<TrafficSelector>,
+    pub(super) ts_remote: Vec<TrafficSelector>,
+    pub(super) created: Timestamp,
+    /// Our Delete for it is queued or on its way.
+    pub(super) deleting: bool,
+    /// Inbound SPI of the child it replaces.
+    pub(super) rekeys: Option<u32>,
+    /// Its outbound half is not bound yet.
+    pub(super) outbound_pending: bool,
+}
+
+impl Child {
+    pub(super) fn snapshot(&self, now: Timestamp) -> ChildSnapshot {
+        ChildSnapshot {
+            spis: self.spis,
+            suite: self.suite,
+            esn: self.esn,
+            mode: self.mode,
+            ts_local: self.ts_local.clone(),
+            ts_remote: self.ts_remote.clone(),
+            action: self.policy.action,
+            age: now.since(self.created),
+        }
+    }
+
+    /// Tells the SADB that the pair is gone.
+    pub(super) fn remove(self, ctx: &mut Ctx<'_>, path: &Path, reason: RemoveReason) {
+        ctx.out.stats.children_deleted += 1;
+        ctx.effect(Effect::RemoveChild(RemovedChild {
+            spis: self.spis,
+            protocol: self.suite.protocol,
+            local: path.local.ip(),
+            remote: path.remote.ip(),
+            reason,
+        }));
+    }
+
+    /// Binds the outbound half, if that was put off.
+    pub(super) fn switch_outbound(&mut self, ctx: &mut Ctx<'_>, path: &Path) {
+        if std::mem::take(&mut self.outbound_pending) {
+            let (spis, protocol) = (self.spis, self.suite.protocol);
+            ctx.effect(Effect::SwitchOutbound { spis, protocol, remote: path.remote.ip() });
+        }
+    }
+}
+
+/// A child that is wanted.
+#[derive(Clone)]
+pub(super) struct Wish {
+    pub(super) acquire: Option<u64>,
+    pub(super) policy: ChildPolicy,
+    pub(super) packet: Option<(TrafficSelector, TrafficSelector)>,
+    /// The pair to be replaced.
+    pub(super) rekeys: Option<SpiPair>,
+    /// Attempts that the peer put off.
+    pub(super) tries: u32,
+}
+
+impl Wish {
+    /// The same traffic with one selector on either side (SINGLE_PAIR_REQUIRED); `None` when there is one already.
+    pub(super) fn single_pair(mut self) -> Option<Self> {
+        if self.policy.ts_local.len() + self.policy.ts_remote.len() <= 2 && self.packet.is_none() {
+            return None;
+        }
+        let (local, remote) = match self.packet.take() {
+            Some(pair) => pair,
+            None => (*self.policy.ts_local.first()?, *self.policy.ts_remote.first()?),
+        };
+        self.policy.ts_local = vec![local];
+        self.policy.ts_remote = vec![remote];
+        Some(self)
+    }
+
+    /// Ends the wish: whoever asked for it is told.
+    pub(super) fn fail(&self, ctx: &mut Ctx<'_>, cause: FailureCause) {
+        if let Some(id) = self.acquire {
+            ctx.effect(Effect::AcquireFailed { id, action: self.policy.action, cause });
+        }
+    }
+}
+
+/// A wish on its way to the peer: an SPI is reserved for it.
+pub(super) struct ChildOffer {
+    pub(super) wish: Wish,
+    pub(super) spi: u32,
+    pub(super) protocol: Protocol,
+    local: std::net::IpAddr,
+    proposals: Vec<Proposal>,
+    ts_local: Vec<TrafficSelector>,
+    ts_remote: Vec<TrafficSelector>,
+}
+
+/// What the peer's answer and our offer agree on.
+pub(super) struct Agreement {
+    pub(super) agreed: ChildAgreed,
+    pub(super) outbound_spi: u32,
+    pub(super) mode: Mode,
+    pub(super) ts_local: Vec<TrafficSelector>,
+    pub(super) ts_remote: Vec<TrafficSelector>,
+}
+
+impl ChildOffer {
+    /// Reserves an SPI and makes the offer. `pfs` is the group of a key exchange of its own.
+    pub(super) fn prepare(
+        ctx: &mut Ctx<'_>,
+        spis: IkeSpis,
+        path: &Path,
+        wish: &Wish,
+        pfs: GroupId,
+    ) -> Result<Self, Failure> {
+        let protocol = wish.policy.suites.first().map(|s| s.protocol);
+        let protocol = protocol.ok_or_else(|| Failure::new(FailureCause::Local, "the policy names no algorithm"))?;
+        let (local, remote) = (path.local.ip(), path.remote.ip());
+        let request = SpiRequest { protocol, local, remote, ike: spis, acquire: wish.acquire };
+        let spi = ctx.host.allocate_spi(&request).map_err(|e| Failure::new(FailureCause::Local, e.to_string()))?;
+        let proposals = child_offer(&wish.policy, spi, pfs);
+        let (packet_local, packet_remote) = wish.packet.unzip();
+        Ok(Self {
+            wish: wish.clone(),
+            spi,
+            protocol,
+            local,
+            proposals,
+            ts_local: selectors::offer(packet_local, &wish.policy.ts_local),
+            ts_remote: selectors::offer(packet_remote, &wish.policy.ts_remote),
+        })
+    }
+
+    /// USE_TRANSPORT_MODE, where it is wanted.
+    pub(super) fn push_mode(&self, chain: &mut ChainBuilder) -> Result<(), Failure> {
+        if self.wish.policy.mode == Mode::Transport {
+            chain.push(PayloadType::NOTIFY, &Notify::plain(NotifyType::USE_TRANSPORT_MODE, Vec::new()))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn push_sa(&self, chain: &mut ChainBuilder) -> Result<(), Failure> {
+        Ok(chain.push(PayloadType::SA, &SecurityAssociation { proposals: self.proposals.clone() })?)
+    }
+
+    pub(super) fn push_ts(&self, chain: &mut ChainBuilder) -> Result<(), Failure> {
+        chain.push(PayloadType::TS_I, &TsPayload { selectors: self.ts_local.clone() })?;
+        chain.push(PayloadType::TS_R, &TsPayload { selectors: self.ts_remote.clone() })?;
+        Ok(())
+    }
+
+    /// Gives the SPI back.
+    pub(super) fn abandon(&self, ctx: &mut Ctx<'_>) {
+        ctx.effect(Effect::ReleaseSpi { spi: self.spi, protocol: self.protocol, local: self.local });
+    }
+
+    /// Holds a response without error against the offer.
+    pub(super) fn agree(&self, response: &Payloads) -> Result<Agreement, Failure> {
+        let syntax = |what: &str| Failure::new(FailureCause::InvalidSyntax, format!("the answer has no {what}"));
+        let sa = response.sa.as_ref().ok_or_else(|| syntax("SA payload"))?;
+        let ts_local = &response.ts_initiator.as_ref().ok_or_else(|| syntax("TSi payload"))?.selectors;
+        let ts_remote = &response.ts_responder.as_ref().ok_or_else(|| syntax("TSr payload"))?.selectors;
+        let (agreed, outbound_spi) = accept_child(&self.proposals, &sa.proposals).ok_or_else(|| {
+            let text = format!("the peer chose {}, which was not offered", describe(&sa.proposals));
+            Failure::new(FailureCause::NoProposalChosen, text)
+        })?;
+        self.check_selectors(ts_local, ts_remote)?;
+        let transport = response.notify(NotifyType::USE_TRANSPORT_MODE).is_some();
+        let mode = if transport { Mode::Transport } else { Mode::Tunnel };
+        if mode != self.wish.policy.mode {
+            let text = format!("policy {} wants {} mode", self.wish.policy.source, self.wish.policy.mode);
+            return Err(Failure::new(FailureCause::ModeRefused, text));
+        }
+        Ok(Agreement { agreed, outbound_spi, mode, ts_local: ts_local.clone(), ts_remote: ts_remote.clone() })
+    }
+
+    fn check_selectors(&self, local: &[TrafficSelector], remote: &[TrafficSelector]) -> Result<(), Failure> {
+        let refused = |text: String| Err(Failure::new(FailureCause::TsUnacceptable, text));
+        let subset = selectors::covered(local, &self.ts_local) && selectors::covered(remote, &self.ts_remote);
+        if local.is_empty() || remote.is_empty() || !subset {
+            let (local, remote) = (selectors::describe(local), selectors::describe(remote));
+            return refused(format!("the peer's answer {local} {remote} is no subset of what was offered"));
+        }
+        // A pair that does not carry the packet would be asked for again and again (V2-TS-11).
+        let carries = |(l, r): (TrafficSelector, TrafficSelector)| {
+            selectors::covered(&[l], local) && selectors::covered(&[r], remote)
+        };
+        if self.wish.packet.is_some_and(|packet| !carries(packet)) {
+            return refused("the peer narrowed the selectors so that the waiting packet does not fit".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Keys and nonces of an exchange that made a child.
+pub(super) struct ChildSecrets<'a> {
+    pub(super) nonce_initiator: &'a Nonce,
+    pub(super) nonce_responder: &'a Nonce,
+    pub(super) shared: Option<&'a Secret>,
+    /// Whether we began the exchange.
+    pub(super) initiator: bool,
+}
+
+/// Builds the pair of an agreement and hands it to the SADB.
+pub(super) fn install(
+    ctx: &mut Ctx<'_>,
+    link: &Link,
+    peer: &Peer,
+    wish: &Wish,
+    (inbound_spi, agreement): (u32, &Agreement),
+    secrets: &ChildSecrets<'_>,
+) -> Result<Child, Failure> {
+    let ChildAgreed { suite, esn, .. } = agreement.agreed;
+    let shape = child_shape(suite.encr, suite.integ).ok_or(CryptoError::Unavailable)?;
+    let nonces = (secrets.nonce_initiator, secrets.nonce_responder);
+    let (first, second) = child_keys(link.prf, &link.keys.sk_d, secrets.shared, nonces, shape)?;
+    let (ours, theirs) = if secrets.initiator { (first, second) } else { (second, first) };
+    let direction = |spi: u32, keys: DirectionKeys| ChildKeys {
+        spi,
+        cipher_key: keys.cipher,
+        salt: keys.salt,
+        integ_key: keys.integ,
+    };
+    let spis = SpiPair { inbound: inbound_spi, outbound: agreement.outbound_spi };
+    // The responder of a rekey goes on with the old pair until the initiator has shown that it has the new one (V2-REK-10).
+    let later = wish.rekeys.is_some() && !secrets.initiator;
+    let sa = ChildSa {
+        ike: link.spis,
+        rule_label: peer.rule.label.clone(),
+        action: wish.policy.action,
+        acquire: wish.acquire,
+        initiator: secrets.initiator,
+        mode: agreement.mode,
+        local: link.path.local.ip(),
+        remote: link.path.remote.ip(),
+        encap: link.encap(),
+        ts_local: agreement.ts_local.clone(),
+        ts_remote: agreement.ts_remote.clone(),
+        suite,
+        esn,
+        inbound: direction(spis.inbound, theirs),
+        outbound: direction(spis.outbound, ours),
+        lifetimes: jittered(ctx, peer.rule.child_lifetimes),
+        replay_window: REPLAY_WINDOW,
+        rekeys: wish.rekeys,
+        outbound_use: if later { OutboundUse::Later } else { OutboundUse::Now },
+        local_id: peer.local_id.clone(),
+        remote_id: peer.remote_id.clone(),
+    };
+    ctx.effect(Effect::InstallChild(Box::new(sa)));
+    ctx.out.stats.children_created += 1;
+    if wish.rekeys.is_some() {
+        ctx.out.stats.children_rekeyed += 1;
+    }
+    Ok(Child {
+        spis,
+        policy: wish.policy.clone(),
+        suite,
+        esn,
+        mode: agreement.mode,
+        ts_local: agreement.ts_local.clone(),
+        ts_remote: agreement.ts_remote.clone(),
+        created: ctx.now,
+        deleting: false,
+        rekeys: wish.rekeys.map(|pair| pair.inbound),
+        outbound_pending: later,
+    })
+}
+
+/// Soft limits come up to a tenth earlier than configured, so that two ends, and many children, do not rekey at once
+/// (V2-REK-12). Without a soft limit of its own a hard one is preceded by nine tenths of it.
+fn jittered(ctx: &mut Ctx<'_>, limits: ChildLifetimes) -> ChildLifetimes {
+    let mut early = |soft: u64, hard: u64| {
+        let soft = if soft == 0 || (hard != 0 && soft >= hard) { hard - hard / 10 } else { soft };
+        soft - ctx.below((soft / 10).max(1))
+    };
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    ChildLifetimes {
+        soft: Duration::from_millis(early(millis(limits.soft), millis(limits.hard))),
+        soft_bytes: early(limits.soft_bytes, limits.hard_bytes),
+        ..limits
+    }
+}

@@ -1,0 +1,535 @@
+//! The endpoint: every IKE SA of a host, found by SPI; cookies and limits in front of them (RFC 7296 sections 2.5, 2.6).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::api::{
+    Acquire, Command, Effect, EndpointConfig, Expire, FailureCause, Host, IkeKeys, IkeSaSnapshot, IkeSpis, Level, Path,
+    RandomSource, RemoveReason, Role, Rule, Stats, Timestamp, Transmit,
+};
+use super::child::Wish;
+use super::child_answer::Refusal;
+use super::context::{Action, Ctx, Failure, Outbox};
+use super::cookie::CookieJar;
+use super::established::{Established, Task, Verdict};
+use super::half_open::{HalfOpen, plain_header};
+use super::init::{InitSent, serves};
+use super::link::Message;
+use super::sa::Sa;
+use super::table::Table;
+use crate::crypto::{Provider, Standard, digest};
+use crate::wire::WireError;
+use crate::wire::chain::{ChainBuilder, PayloadType, RawPayload, parse_message};
+use crate::wire::header::{ExchangeType, Header, MAJOR};
+use crate::wire::notify::{Notify, NotifyType};
+use crate::wire::payloads::Payloads;
+
+/// Unprotected errors and log lines about strangers, per second.
+const STRANGERS_PER_SECOND: u32 = 10;
+
+/// All IKEv2 of one host. See [`api`](super::api) for what goes in and what comes out.
+pub struct Endpoint<H> {
+    config: EndpointConfig,
+    provider: Box<dyn Provider>,
+    random: Box<dyn RandomSource + Send>,
+    host: H,
+    table: Table,
+    out: Outbox,
+    jar: CookieJar,
+    strangers: (Timestamp, u32),
+    shutting_down: bool,
+}
+
+impl<H: Host> Endpoint<H> {
+    /// An endpoint without SAs, with the algorithms of [`Standard`].
+    pub fn new(config: EndpointConfig, random: Box<dyn RandomSource + Send>, host: H) -> Self {
+        Self::with_provider(config, Box::new(Standard), random, host)
+    }
+
+    /// An endpoint with other algorithms.
+    pub fn with_provider(
+        config: EndpointConfig,
+        provider: Box<dyn Provider>,
+        random: Box<dyn RandomSource + Send>,
+        host: H,
+    ) -> Self {
+        Self {
+            config,
+            provider,
+            random,
+            host,
+            table: Table::default(),
+            out: Outbox::default(),
+            jar: CookieJar::default(),
+            strangers: (Timestamp::default(), 0),
+            shutting_down: false,
+        }
+    }
+
+    /// The surroundings given at construction.
+    pub fn host(&self) -> &H {
+        &self.host
+    }
+
+    /// The surroundings given at construction.
+    pub fn host_mut(&mut self) -> &mut H {
+        &mut self.host
+    }
+
+    /// A UDP payload came in, its non-ESP marker removed.
+    pub fn handle_datagram(&mut self, now: Timestamp, path: Path, octets: &[u8]) {
+        self.out.stats.datagrams_received += 1;
+        let parsed = if octets.len() > self.config.max_message { None } else { Header::parse(octets).ok() };
+        let Some(received) = parsed else {
+            self.out.stats.malformed += 1;
+            return;
+        };
+        let message = Message { path, octets, received };
+        if received.major != MAJOR {
+            self.out.stats.wrong_version += 1;
+            let above = received.major > MAJOR && !received.header.response;
+            if above && self.stranger(now) {
+                self.reply_plain(now, &message, &Notify::plain(NotifyType::INVALID_MAJOR_VERSION, Vec::new()));
+            }
+            return;
+        }
+        let header = received.header;
+        if header.exchange == ExchangeType::IKE_SA_INIT && !header.response && header.spi_responder == [0; 8] {
+            return self.on_init(now, &message);
+        }
+        let ours = if header.from_initiator { header.spi_responder } else { header.spi_initiator };
+        match self.table.by_spi(&ours) {
+            Some(id) => self.step(now, id, |sa, ctx| sa.handle_message(ctx, &message)),
+            None => self.out.stats.unknown_spi += 1,
+        }
+    }
+
+    /// Traffic needs an SA.
+    pub fn handle_acquire(&mut self, now: Timestamp, acquire: Acquire) {
+        let rule = self.host.rule_for_initiator(&acquire);
+        let path = Path {
+            local: (acquire.local, self.config.ike_port).into(),
+            remote: (acquire.remote, self.config.ike_port).into(),
+        };
+        let wish = Wish {
+            acquire: Some(acquire.id),
+            policy: acquire.policy.clone(),
+            packet: acquire.packet,
+            rekeys: None,
+            tries: 0,
+        };
+        let Some(rule) = rule else {
+            let text = format!("no rule of ikev2.config has these addresses; policy {}", acquire.policy.source);
+            return self.refuse_acquire(now, &path, None, &wish, &Failure::new(FailureCause::NoRule, text));
+        };
+        if self.shutting_down {
+            let failure = Failure::new(FailureCause::Local, "shutting down");
+            return self.refuse_acquire(now, &path, Some(&rule), &wish, &failure);
+        }
+        if let Some(id) = self.serving(&acquire, &rule) {
+            return self.step(now, id, |sa, ctx| join(sa, ctx, wish));
+        }
+        if self.table.len() >= self.config.max_ike_sas {
+            let failure = Failure::new(FailureCause::Local, "too many IKE SAs");
+            return self.refuse_acquire(now, &path, Some(&rule), &wish, &failure);
+        }
+        let known = self.table.iter().any(|(_, sa)| talks_to(sa, &path));
+        let id = self.table.fresh();
+        let (mut ctx, table) = self.split(now);
+        match InitSent::begin(&mut ctx, path, Arc::clone(&rule), wish, !known) {
+            Ok(sa) => table.put(&ctx, id, Sa::InitSent(Box::new(sa))),
+            Err(refused) => {
+                let (failure, wish) = *refused;
+                ctx.out.stats.failed_initiator += 1;
+                ctx.failed("IKE_SA_INIT", &path, Some(&rule), &failure);
+                wish.fail(&mut ctx, failure.cause);
+            }
+        }
+    }
+
+    /// A child ran into a limit. Children that are not ours are none of our business.
+    pub fn handle_expire(&mut self, now: Timestamp, expire: Expire) {
+        let found = self.find_child(|spis| if expire.inbound { spis.0 == expire.spi } else { spis.1 == expire.spi });
+        if let Some((id, inbound)) = found {
+            self.step(now, id, |sa, ctx| match sa {
+                Sa::Established(sa) => sa.handle_expire(ctx, inbound, expire.kind),
+                other => Some(other),
+            });
+        }
+    }
+
+    /// The first packet came in on a child.
+    pub fn handle_inbound_used(&mut self, now: Timestamp, inbound_spi: u32) {
+        if let Some((id, inbound)) = self.find_child(|spis| spis.0 == inbound_spi) {
+            self.step(now, id, |sa, ctx| match sa {
+                Sa::Established(sa) => sa.handle_inbound_used(ctx, inbound),
+                other => Some(other),
+            });
+        }
+    }
+
+    /// The SADB refused an [`Effect::InstallChild`]; nothing of the pair is left in it. The peer is told.
+    pub fn handle_install_failed(&mut self, now: Timestamp, inbound_spi: u32) {
+        if let Some((id, inbound)) = self.find_child(|spis| spis.0 == inbound_spi) {
+            self.step(now, id, |sa, ctx| match sa {
+                Sa::Established(mut sa) => match sa.children.remove(&inbound) {
+                    Some(child) => {
+                        sa.deleted += 1;
+                        let protocol = child.suite.protocol.id();
+                        sa.enqueue(ctx, Task::DeleteSpi { protocol, spi: inbound })
+                    }
+                    None => Some(Sa::Established(sa)),
+                },
+                other => Some(other),
+            });
+        }
+    }
+
+    /// What the administrator wants.
+    pub fn handle_command(&mut self, now: Timestamp, command: Command) {
+        match command {
+            Command::DeleteIkeSa(spis) => self.delete_where(now, |sa| sa.spis() == spis),
+            Command::FlushIkeSas => self.delete_where(now, |_| true),
+            Command::Shutdown => {
+                self.shutting_down = true;
+                self.delete_where(now, |_| true);
+            }
+            Command::RekeyIkeSa(spis) => {
+                let id = self.table.iter().find(|(_, sa)| sa.spis() == spis).map(|(id, _)| id);
+                self.enqueue(now, id, Task::RekeyIke { tries: 0 });
+            }
+            Command::RekeyChild { inbound_spi } => {
+                let found = self.find_child(|spis| spis.0 == inbound_spi).map(|(id, _)| id);
+                self.enqueue(now, found, Task::RekeyChild { inbound: inbound_spi, tries: 0 });
+            }
+            Command::DeleteChild { inbound_spi } => {
+                let found = self.find_child(|spis| spis.0 == inbound_spi).map(|(id, _)| id);
+                let reason = RemoveReason::LocalDeleted;
+                self.enqueue(now, found, Task::DeleteChild { inbound: inbound_spi, reason });
+            }
+        }
+    }
+
+    /// The moment of [`poll_timeout`](Self::poll_timeout) has come, or any other.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        // Every step moves its SA's timeout behind `now` or ends it; the bound only guards against a rule with no wait at all.
+        for _ in 0..=self.table.len().saturating_mul(4) {
+            let Some(id) = self.table.due(now) else { return };
+            self.step(now, id, Sa::handle_timeout);
+        }
+    }
+
+    /// The next effect, in order.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.out.effects.pop_front()
+    }
+
+    /// The next datagram. Every effect must have been fetched before.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.out.transmits.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.table.next_timeout()
+    }
+
+    /// Every IKE SA as it stands.
+    pub fn snapshot(&self, now: Timestamp) -> Vec<IkeSaSnapshot> {
+        self.table.iter().filter(|(_, sa)| !sa.is_lingering()).map(|(_, sa)| sa.snapshot(now)).collect()
+    }
+
+    /// The keys of one IKE SA.
+    pub fn keys(&self, spis: IkeSpis) -> Option<IkeKeys> {
+        self.table.iter().find(|(_, sa)| sa.spis() == spis).and_then(|(_, sa)| sa.keys().cloned())
+    }
+
+    /// Counters since start.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.out.stats.clone();
+        for (_, sa) in self.table.iter() {
+            match sa {
+                Sa::Established(sa) if sa.link.role == Role::Initiator => stats.current_initiator += 1,
+                Sa::Established(_) => stats.current_responder += 1,
+                _ => {}
+            }
+        }
+        stats
+    }
+
+    /// Whether no SA is left that a peer is still to be told about.
+    pub fn is_idle(&self) -> bool {
+        self.table.iter().all(|(_, sa)| sa.is_lingering())
+    }
+
+    fn split(&mut self, now: Timestamp) -> (Ctx<'_>, &mut Table) {
+        let Self { config, provider, random, host, table, out, .. } = self;
+        (Ctx { now, config, provider: &**provider, random: &mut **random, host, out }, table)
+    }
+
+    /// Runs one SA through one step and does what it wants done to others.
+    fn step(&mut self, now: Timestamp, id: u64, run: impl FnOnce(Sa, &mut Ctx<'_>) -> Option<Sa>) {
+        let (mut ctx, table) = self.split(now);
+        let Some(sa) = table.take(id) else { return };
+        if let Some(sa) = run(sa, &mut ctx) {
+            table.put(&ctx, id, sa);
+        }
+        while !self.out.actions.is_empty() {
+            let action = self.out.actions.remove(0);
+            self.act(now, action);
+        }
+    }
+
+    fn act(&mut self, now: Timestamp, action: Action) {
+        match action {
+            Action::Spawn(sa) => {
+                let id = self.table.fresh();
+                let (ctx, table) = self.split(now);
+                table.put(&ctx, id, Sa::Established(sa));
+            }
+            Action::Discard(sa) => {
+                let id = self.table.fresh();
+                let (mut ctx, table) = self.split(now);
+                if let Some(sa) = sa.conclude(&mut ctx, Verdict::Delete(RemoveReason::Redundant)) {
+                    table.put(&ctx, id, sa);
+                }
+            }
+            Action::Adopt { our_spi, path, children, tasks } => {
+                let heir = self.table.by_spi(&our_spi);
+                match heir.filter(|id| matches!(self.table.get(*id), Some(Sa::Established(_)))) {
+                    Some(id) => self.step(now, id, |sa, ctx| match sa {
+                        Sa::Established(mut sa) => {
+                            sa.adopt(children, tasks);
+                            sa.conclude(ctx, Verdict::Stay)
+                        }
+                        other => Some(other),
+                    }),
+                    None => self.orphaned(now, &path, children, tasks),
+                }
+            }
+            Action::Forget { except, local_id, remote_id, before } => {
+                let old = |sa: &Established| {
+                    sa.link.our_spi() != except
+                        && sa.since < before
+                        && sa.peer.local_id == local_id
+                        && sa.peer.remote_id == remote_id
+                };
+                let found = self.table.iter().filter(|(_, sa)| matches!(sa, Sa::Established(e) if old(e)));
+                for id in found.map(|(id, _)| id).collect::<Vec<_>>() {
+                    self.step(now, id, |sa, ctx| match sa {
+                        Sa::Established(sa) => sa.conclude(ctx, Verdict::Gone(RemoveReason::InitialContact)),
+                        other => Some(other),
+                    });
+                }
+            }
+        }
+    }
+
+    /// The successor is gone already: what was left to it goes too.
+    fn orphaned(&mut self, now: Timestamp, path: &Path, children: Vec<super::child::Child>, tasks: Vec<Task>) {
+        let (mut ctx, _) = self.split(now);
+        children.into_iter().for_each(|child| child.remove(&mut ctx, path, RemoveReason::PeerDeleted));
+        for task in tasks {
+            if let Task::Child(wish) = task {
+                wish.fail(&mut ctx, FailureCause::IkeSaGone);
+            }
+        }
+    }
+
+    fn serving(&self, acquire: &Acquire, rule: &Rule) -> Option<u64> {
+        let fits = |sa: &Sa| match sa {
+            Sa::InitSent(sa) => sa.serves(acquire, rule),
+            Sa::AuthSent(sa) => sa.serves(acquire, rule),
+            Sa::Established(sa) => serves(&sa.link.path, &sa.peer.rule, acquire, rule),
+            Sa::HalfOpen(_) | Sa::Retiring(_) => false,
+        };
+        self.table.iter().find(|(_, sa)| fits(sa)).map(|(id, _)| id)
+    }
+
+    fn refuse_acquire(&mut self, now: Timestamp, path: &Path, rule: Option<&Rule>, wish: &Wish, failure: &Failure) {
+        let (mut ctx, _) = self.split(now);
+        ctx.failed("ACQUIRE for traffic", path, rule, failure);
+        wish.fail(&mut ctx, failure.cause);
+    }
+
+    fn find_child(&self, fits: impl Fn((u32, u32)) -> bool) -> Option<(u64, u32)> {
+        self.table.iter().find_map(|(id, sa)| match sa {
+            Sa::Established(sa) => {
+                let mut pairs = sa.children.values().map(|c| (c.spis.inbound, c.spis.outbound));
+                pairs.find(|pair| fits(*pair)).map(|(inbound, _)| (id, inbound))
+            }
+            _ => None,
+        })
+    }
+
+    fn enqueue(&mut self, now: Timestamp, id: Option<u64>, task: Task) {
+        if let Some(id) = id {
+            self.step(now, id, |sa, ctx| match sa {
+                Sa::Established(sa) => sa.enqueue(ctx, task),
+                other => Some(other),
+            });
+        }
+    }
+
+    fn delete_where(&mut self, now: Timestamp, chosen: impl Fn(&Sa) -> bool) {
+        let ids: Vec<u64> = self.table.iter().filter(|(_, sa)| chosen(sa)).map(|(id, _)| id).collect();
+        let reason = RemoveReason::LocalDeleted;
+        for id in ids {
+            self.step(now, id, |sa, ctx| match sa {
+                Sa::InitSent(sa) => sa.fail(ctx, &Failure::new(FailureCause::Local, reason.to_string())),
+                Sa::AuthSent(sa) => sa.cancel(ctx),
+                Sa::HalfOpen(_) => None,
+                Sa::Established(sa) => sa.conclude(ctx, Verdict::Delete(reason)),
+                Sa::Retiring(sa) => Some(Sa::Retiring(sa)),
+            });
+        }
+    }
+
+    /// An IKE_SA_INIT request: a repetition, a stranger to be held off, or a new SA.
+    fn on_init(&mut self, now: Timestamp, message: &Message<'_>) {
+        let header = message.header();
+        if !header.from_initiator || header.message_id != 0 {
+            self.out.stats.out_of_window += 1;
+            return;
+        }
+        if let Some(id) = self.table.by_request(&digest(message.octets)) {
+            return self.step(now, id, |sa, ctx| {
+                if let Sa::HalfOpen(sa) = &sa {
+                    sa.repeat_init(ctx, message);
+                }
+                Some(sa)
+            });
+        }
+        let crowded =
+            self.table.len() >= self.config.max_ike_sas || self.table.half_open() >= self.config.max_half_open;
+        if self.shutting_down || crowded {
+            self.out.stats.limited += 1;
+            return;
+        }
+        let decoded = parse_message(message.octets, &message.received).and_then(|outer| {
+            let inner = |p: &&RawPayload<'_>| p.kind == PayloadType::NOTIFY;
+            let cookie_first = outer.clear.first().filter(inner).is_some();
+            Ok((Payloads::decode(&outer.clear)?, cookie_first))
+        });
+        let (request, cookie_first) = match decoded {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                self.out.stats.malformed += 1;
+                if let WireError::Critical(kind) = error
+                    && self.stranger(now)
+                {
+                    let notify = Notify::plain(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind]);
+                    self.reply_plain(now, message, &notify);
+                }
+                return;
+            }
+        };
+        if self.demands_cookie(now, message, &request, cookie_first) {
+            return;
+        }
+        self.begin_response(now, message, &request);
+    }
+
+    /// While many SAs are half open, a request without our cookie makes no state (V2-CKY-04).
+    fn demands_cookie(&mut self, now: Timestamp, message: &Message<'_>, request: &Payloads, first: bool) -> bool {
+        if self.table.half_open() < self.config.cookie_threshold {
+            return false;
+        }
+        let Some(nonce) = &request.nonce else { return true };
+        let bound = (&message.path, message.header().spi_initiator, nonce);
+        let cookie = request.notify(NotifyType::COOKIE).filter(|_| first);
+        if cookie.is_some_and(|c| self.jar.verify(now, &self.config, bound, &c.data)) {
+            return false;
+        }
+        if let Ok(cookie) = self.jar.cookie(now, &self.config, &mut *self.random, bound) {
+            self.out.stats.cookies_sent += 1;
+            self.reply_plain(now, message, &Notify::plain(NotifyType::COOKIE, cookie));
+        }
+        true
+    }
+
+    fn begin_response(&mut self, now: Timestamp, message: &Message<'_>, request: &Payloads) {
+        let rules = self.host.rules_for_responder(message.path.local.ip(), message.path.remote.ip());
+        self.out.stats.attempted_responder += 1;
+        let id = self.table.fresh();
+        let (mut ctx, table) = self.split(now);
+        let answered = if rules.is_empty() {
+            let text = "no rule of ikev2.config has these addresses";
+            Err(Refusal::new(NotifyType::NO_PROPOSAL_CHOSEN, FailureCause::NoRule, text))
+        } else {
+            HalfOpen::answer(&mut ctx, message, request, &rules)
+        };
+        match answered {
+            Ok(sa) => table.put(&ctx, id, Sa::HalfOpen(Box::new(sa))),
+            Err(refusal) => self.refuse_init(now, message, &rules, &refusal),
+        }
+    }
+
+    fn refuse_init(&mut self, now: Timestamp, message: &Message<'_>, rules: &[Arc<Rule>], refusal: &Refusal) {
+        let retry = refusal.notify.kind == NotifyType::INVALID_KE_PAYLOAD;
+        if !retry {
+            self.out.stats.failed_responder += 1;
+        }
+        if !retry && !self.stranger(now) {
+            *self.out.stats.failed.entry(refusal.failure.cause).or_default() += 1;
+            return;
+        }
+        let (mut ctx, _) = self.split(now);
+        if retry {
+            let text = format!("IKE_SA_INIT of {}: {}", message.path.remote, refusal.failure.detail);
+            ctx.log(Level::Debug, text);
+        } else {
+            let only = if let [rule] = rules { Some(&**rule) } else { None };
+            ctx.failed("IKE_SA_INIT of the peer", &message.path, only, &refusal.failure);
+        }
+        self.reply_plain(now, message, &refusal.notify);
+    }
+
+    /// Whether one more unprotected reply or log line about a stranger may go out in this second.
+    fn stranger(&mut self, now: Timestamp) -> bool {
+        let (since, count) = &mut self.strangers;
+        if now.since(*since) >= Duration::from_secs(1) {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= STRANGERS_PER_SECOND
+    }
+
+    /// Answers without protection, without state.
+    fn reply_plain(&mut self, now: Timestamp, message: &Message<'_>, notify: &Notify) {
+        let request = message.header();
+        let (mut ctx, _) = self.split(now);
+        let mut chain = ChainBuilder::new();
+        let pushed = chain.push(PayloadType::NOTIFY, notify);
+        if let Ok(octets) = pushed.and_then(|()| chain.into_message(&plain_header(request, request.spi_responder))) {
+            ctx.transmit(message.path, octets);
+        }
+    }
+}
+
+/// A wish joins an IKE SA that serves it.
+fn join(sa: Sa, ctx: &mut Ctx<'_>, wish: Wish) -> Option<Sa> {
+    match sa {
+        Sa::InitSent(mut sa) => {
+            sa.add(wish);
+            Some(Sa::InitSent(sa))
+        }
+        Sa::AuthSent(mut sa) => {
+            sa.add(wish);
+            Some(Sa::AuthSent(sa))
+        }
+        Sa::Established(sa) => sa.enqueue(ctx, Task::Child(Box::new(wish))),
+        other => Some(other),
+    }
+}
+
+/// Whether an SA with the same peer is up or coming: then a new one is not the initial contact (V2-LIVE-07).
+fn talks_to(sa: &Sa, path: &Path) -> bool {
+    let same = |other: &Path| other.local.ip() == path.local.ip() && other.remote.ip() == path.remote.ip();
+    match sa {
+        Sa::HalfOpen(sa) => same(&sa.link.path),
+        Sa::Established(sa) => same(&sa.link.path),
+        Sa::AuthSent(sa) => same(&sa.link.path),
+        Sa::InitSent(_) | Sa::Retiring(_) => false,
+    }
+}

@@ -1,0 +1,47 @@
+//! Retransmission of requests (RFC 7296 section 2.4): identical octets at doubling intervals, then the end.
+
+use std::time::Duration;
+
+use super::api::{RetryPolicy, Timestamp};
+
+/// A request on its way.
+pub(super) struct Retransmission {
+    bytes: Vec<u8>,
+    left: u32,
+    wait: Duration,
+    longest: Duration,
+    next: Timestamp,
+}
+
+/// What is due.
+pub(super) enum Due<'a> {
+    /// Nothing yet.
+    Nothing,
+    /// Send these octets again.
+    Resend(&'a [u8]),
+    /// The attempt has failed.
+    GiveUp,
+}
+
+impl Retransmission {
+    /// A request that was just sent for the first time.
+    pub(super) fn start(now: Timestamp, policy: RetryPolicy, bytes: Vec<u8>) -> Self {
+        let wait = policy.initial.min(policy.max).max(Duration::from_millis(1));
+        Self { bytes, left: policy.limit, wait, longest: policy.max.max(wait), next: now.after(wait) }
+    }
+
+    pub(super) fn deadline(&self) -> Timestamp {
+        self.next
+    }
+
+    pub(super) fn poll(&mut self, now: Timestamp) -> Due<'_> {
+        if now < self.next {
+            return Due::Nothing;
+        }
+        let Some(left) = self.left.checked_sub(1) else { return Due::GiveUp };
+        self.left = left;
+        self.wait = self.wait.saturating_mul(2).min(self.longest);
+        self.next = now.after(self.wait);
+        Due::Resend(&self.bytes)
+    }
+}

@@ -1,0 +1,102 @@
+//! The IKE SAs of an endpoint, and the ways to find one: by our SPI, by the first request that made it, by its next timeout.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::api::Timestamp;
+use super::context::Ctx;
+use super::sa::Sa;
+
+#[derive(Default)]
+pub(super) struct Table {
+    entries: BTreeMap<u64, Entry>,
+    by_spi: HashMap<[u8; 8], u64>,
+    by_request: HashMap<[u8; 32], u64>,
+    timers: BTreeSet<(Timestamp, u64)>,
+    half_open: usize,
+    next: u64,
+}
+
+struct Entry {
+    sa: Sa,
+    spi: [u8; 8],
+    request: Option<[u8; 32]>,
+    deadline: Option<Timestamp>,
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Responder SAs that wait for IKE_AUTH.
+    pub(super) fn half_open(&self) -> usize {
+        self.half_open
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Sa)> {
+        self.entries.iter().map(|(id, entry)| (*id, &entry.sa))
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<&Sa> {
+        self.entries.get(&id).map(|entry| &entry.sa)
+    }
+
+    pub(super) fn by_spi(&self, spi: &[u8; 8]) -> Option<u64> {
+        self.by_spi.get(spi).copied()
+    }
+
+    pub(super) fn by_request(&self, digest: &[u8; 32]) -> Option<u64> {
+        self.by_request.get(digest).copied()
+    }
+
+    /// The earliest timeout of all.
+    pub(super) fn next_timeout(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// An SA whose timeout has come.
+    pub(super) fn due(&self, now: Timestamp) -> Option<u64> {
+        self.timers.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
+    /// A number for an SA that is not in the table yet.
+    pub(super) fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(super) fn take(&mut self, id: u64) -> Option<Sa> {
+        let entry = self.entries.remove(&id)?;
+        self.by_spi.remove(&entry.spi);
+        if let Some(digest) = entry.request {
+            self.by_request.remove(&digest);
+        }
+        if let Some(at) = entry.deadline {
+            self.timers.remove(&(at, id));
+        }
+        if matches!(entry.sa, Sa::HalfOpen(_)) {
+            self.half_open -= 1;
+        }
+        Some(entry.sa)
+    }
+
+    pub(super) fn put(&mut self, ctx: &Ctx<'_>, id: u64, sa: Sa) {
+        let spi = sa.our_spi();
+        let request = match &sa {
+            Sa::HalfOpen(half_open) => {
+                self.half_open += 1;
+                Some(half_open.request_digest())
+            }
+            _ => None,
+        };
+        let deadline = sa.next_timeout(ctx);
+        self.by_spi.insert(spi, id);
+        if let Some(digest) = request {
+            self.by_request.insert(digest, id);
+        }
+        if let Some(at) = deadline {
+            self.timers.insert((at, id));
+        }
+        self.entries.insert(id, Entry { sa, spi, request, deadline });
+    }
+}
