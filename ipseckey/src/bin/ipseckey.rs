@@ -6,7 +6,7 @@ use ipseckey::keying::parser;
 use ipseckey::keying::reader::{self, Line};
 use ipseckey::keying::request::Command;
 use ipseckey::keying::script::{self, FileError};
-use ipseckey::keying::session::{Options, Session};
+use ipseckey::keying::session::{Failure, Options, Session};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::stat::{Mode, umask};
 use sadb_maps::host::Instance;
@@ -108,16 +108,16 @@ fn run(cli: &Cli, service: bool) -> anyhow::Result<ExitCode> {
         eprintln!("ipseckey: warning: {}", warning.text);
     }
     let Some(command) = parsed.command else {
-        return finish(parsed.errors.into_iter().map(|e| e.text).collect());
+        return finish(parsed.errors.into_iter().map(Failure::from).collect());
     };
     let mut session =
         if matches!(command, Command::Help(_) | Command::Quit) { Session::check_only(options) } else { open()? };
     finish(session.execute(command, &mut out)?.failures)
 }
 
-fn finish(failures: Vec<String>) -> anyhow::Result<ExitCode> {
+fn finish(failures: Vec<Failure>) -> anyhow::Result<ExitCode> {
     for failure in &failures {
-        eprintln!("ipseckey: {failure}");
+        eprintln!("ipseckey: {}", failure.text);
     }
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -214,7 +214,7 @@ fn one_command(line: &Line, session: &mut Session, out: &mut dyn Write) -> io::R
     let Some(command) = parsed.command else { return Ok(None) };
     let outcome = session.execute(command, out)?;
     for failure in &outcome.failures {
-        eprintln!("{failure}");
+        eprintln!("{}", failure.text);
     }
     out.flush()?;
     Ok(outcome.failures.is_empty().then_some(outcome.quit))

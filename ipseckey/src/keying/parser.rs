@@ -132,7 +132,7 @@ impl<'a> Parser<'a> {
             }
         };
         if let Some(extra) = self.words.get(self.next) {
-            self.error(extra.at, format!("too many arguments after '{}'", verb.text()));
+            self.error(extra.at, format!("too many arguments after '{}'", verb.shown()));
         }
         Some(command)
     }
@@ -153,7 +153,7 @@ impl<'a> Parser<'a> {
         match sa_type(word.text()) {
             Some(kind) => Some(kind),
             None => {
-                self.error(word.at, format!("'{}' is no SA type: use all, ah or esp", word.text()));
+                self.error(word.at, format!("'{}' is no SA type: use all, ah or esp", word.shown()));
                 None
             }
         }
@@ -290,7 +290,11 @@ impl<'a> Parser<'a> {
         let mut fields = Fields::default();
         while let Some(word) = self.take() {
             let Some(extension) = Extension::from_word(word.text()) else {
-                self.error(word.at, format!("unknown extension '{}'; 'help attr' lists them", word.text()));
+                self.error(word.at, format!("unknown extension '{}'; 'help attr' lists them", word.shown()));
+                // What follows is most likely its value.
+                self.next += usize::from(
+                    self.words.get(self.next).is_some_and(|next| Extension::from_word(next.text()).is_none()),
+                );
                 continue;
             };
             let values = match extension.values() {
@@ -299,20 +303,20 @@ impl<'a> Parser<'a> {
                 Values::Two => 2,
             };
             let Some(values) = self.words.get(self.next..self.next + values) else {
-                self.error(word.at, format!("'{}' needs a value", word.text()));
+                self.error(word.at, format!("'{}' needs a value", word.shown()));
                 break;
             };
             self.next += values.len();
             if extension.is_refused() {
-                self.error(word.at, format!("don't use extension '{}': it is not for manual keys", word.text()));
+                self.error(word.at, format!("don't use extension '{}': it is not for manual keys", word.shown()));
                 continue;
             }
             if verb == Verb::Name && !extension.names_an_sa() {
-                self.error(word.at, format!("extension '{}' only goes with add and update", word.text()));
+                self.error(word.at, format!("extension '{}' only goes with add and update", word.shown()));
                 continue;
             }
             if fields.seen.contains(&extension.field()) {
-                self.error(word.at, format!("can only specify single '{}'", word.text()));
+                self.error(word.at, format!("can only specify single '{}'", word.shown()));
                 continue;
             }
             fields.seen.push(extension.field());
@@ -344,7 +348,7 @@ impl<'a> Parser<'a> {
             E::ReplayValue => fields.replay_value = self.number(value).map(|n| (n, value.at)),
             E::State => fields.state = self.state(value),
             E::AuthAlg => {
-                fields.algorithm_at = Some(value.at);
+                fields.algorithm_at.get_or_insert(value.at);
                 fields.auth = self.algorithm(Kind::Authentication, value);
             }
             E::EncrAlg => {
@@ -388,7 +392,7 @@ impl<'a> Parser<'a> {
             E::Encap => {
                 fields.encap = Some(value.at);
                 if value.text().is_empty() || !"udp".starts_with(value.text()) {
-                    self.error(value.at, format!("'{}' is no encapsulation: use udp", value.text()));
+                    self.error(value.at, format!("'{}' is no encapsulation: use udp", value.shown()));
                 }
             }
             E::NatLocal | E::NatRemote => {
@@ -410,28 +414,28 @@ impl<'a> Parser<'a> {
                 const TYPES: [&str; 8] =
                     ["prefix", "fqdn", "domain", "domainname", "user_fqdn", "mailbox", "der_dn", "der_gn"];
                 if TYPES.contains(&value.text()) || parse_number(value.text()).is_some() {
-                    self.warn(word.at, format!("'{}' is not kept: identities come with key management", word.text()));
+                    self.warn(word.at, format!("'{}' is not kept: identities come with key management", word.shown()));
                 } else {
-                    self.error(value.at, format!("'{}' is no identity type", value.text()));
+                    self.error(value.at, format!("'{}' is no identity type", value.shown()));
                 }
             }
             E::Label | E::OuterLabel | E::ImplicitLabel => {
                 self.error(word.at, "labels need a labelled system (diagnostic code 83)");
             }
             // Flags have no value and refused words do not come here.
-            _ => self.error(word.at, format!("'{}' takes no value", word.text())),
+            _ => self.error(word.at, format!("'{}' takes no value", word.shown())),
         }
     }
 
     fn number<T: TryFrom<u64>>(&mut self, word: &Word) -> Option<T> {
         let Some(number) = parse_number(word.text()) else {
-            self.error(word.at, format!("'{}' is no number (decimal, 0x hexadecimal, leading 0 octal)", word.text()));
+            self.error(word.at, format!("'{}' is no number (decimal, 0x hexadecimal, leading 0 octal)", word.shown()));
             return None;
         };
         match T::try_from(number) {
             Ok(number) => Some(number),
             Err(_) => {
-                let text = format!("{} does not fit {} bits", word.text(), size_of::<T>() * 8);
+                let text = format!("{} does not fit {} bits", word.shown(), size_of::<T>() * 8);
                 self.error(word.at, text);
                 None
             }
@@ -465,7 +469,7 @@ impl<'a> Parser<'a> {
         match word.text() {
             "mature" => Some(state::MATURE),
             "larval" | "dying" | "dead" => {
-                self.error(word.at, format!("an SA cannot be added as {} (diagnostic code 43)", word.text()));
+                self.error(word.at, format!("an SA cannot be added as {} (diagnostic code 43)", word.shown()));
                 None
             }
             other => {
@@ -490,7 +494,10 @@ impl<'a> Parser<'a> {
             },
             None => {
                 let known: Vec<_> = algorithms::of_kind(kind).map(|a| a.name()).collect();
-                self.error(word.at, format!("unknown {what} algorithm '{}'; known: {}", word.text(), known.join(", ")));
+                self.error(
+                    word.at,
+                    format!("unknown {what} algorithm '{}'; known: {}", word.shown(), known.join(", ")),
+                );
                 None
             }
         }
@@ -538,7 +545,7 @@ impl<'a> Parser<'a> {
         }
         if found.is_empty() {
             let version = if v6_only { "IPv6 " } else { "" };
-            self.error(word.at, format!("'{}' is neither an {version}address nor the name of one", word.text()));
+            self.error(word.at, format!("'{}' is neither an {version}address nor the name of one", word.shown()));
             return None;
         }
         Some(found)
@@ -582,7 +589,7 @@ impl<'a> Parser<'a> {
     fn ipv4(&mut self, word: &Word) -> Option<Ipv4Addr> {
         let address = word.text().parse().ok();
         if address.is_none() {
-            self.error(word.at, format!("'{}' is no IPv4 address", word.text()));
+            self.error(word.at, format!("'{}' is no IPv4 address", word.shown()));
         }
         address
     }

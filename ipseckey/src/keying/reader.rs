@@ -24,6 +24,11 @@ impl Word {
     pub fn text(&self) -> &str {
         &self.text
     }
+
+    /// The word for a message: `XX` for what may be a key that stands where no key should.
+    pub fn shown(&self) -> &str {
+        if is_long_hex(&self.text) { "XX" } else { &self.text }
+    }
 }
 
 impl std::fmt::Debug for Word {
@@ -31,6 +36,13 @@ impl std::fmt::Debug for Word {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Word({})", self.at)
     }
+}
+
+/// At least 16 hexadecimal digits, with `0x` before and `/bits` after them or not.
+fn is_long_hex(text: &str) -> bool {
+    let digits = text.split('/').next().unwrap_or_default();
+    let digits = digits.strip_prefix("0x").unwrap_or(digits);
+    digits.len() >= 16 && digits.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// A joined line that is neither blank nor a comment.
@@ -63,7 +75,7 @@ impl Line {
             if !out.is_empty() {
                 out.push(' ');
             }
-            out.push_str(if key_follows { "XX" } else { word.text() });
+            out.push_str(if key_follows { "XX" } else { word.shown() });
             key_follows = matches!(word.text(), "encrkey" | "authkey");
         }
         out
@@ -215,6 +227,8 @@ mod tests {
         let read = lines("add esp encrkey 00ff authkey \"11 22\" dst 192.0.2.1");
         let line = read[0].as_ref().unwrap();
         assert_eq!(line.masked(), "add esp encrkey XX authkey XX dst 192.0.2.1");
+        let typo = lines("add esp encrky 0x00112233445566778899/80 spi 0x1001");
+        assert_eq!(typo[0].as_ref().unwrap().masked(), "add esp encrky XX spi 0x1001");
         assert!(!format!("{line:?}").contains("00ff"));
     }
 }

@@ -106,7 +106,10 @@ pub fn run(text: &str, name: &str, session: &mut Session, quiet: bool, out: &mut
                 let outcome = session.execute(command, out)?;
                 tally.added += outcome.done;
                 quit = outcome.quit;
-                errors.extend(outcome.failures.into_iter().map(|f| format!("{name}:{}: error: {f}", line.last)));
+                errors.extend(outcome.failures.into_iter().map(|failure| match failure.at {
+                    Some(at) => format!("{name}:{at}: error: {}", failure.text),
+                    None => format!("{name}:{}: error: {}", line.last, failure.text),
+                }));
             }
             None => {}
         }

@@ -3,8 +3,9 @@
 use super::dump::{self, Style};
 use super::request::{Command, SaName, SaRequest, SaType};
 use super::tokens;
-use super::{convert, save, times};
+use super::{Message, convert, save, times};
 use crate::names::{Names, SystemNames};
+use crate::policy::Position;
 use sadb_maps::host::check::LocalAddresses;
 use sadb_maps::host::{Instance, SaInfo, SaKey, Sadb, SadbError};
 use std::fs::{File, OpenOptions};
@@ -26,13 +27,34 @@ pub struct Options {
     pub json: bool,
 }
 
+/// Why an action failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The word to blame, where there is one.
+    pub at: Option<Position>,
+    /// What to tell the user.
+    pub text: String,
+}
+
+impl From<Message> for Failure {
+    fn from(message: Message) -> Self {
+        Self { at: Some(message.at), text: message.text }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self { at: None, text }
+    }
+}
+
 /// What became of a command.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Actions that succeeded: a flush, or one destination of add, update, delete or get.
     pub done: u32,
-    /// What failed, one text for each action.
-    pub failures: Vec<String>,
+    /// What failed, one for each action.
+    pub failures: Vec<Failure>,
     /// `quit`.
     pub quit: bool,
 }
@@ -45,7 +67,7 @@ impl Outcome {
                 Some(value)
             }
             Err(text) => {
-                self.failures.push(text);
+                self.failures.push(text.into());
                 None
             }
         }
@@ -104,7 +126,7 @@ impl Session {
         let local = LocalAddresses::read().unwrap_or_default();
         let specs = match convert::specs(request, &|ip| local.contains(ip)) {
             Ok(specs) => specs,
-            Err(message) => return outcome.failures.push(message.to_string()),
+            Err(message) => return outcome.failures.push(message.into()),
         };
         for spec in specs {
             let result = match &mut self.sadb {
@@ -120,7 +142,7 @@ impl Session {
             Ok(change) => self.each(&request.name, outcome, |sadb, key| {
                 if pair { sadb.update_pair(key, &change) } else { sadb.update(key, &change) }
             }),
-            Err(message) => outcome.failures.push(message.to_string()),
+            Err(message) => outcome.failures.push(message.into()),
         }
     }
 
@@ -169,7 +191,7 @@ impl Session {
                     writeln!(out, "Dump succeeded for SA type {}.", pfkey_type(kind))?;
                 }
             }
-            Err(error) => outcome.failures.push(format!("Cannot dump SA type {}: {error}", pfkey_type(kind))),
+            Err(error) => outcome.failures.push(format!("Cannot dump SA type {}: {error}", pfkey_type(kind)).into()),
         }
         Ok(())
     }
@@ -207,7 +229,7 @@ impl Session {
         let all = match sadb.dump(kind.map(SaType::protocol)) {
             Ok(all) => all,
             Err(error) => {
-                outcome.failures.push(format!("Cannot save SA type {}: {error}", pfkey_type(kind)));
+                outcome.failures.push(format!("Cannot save SA type {}: {error}", pfkey_type(kind)).into());
                 return Ok(());
             }
         };
@@ -223,7 +245,7 @@ impl Session {
                     &mut opened
                 }
                 Err(error) => {
-                    outcome.failures.push(format!("{path}: {error}"));
+                    outcome.failures.push(format!("{path}: {error}").into());
                     return Ok(());
                 }
             },

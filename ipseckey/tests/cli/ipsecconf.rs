@@ -1,0 +1,148 @@
+//! `ipsecconf` on real maps: loads, listings, replacement, exit codes.
+
+use crate::support::Bench;
+use sadb_maps::host::tunnels::{Tunnel, Tunnels};
+use std::path::Path;
+
+const POLICY: &str = "# two hosts
+{ laddr 192.0.2.1 raddr 198.51.100.7 } ipsec { encr_algs aes-gcm(256) sa shared }
+{ raddr 198.51.100.0/24 ulp tcp rport 443 dir both } pass { }
+{ tunnel vpn0 negotiate tunnel laddr 10.1.0.0/16 raddr 10.2.0.0/16 } ipsec { encr_algs any sa shared }
+{ ulp udp rport 7 dir out } drop { }
+";
+
+#[test]
+fn a_policy_loads_lists_and_flushes() {
+    let bench = Bench::new();
+    let file = bench.file("policy", POLICY);
+    let ran = bench.ipsecconf(&["-a", file.to_str().unwrap()]);
+    assert!(ran.err.contains("espadm tunnel create vpn0 -a local=A,remote=B"), "{ran:?}");
+    ran.ok();
+    assert_eq!(
+        bench.ipsecconf(&["-l", "-n"]).ok(),
+        "\
+#INDEX 2 \n\
+{ ulp 6 raddr 198.51.100.0/24 rport 443 dir both } pass { } \n\
+#INDEX 1 \n\
+{ laddr 192.0.2.1/32 raddr 198.51.100.7/32 dir both } ipsec { encr_algs aes-gcm(256) sa shared } \n\
+#INDEX 4 \n\
+{ ulp 17 rport 7 dir out } drop { } \n"
+    );
+    assert_eq!(
+        bench.ipsecconf(&["-l", "-i", "vpn0", "-n"]).ok(),
+        "\
+#INDEX vpn0,3 \n\
+{ tunnel vpn0 negotiate tunnel laddr 10.1.0.0/16 raddr 10.2.0.0/16 dir both } ipsec { encr_algs aes-gcm(128..) sa shared } or ipsec { encr_algs chacha20-poly1305 sa shared } \n"
+    );
+    assert_eq!(bench.ipsecconf(&["-L"]).ok().matches("#INDEX").count(), 4);
+    let cache = bench.ipsecconf(&[]).ok();
+    assert!(cache.starts_with("#INDEX 1 \n{ laddr 192.0.2.1 raddr 198.51.100.7 } ipsec {"), "{cache}");
+    assert!(cache.contains("\n\n#INDEX 3 \n{ tunnel vpn0"));
+    // A second load adds nothing.
+    let again = bench.ipsecconf(&["-a", file.to_str().unwrap()]);
+    assert_eq!(again.err.matches("already exists").count(), 4, "{again:?}");
+    again.ok();
+    assert_eq!(bench.ipsecconf(&[]).ok(), cache);
+
+    let tunnel = Tunnel {
+        name: "vpn0".to_owned(),
+        local: "192.0.2.1".parse().unwrap(),
+        remote: "198.51.100.7".parse().unwrap(),
+    };
+    Tunnels::open(&bench.instance).unwrap().create(tunnel).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&bench.ipsecconf(&["-l", "-i", "vpn0", "--json"]).ok()).unwrap();
+    assert_eq!(json[0]["tunnel_remote"], "198.51.100.7");
+    assert_eq!(json[0]["protections"][1], "encr_algs chacha20-poly1305");
+
+    bench.ipsecconf(&["-f"]).ok();
+    assert_eq!(bench.ipsecconf(&["-L"]).ok().matches("#INDEX").count(), 1);
+    bench.ipsecconf(&["-f", "-i", "vpn0"]).ok();
+    assert_eq!(bench.ipsecconf(&["-L"]).ok(), "");
+    assert_eq!(bench.ipsecconf(&[]).ok(), "");
+}
+
+#[test]
+fn replacement_delete_and_remove() {
+    let bench = Bench::new();
+    let file = bench.file("policy", POLICY);
+    let name = file.to_str().unwrap();
+    bench.ipsecconf(&["-q", "-a", name]).ok();
+    bench.ipsecconf(&["-d", "2"]).ok();
+    bench.ipsecconf(&["-d", "vpn0,3"]).ok();
+    assert!(bench.ipsecconf(&["-d", "3"]).failed().err.contains("no entry with #INDEX 3"));
+    assert!(bench.ipsecconf(&["-d", "vpn0,3", "-i", "vpn0"]).failed().err.contains("once"));
+    assert_eq!(bench.ipsecconf(&["-L"]).ok().matches("#INDEX").count(), 2);
+    let gone = bench.file("gone", "{ ulp  udp rport 7 dir out } # same words\n drop { }\n");
+    assert!(bench.ipsecconf(&["-r", gone.to_str().unwrap()]).failed().err.contains("Missing action on line 1"));
+    let gone = bench.file("gone", "{ ulp  udp rport 7 dir out } drop # same words\n{ }\n");
+    bench.ipsecconf(&["-r", gone.to_str().unwrap()]).ok();
+    assert_eq!(bench.ipsecconf(&["-L"]).ok().matches("#INDEX").count(), 1);
+    bench.ipsecconf(&["-q", "-F", "-a", name]).ok();
+    assert!(bench.ipsecconf(&[]).ok().starts_with("#INDEX 1 \n{ laddr"));
+    assert_eq!(bench.ipsecconf(&["-L"]).ok().matches("#INDEX").count(), 4);
+    bench.ipsecconf(&["-F"]).ok();
+    assert_eq!(bench.ipsecconf(&["-L"]).ok(), "");
+}
+
+#[test]
+fn one_bad_rule_installs_nothing() {
+    let bench = Bench::new();
+    bench.ipsecconf(&["-q", "-a", bench.file("good", POLICY).to_str().unwrap()]).ok();
+    let before = bench.ipsecconf(&["-L"]).ok();
+    let bad = bench.file(
+        "bad",
+        "{ ulp tcp dir out } drop { }\n{ laddr 10.0.0.300 } ipsec { encr_algs aes-gcm }\n{ } ipsec\n { encr_algs aes encr_auth_algs sha1 }\n",
+    );
+    let name = bad.to_str().unwrap();
+    let ran = bench.ipsecconf(&["-F", "-a", name]).failed();
+    for expected in [
+        format!("{name}:2:9: error: Bad Source Address on line 2"),
+        format!("{name}:3:5: error: line 3: ESP aes-cbc with hmac-sha1 is not implemented by the data path"),
+        format!("{name}:3: malformed rule:\n    {{ }} ipsec\n     {{ encr_algs aes"),
+        "2 bad rules; nothing was changed".to_owned(),
+    ] {
+        assert!(ran.err.contains(&expected), "{expected} is not in {}", ran.err);
+    }
+    assert_eq!(bench.ipsecconf(&["-L"]).ok(), before);
+    assert!(bench.ipsecconf(&["-c", name]).failed().err.contains("2 bad rules"));
+    let many: String = (1..=70).map(|port| format!("{{ lport {port} dir in }} drop {{ }}\n")).collect();
+    let ran = bench.ipsecconf(&["-a", bench.file("many", &many).to_str().unwrap()]).failed();
+    assert!(ran.err.contains("holds 64"), "{ran:?}");
+    assert_eq!(bench.ipsecconf(&["-L"]).ok(), before);
+}
+
+#[test]
+fn checking_says_two_lines() {
+    let bench = Bench::new();
+    let file = bench.file("policy", POLICY);
+    let ran = bench.ipsecconf(&["-c", file.to_str().unwrap()]).ok();
+    assert_eq!(ran.lines().count(), 2);
+    assert!(ran.contains("no errors") && ran.ends_with("IPsec policy was not modified.\n"), "{ran}");
+    assert_eq!(bench.ipsecconf(&["-L"]).ok(), "");
+}
+
+#[test]
+fn one_verb_at_a_time() {
+    let bench = Bench::new();
+    for arguments in [&["-l", "-f"][..], &["-a", "x", "-c", "y"], &["-l", "-L"], &["-f", "-F"]] {
+        let ran = bench.ipsecconf(arguments);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.err.contains("Usage") && ran.out.is_empty(), "{ran:?}");
+    }
+    let tool = Path::new(env!("CARGO_BIN_EXE_ipsecconf"));
+    let service = [("SMF_FMRI", "svc:/network/ipsec/policy:default")];
+    assert_eq!(bench.run(tool, &["-l", "-f"], "", &service).err, "");
+    let ran = bench.run(tool, &["-q", "-F", "-a", "/nonexistent"], "", &service).ok();
+    assert!(ran.contains("does not exist"), "{ran}");
+}
+
+#[test]
+fn standard_input_and_an_empty_file() {
+    let bench = Bench::new();
+    let tool = Path::new(env!("CARGO_BIN_EXE_ipsecconf"));
+    bench.run(tool, &["-a", "-"], "{ ulp tcp dir out } drop { }\n", &[]).ok();
+    assert_eq!(bench.ipsecconf(&["-l"]).ok(), "#INDEX 1 \n{ ulp tcp dir out } drop { } \n");
+    let ran = bench.run(tool, &["-F", "-a", "-"], "# nothing\n", &[]).ok();
+    assert!(ran.contains("has no rules"), "{ran}");
+    assert_eq!(bench.ipsecconf(&["-l"]).ok(), "");
+}

@@ -1,0 +1,291 @@
+//! `ipseckey` on real maps: files, listings, exit codes.
+
+use crate::support::Bench;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+const KEY: &str = "000102030405060708090a0b0c0d0e0f01020304";
+const CHACHA: &str = "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5fa0a1a2a3";
+
+fn pair() -> String {
+    format!(
+        "# two SAs\nadd esp spi 0x1001 src 192.0.2.1 dst 198.51.100.7 outbound \\\n  encr_alg aes-gcm encrkey {KEY}/160 \\\n  \
+         soft_bytes 1048576 hard_bytes 2097152 soft_addtime 25920 hard_addtime 28800 esn\n\
+         add esp spi 0x1002 src 198.51.100.7 dst 192.0.2.1 inbound pair-spi 0x1001 replay 64 \\\n  \
+         encr_alg chacha20-poly1305 encrkey {CHACHA} proto 4 isrc 10.2.0.0/16 idst 10.1.0.0/16\n"
+    )
+}
+
+#[test]
+fn a_file_loads_and_dumps() {
+    let bench = Bench::new();
+    let file = bench.file("keys", &pair());
+    let loaded = bench.ipseckey(&["-f", file.to_str().unwrap()]);
+    assert!(loaded.out.contains("warning: aes-gcm is a counter mode"), "{loaded:?}");
+    assert!(!loaded.out.contains(KEY) && loaded.out.contains("encrkey XX"), "{loaded:?}");
+    loaded.ok();
+
+    let dump = bench.ipseckey(&["-n", "dump", "esp"]).ok();
+    let lines: Vec<_> = dump
+        .lines()
+        .filter(|l| {
+            !["seq=", "at time:", "Time now", "Time of", "occurs in"].iter().any(|volatile| l.contains(volatile))
+        })
+        .collect();
+    let golden = format!(
+        "Base message (version 2) type DUMP, SA type ESP.
+SA: SADB_ASSOC spi=0x1001, replay window size=0, state=MATURE
+SA: Encryption algorithm = aes-gcm
+SA: flags=0x18000 < X_PAIRED X_OUTBOUND >
+SRC: Source address (proto=0)
+SRC: AF_INET: port 0, 192.0.2.1.
+DST: Destination address (proto=0)
+DST: AF_INET: port 0, 198.51.100.7.
+EKY: Encryption key.
+EKY: {}[01020304]/128+32
+OTH: Paired with spi=0x1002
+OTH: Extended (64-bit) sequence numbers
+RPL: Replay Value 0
+ LT: Lifetime information
+CLT: Current lifetime information:
+CLT: 0 bytes protected, 0 allocations used.
+SLT: Soft lifetime information:
+SLT: 1048576 bytes (1.00 MB) of lifetime, 0 allocations.
+SLT: 25920 seconds (7.20 hours) of post-add lifetime.
+SLT: 0 seconds of post-use lifetime.
+SLT: 1048576 bytes (1.00 MB) more can be protected.
+HLT: Hard lifetime information:
+HLT: 2097152 bytes (2.00 MB) of lifetime, 0 allocations.
+HLT: 28800 seconds (8.00 hours) of post-add lifetime.
+HLT: 0 seconds of post-use lifetime.
+HLT: 2097152 bytes (2.00 MB) more can be protected.
+
+Base message (version 2) type DUMP, SA type ESP.
+SA: SADB_ASSOC spi=0x1002, replay window size=64, state=MATURE
+SA: Encryption algorithm = chacha20-poly1305
+SA: flags=0x34000 < X_PAIRED X_INBOUND X_TUNNEL >
+SRC: Source address (proto=4)
+SRC: AF_INET: port 0, 198.51.100.7.
+DST: Destination address (proto=4)
+DST: AF_INET: port 0, 192.0.2.1.
+INS: Inner source address (proto=0)
+INS: AF_INET: port 0, 10.2.0.0/16.
+IND: Inner destination address (proto=0)
+IND: AF_INET: port 0, 10.1.0.0/16.
+EKY: Encryption key.
+EKY: {}[a0a1a2a3]/256+32
+OTH: Paired with spi=0x1001
+RPL: Replay Value 0
+ LT: Lifetime information
+CLT: Current lifetime information:
+CLT: 0 bytes protected, 0 allocations used.
+
+Dump succeeded for SA type 3.",
+        &KEY[..32],
+        &CHACHA[..64]
+    );
+    assert_eq!(lines.join("\n"), golden);
+    assert!(dump.contains("SLT: Soft expiration occurs in 259"), "{dump}");
+}
+
+#[test]
+fn paranoid_listings_and_json_hide_keys() {
+    let bench = Bench::new();
+    let file = bench.file("keys", &pair());
+    bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
+    let dump = bench.ipseckey(&["-n", "-p", "dump"]).ok();
+    assert!(dump.contains(&format!("EKY: {}[XXXXXXXX]/128+32", "XX".repeat(16))), "{dump}");
+    let hidden = bench.ipseckey(&["-p", "--json", "dump"]).ok();
+    assert!(!hidden.contains("encrkey"));
+    let shown: serde_json::Value = serde_json::from_str(&bench.ipseckey(&["--json", "dump"]).ok()).unwrap();
+    assert_eq!(shown[0]["encrkey"], format!("{KEY}/160"));
+    assert_eq!(shown[1]["inner_src"], "10.2.0.0/16");
+    assert_eq!(shown[1]["pair_spi"], "0x1001");
+}
+
+#[test]
+fn get_delete_and_flush() {
+    let bench = Bench::new();
+    let file = bench.file("keys", &pair());
+    bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
+    let one = bench.ipseckey(&["-n", "get", "esp", "spi", "0x1001", "dst", "198.51.100.7"]).ok();
+    assert!(one.starts_with("Base message (version 2) type GET, SA type ESP.\n"), "{one}");
+    let again = bench.ipseckey(&["-f", file.to_str().unwrap()]).failed();
+    let exists = "Association (type = esp) with spi 0x1001 and addr\n198.51.100.7 already exists.";
+    assert!(again.out.contains(exists), "{again:?}");
+    assert!(again.out.contains("did not contain any valid SAs") && again.out.contains("Fatal error - exiting."));
+    bench.ipseckey(&["delete", "esp", "spi", "0x1002", "dst", "192.0.2.1"]).ok();
+    let missing = bench.ipseckey(&["get", "esp", "spi", "0x1002", "dst", "192.0.2.1"]).failed();
+    assert!(missing.err.contains("with spi 0x1002 and addr\n192.0.2.1 does not exist."), "{missing:?}");
+    let pairless = bench.ipseckey(&["delete-pair", "esp", "spi", "0x1001", "dst", "198.51.100.7"]).failed();
+    assert!(pairless.err.contains("PF_KEY Diagnostic code 76:"), "{pairless:?}");
+    bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
+    bench.ipseckey(&["flush", "esp"]).ok();
+    assert_eq!(bench.ipseckey(&["dump"]).ok(), "Dump succeeded for SA type 0.\n");
+}
+
+#[test]
+fn a_bad_file_reports_everything_and_keys_never() {
+    let bench = Bench::new();
+    let text = format!(
+        "add esp spi 1 dst 192.0.2.9 encr_alg aes encrkey {KEY} auth_alg sha1 authkey 11\n\
+         add esp spi 0 dst nowhere.invalid\n\
+         dump\n\
+         add esp spi 2 src 192.0.2.1 dst 198.51.100.7 encr_alg aes-gcm encrkey {KEY}00 \n\
+         add esp spi 3 src 192.0.2.1 dst 198.51.100.7 encr_alg aes-gcm encrkey {KEY}\n\
+         delete esp spi 3 dst 198.51.100.7\n\
+         add esp encrky {KEY}\n"
+    );
+    let file = bench.file("keys", &text);
+    let name = file.to_str().unwrap();
+    let ran = bench.ipseckey(&["-f", name]).failed();
+    for expected in [
+        ":1:38: error: ESP aes-cbc with hmac-sha1 is not implemented by the data path of this release",
+        ":2:13: error: an SPI of 0 is invalid",
+        ":2:19: error: 'nowhere.invalid' is neither an address nor the name of one",
+        ":3: error: this command is not allowed in a file",
+        "encrkey has 168 bits; aes-gcm takes a key and then its salt, 128+32 or 256+32 bits",
+        ":7:9: error: unknown extension 'encrky'",
+        "5 of 7 commands failed, 2 actions done.",
+    ] {
+        assert!(ran.out.contains(expected), "{expected} is not in {}", ran.out);
+    }
+    assert!(!ran.out.contains(KEY), "{}", ran.out);
+    let checked = bench.ipseckey(&["-c", name]).failed();
+    assert!(checked.out.contains(":2:13: error"), "{checked:?}");
+}
+
+#[test]
+fn checking_changes_nothing_and_needs_no_instance() {
+    let bench = Bench::new();
+    let file = bench.file("keys", &pair());
+    bench.ipseckey(&["-c", file.to_str().unwrap()]).ok();
+    assert_eq!(bench.ipseckey(&["dump"]).ok(), "Dump succeeded for SA type 0.\n");
+    let insecure = bench.file("open", "flush\n");
+    std::fs::set_permissions(&insecure, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let ran = bench.ipseckey(&["-f", insecure.to_str().unwrap()]);
+    assert!(ran.err.contains("chmod 600"), "{ran:?}");
+    ran.ok();
+    let missing = bench.ipseckey(&["-f", "/nonexistent"]).failed();
+    assert!(missing.err.contains("/nonexistent"), "{missing:?}");
+    assert!(bench.ipseckey(&["-f", "/"]).failed().err.contains("not a regular file"));
+}
+
+#[test]
+fn keys_are_refused_on_the_command_line() {
+    let bench = Bench::new();
+    let ran = bench.ipseckey(&["add", "esp", "spi", "1", "dst", "192.0.2.1", "encr_alg", "aes-gcm", "encrkey", KEY]);
+    assert!(ran.failed().err.contains("refused on the command line"));
+    assert_eq!(bench.ipseckey(&["dump", "ah"]).ok(), "Dump succeeded for SA type 2.\n");
+    assert!(bench.ipseckey(&["flush", "rsvp"]).failed().err.contains("'rsvp' is no SA type"));
+    assert!(bench.ipseckey(&["help", "attr"]).ok().contains("replay_value"));
+}
+
+#[test]
+fn standard_input_is_a_session() {
+    let bench = Bench::new();
+    let tool = Path::new(env!("CARGO_BIN_EXE_ipseckey"));
+    let ran = bench.run(tool, &["-n"], &format!("{}get esp spi 0x1002 dst 192.0.2.1\nquit\nbogus\n", pair()), &[]);
+    assert!(ran.ok().contains("SADB_ASSOC spi=0x1002"));
+    let ran = bench.run(tool, &[], "bogus\nflush\n", &[]).failed();
+    assert!(ran.out.contains("unknown command"), "{ran:?}");
+    assert_eq!(bench.ipseckey(&["dump"]).ok(), "Dump succeeded for SA type 0.\n");
+}
+
+#[test]
+fn what_is_saved_loads_again() {
+    let bench = Bench::new();
+    let file = bench.file("keys", &pair());
+    bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
+    let listing = |bench: &Bench| -> Vec<serde_json::Value> {
+        let mut all: Vec<serde_json::Value> = serde_json::from_str(&bench.ipseckey(&["--json", "dump"]).ok()).unwrap();
+        for sa in &mut all {
+            // Pairing is not saved, times are those of the load.
+            for volatile in ["pair_spi", "added", "age_seconds"] {
+                sa.as_object_mut().unwrap().remove(volatile);
+            }
+        }
+        all
+    };
+    let before = listing(&bench);
+    let saved = bench.path("saved");
+    bench.ipseckey(&["-s", saved.to_str().unwrap()]).ok();
+    assert_eq!(std::fs::metadata(&saved).unwrap().permissions().mode() & 0o777, 0o400);
+    bench.ipseckey(&["flush"]).ok();
+    bench.ipseckey(&["-f", saved.to_str().unwrap()]).ok();
+    assert_eq!(listing(&bench), before);
+    assert!(bench.ipseckey(&["-p", "-s", "-"]).ok().contains("encrkey XXXX"));
+}
+
+#[test]
+fn updates_change_lifetimes_and_pairs() {
+    let bench = Bench::new();
+    let text = pair()
+        + "update-pair esp spi 0x1001 dst 198.51.100.7 hard_bytes 4000000 soft_bytes 3000000\n\
+           update esp spi 0x1002 dst 192.0.2.1 idle_addtime 60\n";
+    let file = bench.file("keys", &text);
+    bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
+    let all: serde_json::Value = serde_json::from_str(&bench.ipseckey(&["--json", "dump"]).ok()).unwrap();
+    assert_eq!((&all[0]["hard"]["bytes"], &all[1]["hard"]["bytes"]), (&4_000_000.into(), &4_000_000.into()));
+    assert_eq!(all[1]["idle"]["addtime"], 60);
+}
+
+#[test]
+fn a_service_flushes_first_and_keeps_quiet() {
+    let bench = Bench::new();
+    let tool = Path::new(env!("CARGO_BIN_EXE_ipseckey"));
+    let service = [("SMF_FMRI", "svc:/network/ipsec/manual-key:default")];
+    let file = bench.file("keys", &pair());
+    for _ in 0..2 {
+        let ran = bench.run(tool, &["-f", file.to_str().unwrap()], "", &service).ok();
+        assert!(ran.contains("Flushing") && ran.ends_with("2 actions successfully processed.\n"), "{ran}");
+        assert!(!ran.contains("encrkey"));
+    }
+    let bad = bench.file("bad", "add esp spi 0\n");
+    let ran = bench.run(tool, &["-f", bad.to_str().unwrap()], "", &service);
+    assert_eq!(ran.code, Some(95), "{ran:?}");
+    assert!(!ran.out.contains("spi 0"), "{ran:?}");
+}
+
+#[test]
+fn the_same_key_twice_gets_other_ivs() {
+    // RFC 4106 section 3.1, RFC 7634 section 2: a nonce never repeats under one key, even when the key is loaded twice.
+    use sadb_maps::sa::SaState;
+    let bench = Bench::new();
+    let text = format!("add esp spi 9 src 192.0.2.1 dst 198.51.100.7 outbound encr_alg aes-gcm encrkey {KEY}\n");
+    let file = bench.file("keys", &text);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
+        let data = aya::maps::MapData::from_pin(bench.instance.pin(sadb_maps::abi::map::SA_STATE)).unwrap();
+        let map = aya::maps::Array::<_, [u8; size_of::<SaState>()]>::try_from(aya::maps::Map::Array(data)).unwrap();
+        let iv = (1..16)
+            .map(|slot| bytemuck::pod_read_unaligned::<SaState>(&map.get(&slot, 0).unwrap()))
+            .find(|s| s.state == u64::from(sadb_maps::sa::state::MATURE))
+            .unwrap()
+            .iv;
+        seen.push(iv >> 32);
+        bench.ipseckey(&["flush"]).ok();
+    }
+    assert!(seen.windows(2).all(|w| w[0] < w[1]) && seen[0] > 0, "{seen:?}");
+}
+
+#[test]
+fn killed_at_every_write_the_next_tool_repairs() {
+    let bench = Bench::new();
+    let tool = Path::new(env!("CARGO_BIN_EXE_ipseckey"));
+    let file = bench.file("keys", &pair());
+    let mut survived = false;
+    for n in 1..100 {
+        let ran = bench.run(tool, &["-f", file.to_str().unwrap()], "", &[("IPSEC_FAULT_AT_WRITE", &n.to_string())]);
+        bench.ipseckey(&["flush"]).ok();
+        assert_eq!(bench.ipseckey(&["dump"]).ok(), "Dump succeeded for SA type 0.\n", "after write {n}");
+        if ran.code == Some(0) {
+            survived = true;
+            break;
+        }
+        assert_eq!(ran.code, None, "write {n}: {ran:?}");
+    }
+    assert!(survived);
+    bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
+}
