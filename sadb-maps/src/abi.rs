@@ -81,8 +81,8 @@ pub struct Header {
     pub abi: u32,
     /// Inode number of the network namespace (nsfs) that the instance belongs to.
     pub netns_inode: u64,
-    /// Device number of that namespace file.
-    pub netns_dev: u64,
+    /// Cookie of that namespace (`SO_NETNS_COOKIE`): unlike the inode number it is never given to another one.
+    pub netns_cookie: u64,
     /// Number of SA slots, slot 0 included.
     pub capacity: u32,
     /// Not zero while a holder of the instance lock is between the writes of one change; the next holder repairs.

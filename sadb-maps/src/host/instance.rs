@@ -4,8 +4,9 @@
 //! live in `/run/ipsec/<name>`, what outlives a boot in `/var/lib/ipsec/<name>`. It belongs to the network namespace it
 //! was attached in, and every tool refuses to touch it from another one.
 
-use super::bpffs;
+use super::{bpffs, sockopt};
 use crate::abi::{ABI_VERSION, HEADER_MAGIC, Header};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -177,17 +178,23 @@ impl Instance {
         Ok(dir)
     }
 
-    /// Removes every pin: what nothing else refers to, programs, links and maps with the keys in them, is gone. The
-    /// runtime files go as well, the state below `/var/lib` stays.
+    /// Removes every pin: what nothing else refers to, programs, links and maps with the keys in them, is gone. Of the
+    /// runtime files only the locks stay, because somebody may be waiting for them.
     ///
     /// # Errors
     /// A file cannot be removed.
     pub fn remove_pins(&self) -> Result<(), InstanceError> {
-        for dir in [self.pin_dir(), Path::new(bpffs::RUN_DIR).join(&self.name)] {
-            match std::fs::remove_dir_all(&dir) {
+        let run = self.run_dir()?;
+        let results = [
+            (std::fs::remove_dir_all(self.pin_dir()), self.pin_dir()),
+            (std::fs::remove_file(run.join("policy-0.json")), run.join("policy-0.json")),
+            (std::fs::remove_file(run.join("policy-1.json")), run.join("policy-1.json")),
+        ];
+        for (result, path) in results {
+            match result {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(InstanceError::io(&dir, e)),
+                Err(e) => return Err(InstanceError::io(&path, e)),
             }
         }
         Ok(())
@@ -198,8 +205,8 @@ impl Instance {
     /// # Errors
     /// The network namespace cannot be read.
     pub fn new_header(&self, capacity: u32) -> Result<Header, InstanceError> {
-        let (netns_dev, netns_inode) = own_netns()?;
-        Ok(Header { magic: HEADER_MAGIC, abi: ABI_VERSION, netns_inode, netns_dev, capacity, dirty: 0 })
+        let (netns_inode, netns_cookie) = own_netns()?;
+        Ok(Header { magic: HEADER_MAGIC, abi: ABI_VERSION, netns_inode, netns_cookie, capacity, dirty: 0 })
     }
 
     /// Checks version and network namespace.
@@ -213,19 +220,22 @@ impl Instance {
         if header.abi != ABI_VERSION {
             return Err(InstanceError::Abi { name: self.name.clone(), theirs: header.abi, ours: ABI_VERSION });
         }
-        let (dev, ours) = own_netns()?;
-        if (header.netns_dev, header.netns_inode) != (dev, ours) {
+        let (ours, cookie) = own_netns()?;
+        if (header.netns_inode, header.netns_cookie) != (ours, cookie) {
             return Err(InstanceError::OtherNamespace { name: self.name.clone(), theirs: header.netns_inode, ours });
         }
         Ok(())
     }
 }
 
-/// Device and inode of the network namespace of this thread.
+/// Inode number and cookie of the network namespace of this thread.
 fn own_netns() -> Result<(u64, u64), InstanceError> {
     let path = "/proc/thread-self/ns/net";
     let meta = std::fs::metadata(path).map_err(|e| InstanceError::io(path, e))?;
-    Ok((meta.dev(), meta.ino()))
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(|e| InstanceError::io("socket", e))?;
+    let cookie = sockopt::u64(&socket, libc::SO_NETNS_COOKIE).map_err(|e| InstanceError::io("SO_NETNS_COOKIE", e))?;
+    Ok((meta.ino(), cookie))
 }
 
 /// Whether the environment comes from the user whose rights the process has.
@@ -271,6 +281,7 @@ mod tests {
             assert_eq!(std::fs::metadata(dir).unwrap().mode() & 0o777, 0o700);
         }
         instance.remove_pins().unwrap();
-        assert!(!pins.exists() && !run.exists());
+        assert!(!pins.exists());
+        std::fs::remove_dir_all(run).unwrap();
     }
 }

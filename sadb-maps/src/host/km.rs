@@ -5,9 +5,9 @@
 use super::error::SadbError;
 use super::instance::Instance;
 use super::maps::{self, Table};
+use super::sockopt;
 use crate::abi::map;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// The registered sockets of an instance.
@@ -35,7 +35,7 @@ impl KmSockets {
     /// # Errors
     /// The descriptor is no socket; the registry is full of living processes.
     pub fn register(&mut self, socket: impl AsFd) -> Result<u64, SadbError> {
-        let cookie = cookie(socket).map_err(|e| SadbError::io("SO_COOKIE", e))?;
+        let cookie = sockopt::u64(&socket, libc::SO_COOKIE).map_err(|e| SadbError::io("SO_COOKIE", e))?;
         let owner = std::process::id();
         if self.0.insert(&cookie, &owner).is_err() {
             for (old, pid) in self.0.entries()? {
@@ -55,23 +55,6 @@ impl KmSockets {
     pub fn unregister(&mut self, cookie: u64) -> Result<(), SadbError> {
         self.0.remove(&cookie)
     }
-}
-
-/// The number by which the kernel tells sockets apart; never given twice until the next boot.
-fn cookie(socket: impl AsFd) -> io::Result<u64> {
-    let mut cookie = 0u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: value and length are live variables of the sizes that the option has and the call is told.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -141,14 +141,12 @@ pub(super) fn check(instance: &Instance, capacity: u32) -> Result<(), SadbError>
 
 #[cfg(any(test, feature = "testing"))]
 mod raw {
+    use super::super::kernel::{bpf, descriptor, pin};
     use super::*;
-    use std::ffi::CString;
     use std::io;
-    use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-    use std::os::unix::ffi::OsStrExt;
+    use std::os::fd::OwnedFd;
 
     const BPF_MAP_CREATE: i64 = 0;
-    const BPF_OBJ_PIN: i64 = 6;
     const BPF_F_NO_PREALLOC: u32 = 1;
 
     /// The leading fields of `union bpf_attr` for `BPF_MAP_CREATE`.
@@ -165,21 +163,6 @@ mod raw {
         name: [u8; 16],
     }
 
-    /// The leading fields of `union bpf_attr` for `BPF_OBJ_PIN`.
-    #[repr(C)]
-    struct PinAttr {
-        pathname: u64,
-        fd: u32,
-        flags: u32,
-    }
-
-    fn bpf<T>(command: i64, attr: &T) -> io::Result<i64> {
-        // SAFETY: attr is a properly initialised prefix of union bpf_attr and lives through the call; the kernel takes
-        // the rest of the union as zero because the size is passed.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-    }
-
     fn create(spec: &MapSpec, capacity: u32) -> io::Result<OwnedFd> {
         let mut attr = CreateAttr {
             map_type: spec.kind as u32,
@@ -192,9 +175,7 @@ mod raw {
         for (to, from) in attr.name.iter_mut().zip(spec.name.bytes().take(15)) {
             *to = from;
         }
-        let fd = bpf(BPF_MAP_CREATE, &attr)?;
-        // SAFETY: the call succeeded and returned a new descriptor that nobody else owns.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+        bpf(BPF_MAP_CREATE, &attr).map(descriptor)
     }
 
     /// Makes and pins every map of the table, without any program, and writes the header. For tests.
@@ -205,10 +186,7 @@ mod raw {
         instance.create_pin_dir()?;
         for spec in MAPS {
             let fd = create(spec, capacity).map_err(|e| SadbError::io(spec.name, e))?;
-            let path = CString::new(instance.pin(spec.name).as_os_str().as_bytes())
-                .map_err(|e| SadbError::io(spec.name, io::Error::other(e)))?;
-            let pin = PinAttr { pathname: path.as_ptr() as u64, fd: fd.as_fd().as_raw_fd() as u32, flags: 0 };
-            bpf(BPF_OBJ_PIN, &pin).map_err(|e| SadbError::io(spec.name, e))?;
+            pin(fd, &instance.pin(spec.name)).map_err(|e| SadbError::io(spec.name, e))?;
         }
         super::super::maps::write_header(instance, &instance.new_header(capacity)?)
     }

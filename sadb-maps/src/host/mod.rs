@@ -3,6 +3,7 @@
 //! [`Instance`] names and checks an instance; [`Sadb`] changes its SAs under a lock that survives the death of its
 //! holder.
 
+pub mod attach;
 pub mod bind;
 mod bpffs;
 pub mod check;
@@ -15,31 +16,39 @@ pub mod events;
 pub mod fault;
 mod files;
 pub mod instance;
+mod kernel;
 pub mod km;
 pub mod layout;
+pub mod loader;
 pub mod lock;
 mod maps;
+pub mod netdev;
 mod repair;
 pub mod sadb;
 #[cfg(test)]
 mod sadb_tests;
 pub mod secret;
 mod slots;
+mod sockopt;
 pub mod spd;
 pub mod spec;
+pub mod status;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod transform;
 pub mod tunnels;
 
+pub use attach::InterfaceReport;
 pub use counters::Counters;
 pub use diagnostic::Diagnostic;
 pub use error::SadbError;
 pub use events::EventLease;
 pub use instance::{Instance, InstanceError};
 pub use km::KmSockets;
+pub use loader::{AttachOptions, AttachReport, ExitChoice, Loader, LoaderError, XdpChoice};
 pub use sadb::Sadb;
 pub use secret::SecretKey;
 pub use spd::{CompiledRule, Scope, Spd};
 pub use spec::{Direction, Encap, IvSource, Mode, SaInfo, SaKey, SaSpec, SaUpdate};
+pub use status::Status;
 pub use tunnels::{Tunnel, TunnelError, Tunnels};

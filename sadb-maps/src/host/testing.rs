@@ -1,5 +1,6 @@
 //! Instances for tests: a name of their own, maps without programs, gone when dropped, also by a panic.
 
+use super::bpffs::RUN_DIR;
 use super::error::SadbError;
 use super::instance::{Instance, STATE_DIR};
 use super::layout;
@@ -51,6 +52,22 @@ impl Drop for TestInstance {
         }
         // Nothing is left to report to; whatever stays behind has a name of its own.
         let _ = self.instance.remove_pins();
+        let _ = std::fs::remove_dir_all(Path::new(RUN_DIR).join(self.instance.name()));
         let _ = std::fs::remove_dir_all(Path::new(STATE_DIR).join(self.instance.name()));
     }
+}
+
+/// Runs `work` in a thread with a network namespace of its own, which ends with it.
+///
+/// # Panics
+/// When the namespace cannot be made, or `work` panics.
+#[cfg(test)]
+pub(super) fn in_new_netns<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        });
+        thread.join().unwrap()
+    })
 }

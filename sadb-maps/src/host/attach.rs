@@ -1,0 +1,206 @@
+//! Links: programs on interfaces, pinned under the name of the program and the index of the interface.
+
+use super::error::SadbError;
+use super::instance::Instance;
+use super::kernel::Link;
+use super::loader::{AttachOptions, ExitChoice, LoaderError, XdpChoice, is_linked};
+use super::maps::Table;
+use super::netdev::Interface;
+use crate::abi::{EXIT_NEIGHBOUR, EXIT_XDP, Outer, map, program};
+use aya::programs::links::FdLink;
+use aya::programs::tc::TcAttachOptions;
+
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode};
+use aya_obj::programs::XdpAttachType;
+use serde::Serialize;
+use std::io;
+use std::path::PathBuf;
+
+/// An attached interface.
+#[derive(Clone, Debug, Serialize)]
+pub struct InterfaceReport {
+    /// Name.
+    pub name: String,
+    /// Index.
+    pub ifindex: u32,
+    /// XDP runs in the driver; generic otherwise.
+    pub native: bool,
+    /// Sealed packets leave by XDP redirect; through the neighbour layer otherwise.
+    pub xdp_exit: bool,
+    /// MTU in octets, as the programs know it.
+    pub mtu: u32,
+    /// Why XDP is generic although that was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+}
+
+/// Pin of a link.
+fn link_path(instance: &Instance, program: &str, ifindex: u32) -> PathBuf {
+    instance.pin(&format!("link_{program}_{ifindex}"))
+}
+
+/// Every pinned link, with its path.
+fn links(instance: &Instance) -> Result<Vec<PathBuf>, LoaderError> {
+    let entries = match std::fs::read_dir(instance.pin_dir()) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(e) => return Err(LoaderError::io("directory of the pins")(e)),
+    };
+    let mut links = vec![];
+    for entry in entries {
+        let entry = entry.map_err(LoaderError::io("directory of the pins"))?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with("link_")) {
+            links.push(entry.path());
+        }
+    }
+    Ok(links)
+}
+
+/// Whether no pinned link is attached to anything: the network namespace of the instance is gone.
+pub(super) fn all_links_dead(instance: &Instance) -> Result<bool, LoaderError> {
+    Ok(links(instance)?.iter().all(|path| Link::open(path).and_then(|link| link.ifindex()).is_ok_and(|i| i == 0)))
+}
+
+/// Detaches and unpins every link of the instance.
+pub(super) fn detach_links(instance: &Instance) -> Result<(), LoaderError> {
+    links(instance)?.into_iter().try_for_each(remove_link)
+}
+
+fn remove_link(path: PathBuf) -> Result<(), LoaderError> {
+    match Link::open(&path) {
+        Ok(link) => link.detach().map_err(LoaderError::io("detaching a program"))?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(LoaderError::io("opening a link")(e)),
+    }
+    std::fs::remove_file(&path).map_err(LoaderError::io("removing a link"))
+}
+
+/// Attaches an XDP program and pins the link, unless it is there.
+fn xdp(instance: &Instance, name: &'static str, ifindex: u32, mode: XdpMode) -> Result<(), LoaderError> {
+    let path = link_path(instance, name, ifindex);
+    if is_linked(&path, ifindex) {
+        return Ok(());
+    }
+    remove_link(path.clone())?;
+    let what = || format!("attaching {name} to interface {ifindex}");
+    let mut xdp = Xdp::from_pin(instance.pin(name), XdpAttachType::Interface)
+        .map_err(|e| LoaderError::kernel(format!("program {name}"), &e))?;
+    let id = xdp.attach_to_if_index(ifindex, mode).map_err(|e| LoaderError::kernel(what(), &e))?;
+    let link = xdp.take_link(id).map_err(|e| LoaderError::kernel(what(), &e))?;
+    let link = FdLink::try_from(link).map_err(|e| LoaderError::kernel(what(), &e))?;
+    link.pin(path).map(drop).map_err(|e| LoaderError::kernel(what(), &e))
+}
+
+/// Attaches a TCX program and pins the link, unless it is there.
+fn tcx(instance: &Instance, name: &'static str, on: &Interface, direction: TcAttachType) -> Result<(), LoaderError> {
+    let path = link_path(instance, name, on.index);
+    if is_linked(&path, on.index) {
+        return Ok(());
+    }
+    remove_link(path.clone())?;
+    let what = || format!("attaching {name} to {}", on.name);
+    let mut tc = SchedClassifier::from_pin(instance.pin(name))
+        .map_err(|e| LoaderError::kernel(format!("program {name}"), &e))?;
+    let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = tc.attach_with_options(&on.name, direction, order).map_err(|e| LoaderError::kernel(what(), &e))?;
+    let link = tc.take_link(id).map_err(|e| LoaderError::kernel(what(), &e))?;
+    let link = FdLink::try_from(link).map_err(|e| LoaderError::kernel(what(), &e))?;
+    link.pin(path).map(drop).map_err(|e| LoaderError::kernel(what(), &e))
+}
+
+/// Attaches what belongs on the pair. The program that lets packets in goes on last.
+pub(super) fn pair(instance: &Instance, inner: &Interface, outer: &Interface) -> Result<(), LoaderError> {
+    xdp(instance, program::XDP_IPSEC0, inner.index, XdpMode::Driver)?;
+    tcx(instance, program::TC_IPSEC0X_INGRESS, outer, TcAttachType::Ingress)?;
+    xdp(instance, program::XDP_IPSEC0X, outer.index, XdpMode::Driver)?;
+    tcx(instance, program::TC_IPSEC0_EGRESS, inner, TcAttachType::Egress)
+}
+
+/// Attaches an outer interface; if that fails it is taken off again.
+pub(super) fn outer(
+    instance: &Instance,
+    interface: &Interface,
+    options: &AttachOptions,
+) -> Result<InterfaceReport, LoaderError> {
+    let attached = attach_outer(instance, interface, options);
+    if attached.is_err() {
+        // The reason why it did not work is what counts.
+        let _ = take_off(instance, interface.index);
+    }
+    attached
+}
+
+fn attach_outer(
+    instance: &Instance,
+    interface: &Interface,
+    options: &AttachOptions,
+) -> Result<InterfaceReport, LoaderError> {
+    let index = interface.index;
+    let mut table = Table::<u32, Outer>::open(instance, map::OUTER)?;
+    let before = table.get(&index)?.filter(|_| is_linked(&link_path(instance, program::XDP_OUTER, index), index));
+    let mut fallback = None;
+    let native = match (&before, options.xdp) {
+        (Some(known), _) => known.native != 0,
+        (None, XdpChoice::Generic) => false,
+        (None, XdpChoice::Native) => true,
+        (None, XdpChoice::Auto) => match try_native(instance, interface) {
+            Ok(()) => true,
+            Err(e) => {
+                fallback = Some(e.to_string());
+                false
+            }
+        },
+    };
+    let exit = match (&before, options.exit) {
+        (Some(known), _) => known.exit,
+        (None, ExitChoice::Xdp) => EXIT_XDP,
+        (None, ExitChoice::Auto | ExitChoice::Neighbour) => EXIT_NEIGHBOUR,
+    };
+    let record = Outer { exit, mtu: interface.mtu, native: u32::from(native), mac: interface.mac, reserved: [0; 2] };
+    // The programs must know the interface before they see its first packet.
+    table.insert(&index, &record)?;
+    xdp(instance, program::XDP_OUTER, index, if native { XdpMode::Driver } else { XdpMode::Skb })?;
+    tcx(instance, program::TC_OUTER_INGRESS, interface, TcAttachType::Ingress)?;
+    tcx(instance, program::TC_OUTER_EGRESS, interface, TcAttachType::Egress)?;
+    Ok(InterfaceReport {
+        name: interface.name.clone(),
+        ifindex: index,
+        native,
+        xdp_exit: exit == EXIT_XDP,
+        mtu: interface.mtu,
+        fallback,
+    })
+}
+
+/// Attaches XDP in the driver. The record of the interface goes first, as for any attachment.
+fn try_native(instance: &Instance, interface: &Interface) -> Result<(), LoaderError> {
+    let record = Outer { native: 1, mtu: interface.mtu, mac: interface.mac, ..Outer::default() };
+    Table::<u32, Outer>::open(instance, map::OUTER)?.insert(&interface.index, &record)?;
+    xdp(instance, program::XDP_OUTER, interface.index, XdpMode::Driver)
+}
+
+/// Takes an outer interface off. Outbound first: from then on nothing new enters the path.
+pub(super) fn take_off(instance: &Instance, ifindex: u32) -> Result<(), LoaderError> {
+    for name in [program::TC_OUTER_EGRESS, program::TC_OUTER_INGRESS, program::XDP_OUTER] {
+        remove_link(link_path(instance, name, ifindex))?;
+    }
+    let mut table = Table::<u32, Outer>::open(instance, map::OUTER)?;
+    Ok(table.remove(&ifindex)?)
+}
+
+/// The attached interfaces by index, and whether each still has its programs.
+pub(super) fn attached(instance: &Instance) -> Result<Vec<(u32, Outer, bool)>, SadbError> {
+    let table = Table::<u32, Outer>::open(instance, map::OUTER)?;
+    let outer = [program::XDP_OUTER, program::TC_OUTER_INGRESS, program::TC_OUTER_EGRESS];
+    let alive = |index: u32| outer.iter().all(|name| is_linked(&link_path(instance, name, index), index));
+    Ok(table.entries()?.into_iter().map(|(index, record)| (index, record, alive(index))).collect())
+}
+
+/// Whether the pair has its programs.
+pub(super) fn pair_is_whole(instance: &Instance, inner: u32, outer: u32) -> bool {
+    let on = |name: &str, index: u32| is_linked(&link_path(instance, name, index), index);
+    on(program::XDP_IPSEC0, inner)
+        && on(program::TC_IPSEC0_EGRESS, inner)
+        && on(program::XDP_IPSEC0X, outer)
+        && on(program::TC_IPSEC0X_INGRESS, outer)
+}

@@ -1,0 +1,480 @@
+//! The loader: brings an instance to life in the network namespace of the calling thread, attaches interfaces to it,
+//! takes them off again.
+//!
+//! An instance has its base (maps, programs, the pair `ipsec0`/`ipsec0x` and the links on it) and any number of outer
+//! interfaces. Everything is pinned, so the tool may leave. The header is written last: pins without it are what a loader
+//! that died has left, and are removed by the next one. A pair that was deleted under a living instance is made anew;
+//! SAs and policy stay.
+
+use super::attach::{self, InterfaceReport};
+use super::error::SadbError;
+use super::instance::{Instance, InstanceError};
+use super::kernel::Link;
+use super::layout::MAPS;
+use super::lock::InstanceLock;
+use super::maps::{self, Slots, Table};
+use super::netdev::{self, IPSEC0, IPSEC0X, Interface, MAX_XDP_MTU, PAIR_GROUP, Route};
+use crate::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_SA_CAPACITY, Outer, map, program};
+use aya::programs::{Program, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use serde::Serialize;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The programs, embedded; `None` when they had not been built.
+#[cfg(ebpf_object)]
+const OBJECT: Option<&[u8]> = Some(aya::include_bytes_aligned!(env!("IPSEC_EBPF_OBJECT")));
+/// The programs, embedded; `None` when they had not been built.
+#[cfg(not(ebpf_object))]
+const OBJECT: Option<&[u8]> = None;
+
+/// Prefix of the alias by which the loader knows a pair as its own.
+const ALIAS: &str = "ipsec instance ";
+
+/// Every program that is pinned, in the order of loading.
+pub(super) const PROGRAMS: [&str; 8] = [
+    program::XDP_IPSEC0,
+    program::XDP_IPSEC0X,
+    program::XDP_OUTER,
+    program::TC_OUTER_EGRESS,
+    program::TC_OUTER_INGRESS,
+    program::TC_IPSEC0_EGRESS,
+    program::TC_IPSEC0X_INGRESS,
+    program::ARM_SWEEP,
+];
+
+/// Why an interface cannot be attached or detached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoaderError {
+    /// The tools were built without the programs.
+    #[error("this build has no eBPF programs in it; run `cargo xtask build-ebpf` and build again")]
+    NoObject,
+    /// The capacity does not fit.
+    #[error("a capacity of {0} SAs is not possible; 1 to {max} are", max = MAX_SA_CAPACITY - 1)]
+    Capacity(u32),
+    /// The instance has another capacity.
+    #[error("the instance has room for {0} SAs and keeps it until everything is detached")]
+    OtherCapacity(u32),
+    /// No such interface.
+    #[error("no interface {0:?} in this network namespace")]
+    NoInterface(String),
+    /// The interface cannot be an outer one.
+    #[error("{name} cannot be attached: {reason}")]
+    Unfit {
+        /// The interface.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// No interface was found to attach.
+    #[error("no Ethernet interface in this network namespace; name one")]
+    NothingToAttach,
+    /// An `ipsec0` that is not ours.
+    #[error("there is an interface ipsec0 that belongs to {0}; remove it, or detach that instance first")]
+    ForeignPair(String),
+    /// The object lacks a program.
+    #[error("the eBPF object has no program {0}; it and this tool are of different versions")]
+    NoProgram(&'static str),
+    /// The kernel or the object.
+    #[error("{what}: {reason}")]
+    Kernel {
+        /// What was tried.
+        what: String,
+        /// The whole chain of reasons.
+        reason: String,
+    },
+    /// The instance.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    /// Maps and lock.
+    #[error(transparent)]
+    Sadb(#[from] SadbError),
+    /// A system call.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl LoaderError {
+    pub(super) fn io(what: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+
+    /// Keeps every reason of an aya error: the verifier's is the innermost.
+    pub(super) fn kernel(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
+        let mut reason = error.to_string();
+        let mut source = error.source();
+        while let Some(inner) = source {
+            let text = inner.to_string();
+            if !reason.contains(&text) {
+                reason = format!("{reason}: {text}");
+            }
+            source = inner.source();
+        }
+        Self::Kernel { what: what.into(), reason }
+    }
+}
+
+/// How XDP is to run on an outer interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XdpChoice {
+    /// In the driver where that works, generic otherwise.
+    #[default]
+    Auto,
+    /// In the driver or not at all.
+    Native,
+    /// On the socket buffer; slower, works everywhere.
+    Generic,
+}
+
+/// How sealed packets leave through an outer interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExitChoice {
+    /// What works on every interface: through the neighbour layer.
+    #[default]
+    Auto,
+    /// Through the neighbour layer.
+    Neighbour,
+    /// By FIB lookup and XDP redirect; the driver must transmit XDP frames.
+    Xdp,
+}
+
+/// What attaching can be told. Only `xdp` and `exit` matter once the instance has its base.
+#[derive(Clone, Copy, Debug)]
+pub struct AttachOptions {
+    /// Number of SAs that fit; `None` is [`DEFAULT_SA_CAPACITY`] less the unused slot, or what the instance has.
+    pub capacity: Option<u32>,
+    /// XDP mode.
+    pub xdp: XdpChoice,
+    /// Exit.
+    pub exit: ExitChoice,
+    /// `skb->mark` for packets out of tunnel-mode SAs; 0 leaves it alone.
+    pub mark_tunnel_in: u32,
+    /// `skb->mark` for packets out of transport-mode SAs; 0 leaves it alone.
+    pub mark_transport_in: u32,
+    /// Seconds in which further packets of a flow raise no second ACQUIRE.
+    pub acquire_hold: u32,
+    /// 1 has the programs report every drop.
+    pub log_level: u32,
+}
+
+impl Default for AttachOptions {
+    fn default() -> Self {
+        Self {
+            capacity: None,
+            xdp: XdpChoice::Auto,
+            exit: ExitChoice::Auto,
+            mark_tunnel_in: 0,
+            mark_transport_in: 0,
+            acquire_hold: 15,
+            log_level: 0,
+        }
+    }
+}
+
+/// What attaching did.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttachReport {
+    /// Whether the base was made; otherwise it was there.
+    pub loaded: bool,
+    /// Time that loading and verifying took, in milliseconds; 0 when the base was there.
+    pub load_ms: u64,
+    /// Number of SAs that fit.
+    pub capacity: u32,
+    /// Octets of kernel memory in all maps.
+    pub memory: u64,
+    /// The interfaces, in the order they were named.
+    pub interfaces: Vec<InterfaceReport>,
+}
+
+/// Attaches and detaches interfaces.
+#[derive(Debug)]
+pub struct Loader;
+
+impl Loader {
+    /// Attaches interfaces, or with an empty list every Ethernet interface that is no port of another; makes the base
+    /// of the instance first if it has none. An interface that is attached already is left as it is and reported.
+    ///
+    /// # Errors
+    /// See [`LoaderError`]. Interfaces before the one that failed stay attached.
+    pub fn attach(
+        instance: &Instance,
+        interfaces: &[&str],
+        options: &AttachOptions,
+    ) -> Result<AttachReport, LoaderError> {
+        let slots = match options.capacity {
+            Some(n) if n == 0 || n >= MAX_SA_CAPACITY => return Err(LoaderError::Capacity(n)),
+            // Slot 0 is never used.
+            capacity => capacity.map(|n| n + 1),
+        };
+        let _lock = InstanceLock::acquire(instance)?;
+        let route = Route::open()?;
+        let outer = choose(&route, interfaces)?;
+        let mtu = outer.iter().map(|i| i.mtu).max().unwrap_or(0).min(MAX_XDP_MTU);
+        let found = usable_header(instance)?;
+        let started = Instant::now();
+        let header = match found {
+            Some(header) if slots.is_some_and(|n| n != header.capacity) => {
+                return Err(LoaderError::OtherCapacity(header.capacity.saturating_sub(1)));
+            }
+            Some(header) => {
+                mend_pair(instance, &route, mtu)?;
+                header
+            }
+            None => {
+                remove_base(instance, &route)?;
+                match load_base(instance, &route, slots.unwrap_or(DEFAULT_SA_CAPACITY), mtu, options) {
+                    Ok(header) => header,
+                    Err(e) => {
+                        // Half a base is of no use to anybody; the first failure is what counts.
+                        let _ = remove_base(instance, &route);
+                        return Err(e);
+                    }
+                }
+            }
+        };
+        let load = if found.is_none() { started.elapsed() } else { Duration::ZERO };
+        let reports: Result<_, _> = outer.iter().map(|i| attach::outer(instance, i, options)).collect();
+        Ok(AttachReport {
+            loaded: found.is_none(),
+            load_ms: load.as_millis() as u64,
+            capacity: header.capacity.saturating_sub(1),
+            memory: super::status::memory(instance)?.iter().map(|m| m.bytes).sum(),
+            interfaces: reports?,
+        })
+    }
+
+    /// Takes interfaces off; what they carry then goes unprotected and unchecked. The base stays, with SAs and policy.
+    ///
+    /// # Errors
+    /// [`LoaderError::NoInterface`] for one that is not attached.
+    pub fn detach(instance: &Instance, interfaces: &[&str]) -> Result<(), LoaderError> {
+        let _lock = InstanceLock::acquire(instance)?;
+        maps::checked_header(instance)?;
+        let route = Route::open()?;
+        let attached = Table::<u32, Outer>::open(instance, map::OUTER)?;
+        for name in interfaces {
+            let missing = || LoaderError::NoInterface((*name).to_owned());
+            let interface = route.find(name)?.ok_or_else(missing)?;
+            attached.get(&interface.index)?.ok_or_else(missing)?;
+            attach::take_off(instance, interface.index)?;
+        }
+        Ok(())
+    }
+
+    /// Takes every interface off and removes programs, maps with all SAs and policy, and the pair. Also cleans up after
+    /// an instance whose network namespace is gone.
+    ///
+    /// # Errors
+    /// [`InstanceError::OtherNamespace`] while the instance lives in another network namespace.
+    pub fn detach_all(instance: &Instance) -> Result<(), LoaderError> {
+        let _lock = InstanceLock::acquire(instance)?;
+        // Refuses where the instance is alive elsewhere.
+        usable_header(instance)?;
+        remove_base(instance, &Route::open()?)
+    }
+}
+
+/// The interfaces to attach: those named, or all that make sense.
+fn choose(route: &Route, names: &[&str]) -> Result<Vec<Interface>, LoaderError> {
+    let all = route.interfaces()?;
+    let ours = |i: &Interface| i.name == IPSEC0 || i.name == IPSEC0X;
+    if names.is_empty() {
+        let outer: Vec<_> = all.into_iter().filter(Interface::is_outer).collect();
+        return if outer.is_empty() { Err(LoaderError::NothingToAttach) } else { Ok(outer) };
+    }
+    let pick = |name: &&str| {
+        let found = all.iter().find(|i| i.name == **name).ok_or_else(|| LoaderError::NoInterface((*name).into()))?;
+        let unfit = |reason| Err(LoaderError::Unfit { name: found.name.clone(), reason });
+        if ours(found) {
+            return unfit("it is part of the data path itself");
+        }
+        if found.loopback || !found.ethernet {
+            return unfit("it has no Ethernet framing");
+        }
+        Ok(found.clone())
+    };
+    names.iter().map(pick).collect()
+}
+
+/// The header of a base that this process may go on with; `None` when there is no base, or only the remains of one.
+fn usable_header(instance: &Instance) -> Result<Option<Header>, LoaderError> {
+    match maps::checked_header(instance) {
+        Ok(header) => {
+            let complete = PROGRAMS.iter().all(|name| instance.pin(name).exists());
+            Ok(complete.then_some(header))
+        }
+        Err(SadbError::Instance(InstanceError::NotAttached(_))) => Ok(None),
+        Err(SadbError::Instance(InstanceError::OtherNamespace { .. })) if attach::all_links_dead(instance)? => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Removes all that belongs to the instance: links, pins, the pair.
+fn remove_base(instance: &Instance, route: &Route) -> Result<(), LoaderError> {
+    attach::detach_links(instance)?;
+    remove_pair(instance, route)?;
+    Ok(instance.remove_pins()?)
+}
+
+/// Name of the instance that a pair says it belongs to.
+fn owner(pair: &Interface) -> Option<&str> {
+    pair.alias.as_deref()?.strip_prefix(ALIAS)
+}
+
+/// Removes the pair of this instance, or one that a loader that died did not come to write its name on.
+fn remove_pair(instance: &Instance, route: &Route) -> Result<(), LoaderError> {
+    match route.find(IPSEC0)? {
+        Some(pair) if pair.group == PAIR_GROUP && owner(&pair).is_none_or(|owner| owner == instance.name()) => {
+            route.delete(pair.index)
+        }
+        // Another instance's, or nothing of ours: not for us to remove.
+        _ => Ok(()),
+    }
+}
+
+/// Makes the pair and gives the indexes and addresses of `ipsec0` and `ipsec0x`.
+fn make_pair(instance: &Instance, route: &Route, mtu: u32) -> Result<(Interface, Interface), LoaderError> {
+    if let Some(pair) = route.find(IPSEC0)?.or(route.find(IPSEC0X)?) {
+        return Err(LoaderError::ForeignPair(match owner(&pair) {
+            Some(name) => format!("instance {name:?}"),
+            None => "somebody else".to_owned(),
+        }));
+    }
+    route.create_pair(mtu)?;
+    let missing = |name: &str| LoaderError::NoInterface(name.to_owned());
+    let inner = route.find(IPSEC0)?.ok_or_else(|| missing(IPSEC0))?;
+    let outer = route.find(IPSEC0X)?.ok_or_else(|| missing(IPSEC0X))?;
+    for end in [&inner, &outer] {
+        route.set_alias(end.index, &format!("{ALIAS}{}", instance.name()))?;
+    }
+    netdev::offloads_off(IPSEC0)?;
+    netdev::gro_on(IPSEC0)?;
+    netdev::forwarding_on(IPSEC0X)?;
+    for end in [&inner, &outer] {
+        route.no_generated_address(end.index)?;
+        route.up(end.index)?;
+    }
+    route.queue(inner.index)?;
+    Ok((inner, outer))
+}
+
+/// Makes a missing pair anew under a living instance, and sees to it that the MTU is enough.
+fn mend_pair(instance: &Instance, route: &Route, mtu: u32) -> Result<(), LoaderError> {
+    let mut slots = Slots::<Config>::open(instance, map::CONFIG)?;
+    let config = slots.get(0)?;
+    let (inner, outer) = (route.find(IPSEC0)?, route.find(IPSEC0X)?);
+    let (inner, outer) = match (inner, outer) {
+        (Some(inner), Some(outer)) if inner.index == config.ipsec0 && outer.index == config.ipsec0x => (inner, outer),
+        _ => {
+            remove_pair(instance, route)?;
+            let (inner, outer) = make_pair(instance, route, mtu)?;
+            slots.set(0, &with_pair(config, &inner, &outer))?;
+            (inner, outer)
+        }
+    };
+    if inner.mtu < mtu {
+        route.set_mtu(outer.index, mtu)?;
+        route.set_mtu(inner.index, mtu)?;
+    }
+    attach::pair(instance, &inner, &outer)
+}
+
+fn with_pair(config: Config, inner: &Interface, outer: &Interface) -> Config {
+    Config { ipsec0: inner.index, ipsec0x: outer.index, ipsec0_mac: inner.mac, ipsec0x_mac: outer.mac, ..config }
+}
+
+/// Loads and pins everything, makes the pair, attaches what belongs on it, and writes the header last.
+fn load_base(
+    instance: &Instance,
+    route: &Route,
+    capacity: u32,
+    mtu: u32,
+    options: &AttachOptions,
+) -> Result<Header, LoaderError> {
+    let object = OBJECT.ok_or(LoaderError::NoObject)?;
+    instance.create_pin_dir()?;
+    let mut loader = EbpfLoader::new();
+    for spec in MAPS {
+        loader.map_pin_path(spec.name, instance.pin(spec.name));
+        if !matches!(spec.entries, super::layout::Entries::Declared(_)) {
+            loader.map_max_entries(spec.name, spec.max_entries(capacity));
+        }
+    }
+    let mut ebpf = loader.load(object).map_err(|e| LoaderError::kernel("loading the eBPF maps", &e))?;
+    for name in PROGRAMS {
+        load_program(&mut ebpf, name, &instance.pin(name))?;
+    }
+    pin_inner_maps(&ebpf, instance)?;
+    let (inner, outer) = make_pair(instance, route, mtu)?;
+    let config = Config {
+        mark_tagged: random_mark()?,
+        mark_sealed: random_mark()?,
+        mark_tunnel_in: options.mark_tunnel_in,
+        mark_transport_in: options.mark_transport_in,
+        acquire_hold: options.acquire_hold,
+        log_level: options.log_level,
+        ..Config::default()
+    };
+    Slots::open(instance, map::CONFIG)?.set(0, &with_pair(config, &inner, &outer))?;
+    attach::pair(instance, &inner, &outer)?;
+    let sweep = program_mut::<SchedClassifier>(&mut ebpf, program::ARM_SWEEP)?;
+    // The kernel builds a packet for a TC program and wants at least an Ethernet header.
+    let frame = [0; 64];
+    sweep
+        .test_run(TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() })
+        .map_err(|e| LoaderError::kernel("arming the sweep timer", &e))?;
+    let header = instance.new_header(capacity)?;
+    maps::write_header(instance, &header)?;
+    Ok(header)
+}
+
+fn program_mut<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoaderError>
+where
+    &'a mut P: TryFrom<&'a mut Program>,
+{
+    let program = ebpf.program_mut(name).ok_or(LoaderError::NoProgram(name))?;
+    program.try_into().map_err(|_| LoaderError::NoProgram(name))
+}
+
+fn load_program(ebpf: &mut Ebpf, name: &'static str, path: &Path) -> Result<(), LoaderError> {
+    let failed = |e| LoaderError::kernel(format!("loading program {name}"), &e);
+    if name.starts_with("xdp") {
+        program_mut::<Xdp>(ebpf, name)?.load().map_err(failed)?;
+    } else {
+        program_mut::<SchedClassifier>(ebpf, name)?.load().map_err(failed)?;
+    }
+    let program = ebpf.program_mut(name).ok_or(LoaderError::NoProgram(name))?;
+    program.pin(path).map_err(|e| LoaderError::kernel(format!("pinning program {name}"), &e))
+}
+
+/// Pins the maps that only the programs know. A timer or an array of programs in a map lasts only as long as user
+/// space has a hold on that map.
+fn pin_inner_maps(ebpf: &Ebpf, instance: &Instance) -> Result<(), LoaderError> {
+    for (name, inner) in ebpf.maps() {
+        // Global data has a dot in its name, which the file system reserves, and nothing in it that needs a hold.
+        if name.contains('.') || MAPS.iter().any(|spec| spec.name == name) {
+            continue;
+        }
+        inner.pin(instance.pin(name)).map_err(|e| LoaderError::kernel(format!("pinning map {name}"), &e))?;
+    }
+    Ok(())
+}
+
+/// A mark that nobody guesses, so that nobody's packets pass for ours.
+fn random_mark() -> Result<u32, LoaderError> {
+    let random = getrandom::u32().map_err(|e| LoaderError::io("getrandom")(io::Error::other(e.to_string())))?;
+    Ok(random | 1)
+}
+
+/// Whether the link pinned at `path` is attached to a living interface of this index.
+pub(super) fn is_linked(path: &Path, ifindex: u32) -> bool {
+    Link::open(path).and_then(|link| link.ifindex()).is_ok_and(|index| index == ifindex)
+}
