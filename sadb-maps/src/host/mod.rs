@@ -6,6 +6,7 @@
 pub mod attach;
 pub mod bind;
 mod bpffs;
+pub mod bus;
 pub mod check;
 pub mod clock;
 pub mod counters;
@@ -23,6 +24,7 @@ pub mod loader;
 pub mod lock;
 mod maps;
 pub mod netdev;
+pub mod pfkey;
 mod repair;
 pub mod sadb;
 #[cfg(test)]
@@ -39,6 +41,7 @@ mod transform;
 pub mod tunnels;
 
 pub use attach::InterfaceReport;
+pub use bus::{BusError, Heard, Publisher, Subscriber};
 pub use counters::Counters;
 pub use diagnostic::Diagnostic;
 pub use error::SadbError;

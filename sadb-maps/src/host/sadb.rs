@@ -5,6 +5,7 @@
 //! an order in which every prefix is a valid state: contents of a slot before the index that leads to it, and the index
 //! gone before the contents. Who dies in between leaves the flag, and the next holder repairs ([`repair`](super::repair)).
 
+use super::bus::Publisher;
 use super::check::{self, LocalAddresses};
 use super::diagnostic::Diagnostic as D;
 use super::epoch::EpochSource;
@@ -12,6 +13,7 @@ use super::error::SadbError;
 use super::instance::Instance;
 use super::lock::InstanceLock;
 use super::maps::{PolicyMaps, SaMaps, Wiped};
+use super::pfkey::{Message, kind};
 use super::slots::{self, Known, LARVAL_SECONDS, Register};
 use super::spec::{Direction, IvSource, Mode, SaInfo, SaKey, SaSpec, SaUpdate};
 use super::{bind, clock, repair, transform};
@@ -26,7 +28,7 @@ use std::ops::RangeInclusive;
 /// Tries to find a free SPI at random before the range counts as full.
 const SPI_TRIES: u32 = 1000;
 
-/// The handle on the SADB of an instance.
+/// The handle on the SADB of an instance. Every change is announced on the [bus](super::bus).
 pub struct Sadb {
     pub(super) instance: Instance,
     pub(super) maps: SaMaps,
@@ -36,6 +38,10 @@ pub struct Sadb {
     pub(super) register: Register,
     /// Count of changes up to which `register` is true.
     seen: Option<u64>,
+    /// `None` where there is no bus: the messages are hints, the maps are what counts.
+    publisher: Option<Publisher>,
+    /// Messages to send once the lock is given back.
+    news: Vec<Message>,
 }
 
 impl std::fmt::Debug for Sadb {
@@ -64,6 +70,8 @@ impl Sadb {
             local: None,
             register: Register::default(),
             seen: None,
+            publisher: Publisher::open().ok(),
+            news: vec![],
         })
     }
 
@@ -149,6 +157,9 @@ impl Sadb {
                 sadb.maps.inbound.insert(&known.inbound_key(), &slot)?;
             }
             sadb.register.put(known.clone());
+            let kind = if replaced.is_some() { kind::UPDATE } else { kind::ADD };
+            let info = slots::info(slot.slot, &record, &moving, clock::boot_time());
+            sadb.news.push(Message::about(kind, &info));
             if let Some(larval) = replaced {
                 sadb.discard(vec![larval])?;
             }
@@ -253,6 +264,7 @@ impl Sadb {
             sadb.maps.states.set(slot.slot, &moving)?;
             let known = Known::new(slot.slot, &record, &moving);
             sadb.maps.inbound.insert(&known.inbound_key(), &slot)?;
+            sadb.tell(kind::GETSPI, &known)?;
             sadb.register.put(known);
             Ok(spi)
         })
@@ -329,7 +341,8 @@ impl Sadb {
             if moving.state != u64::from(state::MATURE) {
                 return Err(SadbError::diagnostic(D::BadState));
             }
-            sadb.update_held(held, &known, update)
+            sadb.update_held(held, &known, update)?;
+            sadb.tell(kind::UPDATE, &known)
         })
     }
 
@@ -347,6 +360,7 @@ impl Sadb {
                     return Err(SadbError::diagnostic(D::BadState));
                 }
                 sadb.update_held(held, &known, &update)?;
+                sadb.tell(kind::UPDATE_PAIR, &known)?;
             }
             Ok(())
         })
@@ -396,6 +410,9 @@ impl Sadb {
             let known = sadb.register.find(key).cloned().ok_or(SadbError::NotFound)?;
             let gone = slots::is_gone(&sadb.maps.states.get(known.slot.slot)?, clock::boot_time());
             sadb.begin(held)?;
+            if !gone {
+                sadb.tell(kind::DELETE, &known)?;
+            }
             sadb.remove(vec![known])?;
             if gone { Err(SadbError::NotFound) } else { Ok(()) }
         })
@@ -411,6 +428,7 @@ impl Sadb {
             let partner = sadb.paired(&known);
             let alone = partner.is_none();
             sadb.begin(held)?;
+            sadb.tell(kind::DELETE_PAIR, &known)?;
             sadb.remove(std::iter::once(known).chain(partner).collect())?;
             if alone { Err(SadbError::diagnostic(D::PairNotFound)) } else { Ok(()) }
         })
@@ -423,6 +441,7 @@ impl Sadb {
     pub fn flush(&mut self, proto: Option<u8>) -> Result<usize, SadbError> {
         self.locked(|sadb, held| {
             let all: Vec<_> = sadb.register.iter().filter(|k| proto.is_none_or(|p| k.proto == p)).cloned().collect();
+            sadb.news.push(Message::flush(proto));
             if all.is_empty() {
                 return Ok(0);
             }
@@ -472,6 +491,8 @@ impl Sadb {
     ) -> Result<T, SadbError> {
         let lock = InstanceLock::acquire(&self.instance)?;
         let mut held = Held { lock, begun: false };
+        // What a failure before its end left unsaid.
+        self.news.clear();
         if self.maps.header.get(0)?.dirty != 0 {
             held.lock.announce()?;
             held.begun = true;
@@ -487,7 +508,23 @@ impl Sadb {
             self.maps.set_dirty(false)?;
         }
         self.seen = Some(held.lock.changes());
+        drop(held);
+        for message in self.news.drain(..) {
+            if let Some(publisher) = &self.publisher {
+                // Whoever misses a message finds the change in the maps.
+                let _ = publisher.publish(&message);
+            }
+        }
         result
+    }
+
+    /// Notes a message about an SA, as the maps show it now.
+    fn tell(&mut self, kind: u8, known: &Known) -> Result<(), SadbError> {
+        let slot = known.slot.slot;
+        let fixed = Wiped::new(self.maps.statics.get(slot)?);
+        let info = slots::info(slot, &fixed, &self.maps.states.get(slot)?, clock::boot_time());
+        self.news.push(Message::about(kind, &info));
+        Ok(())
     }
 
     /// To be called before the first write.

@@ -297,3 +297,28 @@ fn a_tool_killed_at_any_write_of_delete_leaves_all_or_nothing() {
         }
     }
 }
+
+#[test]
+fn every_change_is_announced_and_no_key_with_it() {
+    testing::in_new_netns(|| {
+        let test = TestInstance::with_maps(8).unwrap();
+        let mut listener = Subscriber::open(None).unwrap();
+        let mut sadb = Sadb::open(&test).unwrap();
+        sadb.reserve_spi(ESP, ip("198.51.100.7"), ip("192.0.2.1"), 5..=5, km::IKEV2).unwrap();
+        sadb.add(&SaSpec { km: km::IKEV2, ..spec(5, Direction::In) }).unwrap();
+        sadb.add(&SaSpec { pair_spi: Some(5), ..spec(6, Direction::Out) }).unwrap();
+        sadb.update(&key(6, Direction::Out), &SaUpdate::default()).unwrap();
+        sadb.delete(&key(6, Direction::Out)).unwrap();
+        assert!(sadb.delete(&key(6, Direction::Out)).is_err());
+        sadb.flush(Some(ESP)).unwrap();
+        let mut heard = vec![];
+        while let Some(Heard::Message(message)) = listener.next_message().unwrap() {
+            heard.push((message.kind, message.sa.map(|sa| sa.spi)));
+            assert_eq!(message.satype, 3);
+        }
+        use pfkey::kind::{ADD, DELETE, FLUSH, GETSPI, UPDATE};
+        let wanted = [(GETSPI, 5), (UPDATE, 5), (ADD, 6), (UPDATE, 6), (DELETE, 6)];
+        assert_eq!(heard[..5], wanted.map(|(kind, spi)| (kind, Some(spi))));
+        assert_eq!(heard[5..], [(FLUSH, None)]);
+    });
+}
