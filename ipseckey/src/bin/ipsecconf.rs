@@ -3,10 +3,11 @@
 use anyhow::{Context, bail};
 use clap::Parser;
 use ipseckey::names::{Names, SystemNames};
+use ipseckey::path::tables;
 use ipseckey::policy::load::{LoadError, Part, Policy};
 use ipseckey::policy::{self, PolicyFile, Problem, Warning, cache, listing};
 use nix::sys::signal::{SigSet, Signal};
-use sadb_maps::host::Instance;
+use sadb_maps::host::{Instance, Status};
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
@@ -49,6 +50,9 @@ struct Cli {
     /// Print no warnings
     #[arg(short = 'q')]
     quiet: bool,
+    /// With -a: refuse when an Ethernet interface is not attached
+    #[arg(long, requires = "add")]
+    strict: bool,
     /// Print the listing of -l or -L as JSON
     #[arg(long)]
     json: bool,
@@ -94,7 +98,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     };
     if let Some(path) = &cli.add {
         let instead_of = (cli.flush || cli.flush_all).then_some(&part);
-        return add(path, &instance, instead_of, cli.quiet);
+        return add(path, &instance, instead_of, cli);
     }
     let mut policy = Policy::open(&instance)?;
     // A change that is under way is finished before an interrupt is acted on.
@@ -177,7 +181,8 @@ fn check(path: &str, quiet: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn add(path: &str, instance: &Instance, instead_of: Option<&Part>, quiet: bool) -> anyhow::Result<ExitCode> {
+fn add(path: &str, instance: &Instance, instead_of: Option<&Part>, cli: &Cli) -> anyhow::Result<ExitCode> {
+    let quiet = cli.quiet;
     let service = std::env::var_os("SMF_FMRI").is_some();
     if service && path != "-" && !std::path::Path::new(path).exists() {
         println!("ipsecconf: {path} does not exist; no policy is loaded");
@@ -194,6 +199,13 @@ fn add(path: &str, instance: &Instance, instead_of: Option<&Part>, quiet: bool) 
         println!("ipsecconf: {name} has no rules");
     }
     let mut policy = Policy::open(instance)?;
+    // The policy is for the whole host; an interface without the data path does not obey it.
+    match Status::read(instance).map(|status| tables::unattached_warning(&status.unattached)) {
+        Ok(Some(text)) if cli.strict => bail!("{text}"),
+        Ok(Some(text)) if !quiet => eprintln!("ipsecconf: warning: {text}"),
+        Err(error) if cli.strict => return Err(error.into()),
+        _ => {}
+    }
     let blocked = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect::<SigSet>();
     blocked.thread_block()?;
     match policy.add(&file, instead_of) {

@@ -7,6 +7,7 @@
     reason = "what helps tests may panic as they do"
 )]
 
+mod espadm;
 mod ipsecconf;
 mod ipseckey;
 mod support;

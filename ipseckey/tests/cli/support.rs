@@ -61,6 +61,10 @@ impl Bench {
         self.run(Path::new(env!("CARGO_BIN_EXE_ipsecconf")), arguments, "", &[])
     }
 
+    pub(crate) fn espadm(&self, arguments: &[&str]) -> Ran {
+        self.run(Path::new(env!("CARGO_BIN_EXE_espadm")), arguments, "", &[])
+    }
+
     /// Runs a tool with the instance chosen by option, `input` on standard input and more environment.
     pub(crate) fn run(&self, tool: &Path, arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> Ran {
         let mut child = Command::new(tool)

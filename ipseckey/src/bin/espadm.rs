@@ -1,0 +1,316 @@
+//! `espadm`: the data path on interfaces, tunnels, statistics and events.
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipseckey::path::{events, tables};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use sadb_maps::host::Instance;
+use sadb_maps::host::counters::Counters;
+use sadb_maps::host::events::EventLease;
+use sadb_maps::host::loader::{AttachOptions, ExitChoice, Loader, XdpChoice};
+use sadb_maps::host::status::Status;
+use sadb_maps::host::tunnels::{Tunnel, Tunnels};
+use serde::Serialize;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Load the IPsec data path onto interfaces, define tunnels, show statistics and events.
+#[derive(Parser)]
+#[command(name = "espadm", version, max_term_width = 100)]
+struct Cli {
+    /// Instance of the data path
+    #[arg(long, value_name = "NAME", global = true)]
+    instance: Option<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Attach interfaces; without a list every Ethernet interface that is no port of another
+    Attach(Attach),
+    /// Detach interfaces; what they carry then goes unprotected and unchecked
+    Detach {
+        /// Interfaces
+        #[arg(value_name = "INTERFACE", required_unless_present = "all")]
+        interfaces: Vec<String>,
+        /// Detach every interface and remove the instance with its SAs and policy
+        #[arg(long, conflicts_with = "interfaces")]
+        all: bool,
+    },
+    /// Show what is attached
+    Show {
+        /// Fail when an Ethernet interface is not attached
+        #[arg(long)]
+        strict: bool,
+        /// Show memory by map and what the verifier counted
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show the counters of the data path
+    Stats {
+        /// Show counters that are zero too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Define the ends that 'tunnel NAME' in a policy file stands for
+    #[command(subcommand)]
+    Tunnel(TunnelVerb),
+    /// Print ACQUIRE, EXPIRE and DROP events as they come
+    Events,
+}
+
+#[derive(Args)]
+struct Attach {
+    /// Interfaces
+    #[arg(value_name = "INTERFACE")]
+    interfaces: Vec<String>,
+    /// How XDP runs: in the driver, on the socket buffer, or in the driver where that works
+    #[arg(long, value_enum, default_value = "auto")]
+    mode: Mode,
+    /// How sealed packets leave: through the neighbour layer, or by XDP redirect
+    #[arg(long, value_enum, default_value = "auto")]
+    exit: Exit,
+    /// Number of SAs to make room for
+    #[arg(long, value_name = "N")]
+    capacity: Option<u32>,
+    /// skb mark of packets that came out of tunnel-mode SAs
+    #[arg(long, value_name = "N", value_parser = mark)]
+    mark_tunnel: Option<u32>,
+    /// skb mark of packets that came out of transport-mode SAs
+    #[arg(long, value_name = "N", value_parser = mark)]
+    mark_transport: Option<u32>,
+    /// Seconds in which further packets of a flow raise no second ACQUIRE
+    #[arg(long, value_name = "SECONDS")]
+    acquire_hold: Option<u32>,
+    /// Raise an event for dropped packets too
+    #[arg(long)]
+    log_drops: bool,
+    /// Refuse when an Ethernet interface would stay unattached
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    Auto,
+    Native,
+    Generic,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Exit {
+    Auto,
+    Neighbour,
+    Xdp,
+}
+
+#[derive(Subcommand)]
+enum TunnelVerb {
+    /// Define a tunnel
+    Create {
+        /// Name, as policy files write it
+        name: String,
+        /// Outer addresses: local=ADDRESS,remote=ADDRESS
+        #[arg(short = 'a', value_name = "ENDS", value_parser = ends)]
+        ends: Ends,
+    },
+    /// List the tunnels
+    List,
+    /// Remove a tunnel; what its rules cover is dropped from then on
+    Delete {
+        /// Name
+        name: String,
+    },
+}
+
+#[derive(Clone, Copy)]
+struct Ends {
+    local: IpAddr,
+    remote: IpAddr,
+}
+
+fn ends(text: &str) -> Result<Ends, String> {
+    let (mut local, mut remote) = (None, None);
+    for part in text.split(',') {
+        let (key, value) = part.split_once('=').ok_or_else(|| format!("'{part}' is not KEY=ADDRESS"))?;
+        let address: IpAddr = value.parse().map_err(|_| format!("'{value}' is no address"))?;
+        let place = match key {
+            "local" => &mut local,
+            "remote" => &mut remote,
+            other => return Err(format!("'{other}' is neither local nor remote")),
+        };
+        if place.replace(address).is_some() {
+            return Err(format!("'{key}' is given twice"));
+        }
+    }
+    match (local, remote) {
+        (Some(local), Some(remote)) => Ok(Ends { local, remote }),
+        _ => Err("both local=ADDRESS and remote=ADDRESS are needed".to_owned()),
+    }
+}
+
+fn mark(text: &str) -> Result<u32, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    number.map_err(|_| format!("'{text}' is no mark: a number of 32 bits, decimal or with 0x"))
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("espadm: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    if !nix::unistd::getuid().is_root() {
+        bail!("only root may manage the data path; run it with sudo or as root");
+    }
+    let instance = Instance::from_env_or(cli.instance.as_deref())?;
+    match &cli.command {
+        Verb::Attach(options) => attach(&instance, options, cli.json),
+        Verb::Detach { all: true, .. } => {
+            Loader::detach_all(&instance)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Detach { interfaces, .. } => {
+            Loader::detach(&instance, &names(interfaces))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Show { strict, all } => {
+            let status = Status::read(&instance)?;
+            print(cli.json, &status, || tables::status(&status, *all))?;
+            let loose = status.attached.then(|| tables::unattached_warning(&status.unattached)).flatten();
+            if let Some(text) = &loose {
+                eprintln!("espadm: warning: {text}");
+            }
+            let bad = *strict && (loose.is_some() || !status.attached || !status.pair);
+            Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+        Verb::Stats { all } => {
+            let values = Counters::open(&instance)?.all()?;
+            print(cli.json, &tables::counters_by_name(&values), || tables::counters(&values, *all))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Tunnel(verb) => tunnel(&instance, verb, cli.json),
+        Verb::Events => follow(&instance, cli.json),
+    }
+}
+
+fn names(interfaces: &[String]) -> Vec<&str> {
+    interfaces.iter().map(String::as_str).collect()
+}
+
+fn print(json: bool, value: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, value)?;
+        return writeln!(out);
+    }
+    out.write_all(text().as_bytes())
+}
+
+fn attach(instance: &Instance, options: &Attach, json: bool) -> anyhow::Result<ExitCode> {
+    if options.strict && !options.interfaces.is_empty() {
+        let mut left = Status::read(instance)?.unattached;
+        left.retain(|name| !options.interfaces.contains(name));
+        if !left.is_empty() {
+            bail!("--strict: {} would stay unattached; name them too, or name none", left.join(" "));
+        }
+    }
+    let defaults = AttachOptions::default();
+    let chosen = AttachOptions {
+        capacity: options.capacity,
+        xdp: match options.mode {
+            Mode::Auto => XdpChoice::Auto,
+            Mode::Native => XdpChoice::Native,
+            Mode::Generic => XdpChoice::Generic,
+        },
+        exit: match options.exit {
+            Exit::Auto => ExitChoice::Auto,
+            Exit::Neighbour => ExitChoice::Neighbour,
+            Exit::Xdp => ExitChoice::Xdp,
+        },
+        mark_tunnel_in: options.mark_tunnel.unwrap_or(defaults.mark_tunnel_in),
+        mark_transport_in: options.mark_transport.unwrap_or(defaults.mark_transport_in),
+        acquire_hold: options.acquire_hold.unwrap_or(defaults.acquire_hold),
+        log_level: options.log_drops.into(),
+    };
+    let report = Loader::attach(instance, &names(&options.interfaces), &chosen)?;
+    print(json, &report, || tables::attached(&report))?;
+    let for_the_load = options.mark_tunnel.is_some()
+        || options.mark_transport.is_some()
+        || options.acquire_hold.is_some()
+        || options.log_drops;
+    if for_the_load && !report.loaded {
+        eprintln!(
+            "espadm: warning: the data path was loaded before; marks, --acquire-hold and --log-drops are those of then. \
+             'espadm detach --all' first to change them, which deletes SAs and policy"
+        );
+    }
+    if let Some(text) = tables::unattached_warning(&Status::read(instance)?.unattached) {
+        eprintln!("espadm: warning: {text}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tunnel(instance: &Instance, verb: &TunnelVerb, json: bool) -> anyhow::Result<ExitCode> {
+    let tunnels = Tunnels::open(instance)?;
+    match verb {
+        TunnelVerb::Create { name, ends: Ends { local, remote } } => {
+            tunnels.create(Tunnel { name: name.clone(), local: *local, remote: *remote })?;
+        }
+        TunnelVerb::List => {
+            let all = tunnels.list()?;
+            print(json, &all, || tables::tunnels(&all))?;
+        }
+        TunnelVerb::Delete { name } => tunnels.delete(name)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints events until it is killed. Waits for the lease while another process has it.
+fn follow(instance: &Instance, json: bool) -> anyhow::Result<ExitCode> {
+    /// Time between two tries to get the lease.
+    const RETRY: Duration = Duration::from_secs(1);
+    let mut said = false;
+    let mut lease = loop {
+        if let Some(lease) = EventLease::acquire(instance)? {
+            break lease;
+        }
+        if !said {
+            eprintln!("espadm: another process reads the events, most likely a key management daemon; waiting for it");
+            said = true;
+        }
+        std::thread::sleep(RETRY);
+    };
+    let mut out = io::stdout().lock();
+    loop {
+        while let Some(event) = lease.next_event() {
+            if json {
+                serde_json::to_writer(&mut out, &events::JsonEvent::from(&event))?;
+                writeln!(out)?;
+            } else {
+                writeln!(out, "{}", events::line(&event))?;
+            }
+        }
+        out.flush()?;
+        let mut wait = [PollFd::new(lease.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut wait, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error).context("poll"),
+        }
+    }
+}

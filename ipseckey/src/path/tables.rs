@@ -1,0 +1,210 @@
+//! Tables: columns as wide as their widest cell, two blanks between them.
+
+use sadb_maps::counter::Counter;
+use sadb_maps::host::attach::InterfaceReport;
+use sadb_maps::host::loader::AttachReport;
+use sadb_maps::host::status::Status;
+use sadb_maps::host::tunnels::Tunnel;
+use std::collections::BTreeMap;
+
+/// A table. The first row is the heading; columns in `right` are aligned to the right.
+pub fn table<const N: usize>(rows: &[[String; N]], right: [bool; N]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for ((cell, width), right) in row.iter().zip(widths).zip(right) {
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            if right {
+                line.push_str(&padding);
+            }
+            line.push_str(cell);
+            if !right {
+                line.push_str(&padding);
+            }
+            line.push_str("  ");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// Octets for people: ` B` below 1024, then one decimal.
+pub fn octets(count: u64) -> String {
+    let units = [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.iter().find(|(unit, _)| count >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", count as f64 / *unit as f64),
+        None => format!("{count} B"),
+    }
+}
+
+fn mode(interface: &InterfaceReport) -> &'static str {
+    if interface.native { "native" } else { "generic" }
+}
+
+fn exit(interface: &InterfaceReport) -> &'static str {
+    if interface.xdp_exit { "xdp" } else { "neighbour" }
+}
+
+/// What attaching did, one line for each interface.
+pub fn attached(report: &AttachReport) -> String {
+    let mut out = String::new();
+    if report.loaded {
+        out.push_str(&format!("programs loaded and verified in {} ms\n", report.load_ms));
+    }
+    out.push_str(&format!("room for {} SAs, {} in maps\n", report.capacity, octets(report.memory)));
+    for interface in &report.interfaces {
+        let (mode, exit) = (mode(interface), exit(interface));
+        out.push_str(&format!("{}: XDP {mode}, exit {exit}, MTU {}\n", interface.name, interface.mtu));
+        if let Some(why) = &interface.fallback {
+            out.push_str(&format!("{}: generic because native XDP failed: {why}\n", interface.name));
+        }
+    }
+    out
+}
+
+/// The state of the data path; with `details` memory by map and programs too.
+pub fn status(status: &Status, details: bool) -> String {
+    if !status.attached {
+        return format!("instance {}: not attached; 'espadm attach' attaches it\n", status.instance);
+    }
+    let memory: u64 = status.maps.iter().map(|m| m.bytes).sum();
+    let mut out =
+        format!("instance {}: room for {} SAs, {} in maps\n", status.instance, status.capacity, octets(memory));
+    if !status.pair {
+        out.push_str("ipsec0 is missing or without its programs; 'espadm attach' mends it\n");
+    }
+    let mut rows = vec![["INTERFACE", "XDP", "EXIT", "MTU"].map(str::to_owned)];
+    for i in &status.interfaces {
+        rows.push([i.name.clone(), mode(i).to_owned(), exit(i).to_owned(), i.mtu.to_string()]);
+    }
+    out.push('\n');
+    out.push_str(&table(&rows, [false, false, false, true]));
+    if !details {
+        return out;
+    }
+    let mut rows = vec![["MAP", "ENTRIES", "MEMORY"].map(str::to_owned)];
+    rows.extend(status.maps.iter().map(|m| [m.name.clone(), m.entries.to_string(), octets(m.bytes)]));
+    out.push('\n');
+    out.push_str(&table(&rows, [false, true, true]));
+    let mut rows = vec![["PROGRAM", "ID", "VERIFIED", "CODE"].map(str::to_owned)];
+    for p in &status.programs {
+        rows.push([p.name.to_owned(), p.id.to_string(), p.verified.to_string(), octets(p.machine_code.into())]);
+    }
+    out.push('\n');
+    out.push_str(&table(&rows, [false, true, true, true]));
+    out
+}
+
+/// What to say about interfaces that nothing judges; `None` when there are none.
+pub fn unattached_warning(unattached: &[String]) -> Option<String> {
+    if unattached.is_empty() {
+        return None;
+    }
+    let names = unattached.join(" ");
+    Some(format!(
+        "not attached: {names}; what a route sends there leaves in clear, whatever the policy says: espadm attach {names}"
+    ))
+}
+
+/// Counters that count something; every one with `all`.
+pub fn counters(values: &[(Counter, u64)], all: bool) -> String {
+    let mut rows = vec![["COUNTER", "PACKETS"].map(str::to_owned)];
+    for (counter, value) in values.iter().filter(|(_, value)| all || *value != 0) {
+        rows.push([counter.name().to_owned(), value.to_string()]);
+    }
+    if rows.len() == 1 {
+        return "no packet has been counted; --all lists every counter\n".to_owned();
+    }
+    table(&rows, [false, true])
+}
+
+/// Every counter by name, for `--json`.
+pub fn counters_by_name(values: &[(Counter, u64)]) -> BTreeMap<&'static str, u64> {
+    values.iter().map(|(counter, value)| (counter.name(), *value)).collect()
+}
+
+/// The tunnels.
+pub fn tunnels(all: &[Tunnel]) -> String {
+    let mut rows = vec![["TUNNEL", "LOCAL", "REMOTE"].map(str::to_owned)];
+    rows.extend(all.iter().map(|t| [t.name.clone(), t.local.to_string(), t.remote.to_string()]));
+    table(&rows, [false, false, false])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sadb_maps::host::status::{MapReport, ProgramReport};
+
+    fn full() -> Status {
+        Status {
+            instance: "default".to_owned(),
+            attached: true,
+            capacity: 16_383,
+            pair: true,
+            interfaces: vec![
+                InterfaceReport {
+                    name: "eth0".to_owned(),
+                    ifindex: 2,
+                    native: true,
+                    xdp_exit: false,
+                    mtu: 1500,
+                    fallback: None,
+                },
+                InterfaceReport {
+                    name: "wlan-long".to_owned(),
+                    ifindex: 3,
+                    native: false,
+                    xdp_exit: true,
+                    mtu: 9000,
+                    fallback: None,
+                },
+            ],
+            unattached: vec!["eth1".to_owned()],
+            maps: vec![MapReport { name: "SA_IN".to_owned(), entries: 8, bytes: 3 << 20 }],
+            programs: vec![ProgramReport { name: "xdp_outer", id: 7, verified: 12_345, machine_code: 2048 }],
+        }
+    }
+
+    #[test]
+    fn the_state_is_a_table() {
+        assert_eq!(
+            status(&full(), false),
+            "\
+instance default: room for 16383 SAs, 3.0 MiB in maps
+
+INTERFACE  XDP      EXIT        MTU
+eth0       native   neighbour  1500
+wlan-long  generic  xdp        9000
+"
+        );
+        let details = status(&full(), true);
+        assert!(details.contains("MAP    ENTRIES   MEMORY\nSA_IN        8  3.0 MiB\n"), "{details}");
+        assert!(details.contains("xdp_outer   7     12345  2.0 KiB\n"), "{details}");
+        let nothing = Status { attached: false, ..full() };
+        assert_eq!(status(&nothing, true), "instance default: not attached; 'espadm attach' attaches it\n");
+        assert!(status(&Status { pair: false, ..full() }, false).contains("mends it"));
+    }
+
+    #[test]
+    fn counters_hide_zeros_unless_asked() {
+        let values = [(Counter::SealedOk, 12), (Counter::DropAuth, 0)];
+        assert_eq!(counters(&values, false), "COUNTER  PACKETS\nsealed        12\n");
+        assert_eq!(counters(&values, true).lines().count(), 3);
+        assert!(counters(&[(Counter::SealedOk, 0)], false).starts_with("no packet"));
+        assert_eq!(counters_by_name(&values)["drop-integrity"], 0);
+    }
+
+    #[test]
+    fn unattached_interfaces_are_named_with_the_cure() {
+        assert_eq!(unattached_warning(&[]), None);
+        let text = unattached_warning(&["eth1".to_owned(), "eth2".to_owned()]).unwrap();
+        assert!(text.ends_with("espadm attach eth1 eth2"), "{text}");
+    }
+}
