@@ -3,4 +3,6 @@
 pub mod config;
 pub mod core;
 pub mod crypto;
+pub mod door_server;
+pub mod driver;
 pub mod wire;

@@ -1,0 +1,116 @@
+//! in.ikev2d: the IKEv2 daemon of the IPsec suite. Options, the hardening of the process and its exit status; the library
+//! does the work.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+use ike_daemon::core::api::EndpointConfig;
+use ike_daemon::door_server::{Deadlines, Door};
+use ike_daemon::driver::files::{DEFAULT_CONFIG, DEFAULT_PRESHARED, DaemonLock};
+use ike_daemon::driver::{Daemon, Files, LogControl, SadbKernel, Settings};
+use ike_door::place::IKEV2_DOOR;
+use ike_door::{DebugLevel, Privilege};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use sadb_maps::host::Instance;
+
+/// Automatic key management for IPsec with IKEv2 (RFC 7296).
+#[derive(Debug, Parser)]
+#[command(name = "in.ikev2d", version)]
+struct Options {
+    /// Check the configuration and exit: 0 when it is sound
+    #[arg(short = 'c', conflicts_with = "debug")]
+    check: bool,
+
+    /// Debug: every category in the log
+    #[arg(short = 'd')]
+    debug: bool,
+
+    /// Configuration file
+    #[arg(short = 'f', value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    file: PathBuf,
+
+    /// File with the preshared keys; unlike the default one, a named one has to be there
+    #[arg(long, value_name = "FILE")]
+    preshared: Option<PathBuf>,
+
+    /// Instance of the data path, instead of $IPSEC_INSTANCE
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+
+    /// Debug categories, as in ikeadm set debug
+    #[arg(long, value_name = "LEVEL", default_value = "op", value_parser = DebugLevel::parse)]
+    debug_level: DebugLevel,
+
+    /// What ikeadm may see of keys; it can only be lowered later
+    #[arg(long, value_name = "LEVEL", default_value = "base",
+        value_parser = PossibleValuesParser::new(["base", "modkeys", "keymat", "0", "1", "2"]))]
+    admin_privilege: String,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("in.ikev2d: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
+    harden()?;
+    let files = Files {
+        config: options.file.clone(),
+        preshared: options.preshared.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PRESHARED)),
+        preshared_named: options.preshared.is_some(),
+    };
+    if options.check {
+        return check(&files);
+    }
+    let debug = if options.debug { DebugLevel::ALL } else { options.debug_level };
+    let log = LogControl::install(debug);
+    let instance = Instance::from_env_or(options.instance.as_deref())?;
+    let run_dir = instance.run_dir()?;
+    let _lock = DaemonLock::take(&run_dir)?;
+    let kernel = SadbKernel::open(&instance)?;
+    let settings = Settings {
+        files,
+        run_dir: Some(run_dir.clone()),
+        privilege: Privilege::parse(&options.admin_privilege).unwrap_or(Privilege::Base),
+        debug,
+        endpoint: EndpointConfig::default(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let daemon = Daemon::start(kernel, settings, log)?;
+        let path = run_dir.join(IKEV2_DOOR);
+        let (_door, knocks) =
+            Door::open(&path, Deadlines::default()).with_context(|| format!("the door {}", path.display()))?;
+        daemon.run(knocks).await?;
+        Ok(())
+    })
+}
+
+/// Reads both files and tells what is to be told about them.
+fn check(files: &Files) -> anyhow::Result<()> {
+    let (configuration, warnings) = files.load()?;
+    for report in warnings.iter().filter(|report| !report.is_empty()) {
+        eprintln!("{report}");
+    }
+    for rule in configuration.rules.rules().iter().filter(|rule| rule.rule.psk.is_none()) {
+        eprintln!("{}: warning: no preshared key carries the label \"{}\"", rule.rule.source, rule.rule.label);
+    }
+    Ok(())
+}
+
+/// Keys must not end up in a core file, in another process of the same user, or in a file that others can read.
+fn harden() -> anyhow::Result<()> {
+    umask(Mode::from_bits_truncate(0o077));
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("core files cannot be forbidden")?;
+    nix::sys::prctl::set_dumpable(false).context("the process cannot be made undumpable")?;
+    Ok(())
+}

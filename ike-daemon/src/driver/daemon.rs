@@ -1,0 +1,457 @@
+//! The loop of a running daemon: datagrams, events of the data path, the door, signals and timers go into the core; what
+//! comes out is sent, installed and told.
+
+use std::future::pending;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ike_door::{DebugLevel, ErrorCode, Failure, IkeSaId, Item, Privilege, Request};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{debug, info, warn};
+
+use super::answers;
+use super::clock::{self, SystemSource};
+use super::files::{self, Configuration, Files};
+use super::host::{DriverHost, Input};
+use super::kernel::KernelSide;
+use super::logging::LogControl;
+use super::udp::{Datagram, SocketError, Sockets};
+use crate::config::ConfigError;
+use crate::core::Endpoint;
+use crate::core::api::{Command, EndpointConfig, IkeSaSnapshot, IkeSpis, Timestamp};
+use crate::door_server::{Answer, Knock};
+
+/// The longest sleep. The timer of the runtime stands still in suspend, the core's clock does not.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// How often the data path is asked whether the peer uses a pair that it rekeyed.
+const USE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often the event lease is asked for while somebody else has it.
+const LEASE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often dead SAs are removed.
+const REAP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long the end waits for peers to answer the Deletes.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What a daemon is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Files to read, at the start and again on SIGHUP.
+    pub files: Files,
+    /// Directory of runtime files; none in tests.
+    pub run_dir: Option<PathBuf>,
+    /// Privilege level of the door.
+    pub privilege: Privilege,
+    /// Debug level of the log.
+    pub debug: DebugLevel,
+    /// Limits and ports.
+    pub endpoint: EndpointConfig,
+}
+
+/// Why a daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The ports.
+    #[error("{0}")]
+    Socket(String),
+    /// The data path does not let IKE pass.
+    #[error("{0}")]
+    Kernel(String),
+    /// Signals cannot be had.
+    #[error("signals: {0}")]
+    Signal(io::Error),
+}
+
+impl From<SocketError> for StartError {
+    fn from(error: SocketError) -> Self {
+        Self::Socket(error.to_string())
+    }
+}
+
+/// A daemon.
+pub struct Daemon<K: KernelSide> {
+    endpoint: Endpoint<DriverHost<K>>,
+    sockets: Sockets,
+    datagrams: mpsc::Receiver<Datagram>,
+    configuration: Configuration,
+    settings: Settings,
+    log: LogControl,
+    /// The ring of the data path, while this process is its listener.
+    ring: Option<AsyncFd<OwnedFd>>,
+    reaped: Timestamp,
+}
+
+impl<K: KernelSide> Daemon<K> {
+    /// Reads the files, opens the ports and tells the data path about them.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing of the data path has been changed then, except that sockets may be known to it.
+    pub fn start(mut kernel: K, settings: Settings, log: LogControl) -> Result<Self, StartError> {
+        let (configuration, warnings) = settings.files.load()?;
+        files::report(&configuration, &warnings);
+        let (sockets, datagrams) = Sockets::open(settings.endpoint.ike_port, settings.endpoint.natt_port)?;
+        for descriptor in sockets.descriptors() {
+            kernel.exempt_socket(descriptor).map_err(|error| StartError::Kernel(error.to_string()))?;
+        }
+        let host = DriverHost::new(kernel, configuration.rules.clone());
+        let endpoint = Endpoint::new(settings.endpoint.clone(), Box::new(SystemSource::new()), host);
+        let daemon =
+            Self { endpoint, sockets, datagrams, configuration, settings, log, ring: None, reaped: clock::now() };
+        daemon.write_labels();
+        Ok(daemon)
+    }
+
+    /// Runs until SIGTERM or SIGINT, then tells the peers and removes its SAs.
+    ///
+    /// # Errors
+    /// Signals cannot be had.
+    pub async fn run(mut self, mut knocks: mpsc::Receiver<Knock>) -> Result<(), StartError> {
+        let on = |kind| signal(kind).map_err(StartError::Signal);
+        let (mut hangup, mut terminate, mut interrupt) =
+            (on(SignalKind::hangup())?, on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+        info!(target: "ikev2d::ike", "in.ikev2d is ready");
+        self.events();
+        loop {
+            let nap = self.nap();
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => self.reload(),
+                Some(knock) = knocks.recv() => {
+                    let answer = self.answer(knock.request);
+                    // A client that gave up needs no answer.
+                    let _ = knock.answer.send(answer);
+                }
+                Some(datagram) = self.datagrams.recv() => self.datagram(&datagram),
+                () = ready(self.ring.as_ref()) => self.events(),
+                () = sleep(nap) => self.tick(),
+            }
+        }
+        drop(knocks);
+        self.farewell().await;
+        Ok(())
+    }
+
+    /// Time until something has to be looked at.
+    fn nap(&self) -> Duration {
+        let mut nap = LONGEST_SLEEP.min(REAP_INTERVAL);
+        if let Some(timeout) = self.endpoint.poll_timeout() {
+            nap = nap.min(timeout.since(clock::now()));
+        }
+        if self.endpoint.host().waits_for_use() {
+            nap = nap.min(USE_INTERVAL);
+        }
+        if self.ring.is_none() {
+            nap = nap.min(LEASE_INTERVAL);
+        }
+        nap
+    }
+
+    fn tick(&mut self) {
+        let now = clock::now();
+        if self.endpoint.poll_timeout().is_some_and(|timeout| timeout <= now) {
+            self.endpoint.handle_timeout(now);
+            self.drain();
+        }
+        for spi in self.endpoint.host_mut().used() {
+            self.endpoint.handle_inbound_used(now, spi);
+            self.drain();
+        }
+        self.events();
+        if now.since(self.reaped) >= REAP_INTERVAL {
+            self.reaped = now;
+            if let Err(error) = self.endpoint.host_mut().kernel().reap() {
+                warn!(target: "ikev2d::sadb", %error, "dead SAs stay");
+            }
+        }
+    }
+
+    fn datagram(&mut self, datagram: &Datagram) {
+        self.endpoint.handle_datagram(clock::now(), datagram.path, &datagram.bytes);
+        self.drain();
+    }
+
+    /// Takes everything the data path has to tell, and begins to listen to it if nobody else does any more.
+    fn events(&mut self) {
+        loop {
+            let events = match self.endpoint.host_mut().kernel().events() {
+                Ok(events) if events.is_empty() => break,
+                Ok(events) => events,
+                Err(error) => {
+                    warn!(target: "ikev2d::sadb", %error, "events");
+                    break;
+                }
+            };
+            for event in &events {
+                if let Some(input) = self.endpoint.host_mut().event(event) {
+                    self.input(input);
+                    self.drain();
+                }
+            }
+        }
+        if self.ring.is_none()
+            && let Some(descriptor) = self.endpoint.host_mut().kernel().event_fd()
+        {
+            match descriptor.try_clone_to_owned().and_then(watch) {
+                Ok(ring) => {
+                    debug!(target: "ikev2d::sadb", "listening to the data path");
+                    self.ring = Some(ring);
+                }
+                Err(error) => warn!(target: "ikev2d::sadb", %error, "cannot wait for events; asking every second"),
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = clock::now();
+        match input {
+            Input::Acquire(acquire) => self.endpoint.handle_acquire(now, *acquire),
+            Input::Expire(expire) => self.endpoint.handle_expire(now, expire),
+            Input::InstallFailed { inbound_spi } => self.endpoint.handle_install_failed(now, inbound_spi),
+        }
+    }
+
+    /// Does everything the core wants done: SAs first, for a peer must not learn of one that cannot receive.
+    fn drain(&mut self) {
+        loop {
+            while let Some(effect) = self.endpoint.poll_effect() {
+                if let Some(input) = self.endpoint.host_mut().effect(&effect) {
+                    self.input(input);
+                }
+            }
+            let Some(transmit) = self.endpoint.poll_transmit() else { break };
+            if let Err(error) = self.sockets.send(&transmit) {
+                debug!(target: "ikev2d::udp", path = %transmit.path, %error, "send");
+            }
+        }
+        self.endpoint.host_mut().settle();
+    }
+
+    /// Tells every peer that it is over and waits a little for their answers; then removes what is left.
+    async fn farewell(&mut self) {
+        info!(target: "ikev2d::ike", "in.ikev2d ends: deleting its SAs at the peers");
+        self.endpoint.handle_command(clock::now(), Command::Shutdown);
+        self.drain();
+        let deadline = Instant::now() + FAREWELL;
+        while !self.endpoint.is_idle() && Instant::now() < deadline {
+            let nap = self.endpoint.poll_timeout().map_or(FAREWELL, |timeout| timeout.since(clock::now()));
+            let until = deadline.min(Instant::now() + nap);
+            match timeout_at(until, self.datagrams.recv()).await {
+                Ok(Some(datagram)) => self.datagram(&datagram),
+                Ok(None) => break,
+                Err(_) => {
+                    self.endpoint.handle_timeout(clock::now());
+                    self.drain();
+                }
+            }
+        }
+        if !self.endpoint.is_idle() {
+            info!(target: "ikev2d::ike", "not every peer has answered its Delete");
+        }
+        self.endpoint.host_mut().remove_all();
+    }
+
+    /// SIGHUP: both files again, or things stay as they are.
+    fn reload(&mut self) {
+        match self.settings.files.load() {
+            Ok((configuration, warnings)) => {
+                files::report(&configuration, &warnings);
+                self.apply(configuration);
+            }
+            Err(error) => {
+                for line in error.to_string().lines() {
+                    warn!(target: "ikev2d::config", "{line}");
+                }
+                warn!(target: "ikev2d::config", "the configuration stays as it was");
+            }
+        }
+    }
+
+    fn apply(&mut self, configuration: Configuration) {
+        self.endpoint.host_mut().set_rules(configuration.rules.clone());
+        self.configuration = configuration;
+        self.write_labels();
+    }
+
+    fn write_labels(&self) {
+        let Some(run_dir) = &self.settings.run_dir else { return };
+        if let Err(error) = files::write_labels(run_dir, &self.configuration.rules) {
+            warn!(target: "ikev2d::config", %error, "tools will show cookies without labels");
+        }
+    }
+
+    /// The answer to one request at the door.
+    fn answer(&mut self, request: Request) -> Answer {
+        let now = clock::now();
+        match request {
+            Request::GetDebug => Ok(vec![Item::Debug { old: None, level: self.settings.debug }]),
+            Request::SetDebug { level } => {
+                let old = std::mem::replace(&mut self.settings.debug, level);
+                self.log.set(level);
+                Ok(vec![Item::Debug { old: Some(old), level }])
+            }
+            Request::GetPriv => Ok(vec![Item::Priv { old: None, level: self.settings.privilege }]),
+            Request::SetPriv { level } => {
+                self.require(level)?;
+                let old = std::mem::replace(&mut self.settings.privilege, level);
+                Ok(vec![Item::Priv { old: Some(old), level }])
+            }
+            Request::GetStats => Ok(vec![Item::Stats(self.stats())]),
+            Request::GetDefaults => {
+                Ok(answers::defaults(self.configuration.rules.defaults()).into_iter().map(Item::Default).collect())
+            }
+            Request::DumpIkeSa => self.ike_sas(|_| true),
+            Request::GetIkeSa { id } => self.ike_sas(|sa| is_meant(sa, &id)),
+            Request::DelIkeSa { id } => {
+                let spis: Vec<IkeSpis> =
+                    self.endpoint.snapshot(now).iter().filter(|sa| is_meant(sa, &id)).map(|sa| sa.spis).collect();
+                for spis in &spis {
+                    self.endpoint.handle_command(now, Command::DeleteIkeSa(*spis));
+                    self.drain();
+                }
+                counted(spis.len())
+            }
+            Request::FlushIkeSa => {
+                let count = self.endpoint.snapshot(now).len();
+                self.endpoint.handle_command(now, Command::FlushIkeSas);
+                self.drain();
+                Ok(vec![Item::Count(u64::try_from(count).unwrap_or(u64::MAX))])
+            }
+            Request::DumpRule => {
+                found(self.configuration.rules.rules().iter().map(|rule| Item::Rule(answers::rule(rule))).collect())
+            }
+            Request::GetRule { label } => {
+                let rule = self.configuration.rules.by_label(&label);
+                found(rule.map(|rule| Item::Rule(answers::rule(rule))).into_iter().collect())
+            }
+            Request::DumpPreshared => {
+                self.require(Privilege::Modkeys)?;
+                let level = self.settings.privilege;
+                let entries = self.configuration.keys.entries().iter();
+                found(entries.map(|entry| Item::Preshared(answers::preshared(entry, level))).collect())
+            }
+            Request::ReadRule => self.read_rules(),
+            Request::ReadPreshared => self.read_keys(),
+        }
+    }
+
+    fn require(&self, level: Privilege) -> Result<(), Failure> {
+        if level <= self.settings.privilege {
+            return Ok(());
+        }
+        Err(Failure { code: ErrorCode::Privilege, detail: "not allowed at current privilege level".to_owned() })
+    }
+
+    fn stats(&self) -> ike_door::StatsInfo {
+        let host = self.endpoint.host();
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let dropped = &self.sockets.dropped;
+        let extra = [
+            ("child SA pairs installed now", count(host.owned())),
+            ("SA pairs of an earlier daemon", count(host.orphans())),
+            ("NAT keepalives received", dropped.keepalives.load(Ordering::Relaxed)),
+            ("datagrams without non-ESP marker", dropped.unmarked.load(Ordering::Relaxed)),
+            ("datagrams too long", dropped.too_long.load(Ordering::Relaxed)),
+            ("datagrams not sent", dropped.unsent.load(Ordering::Relaxed)),
+        ];
+        answers::stats(&self.endpoint.stats(), host.counts, &extra)
+    }
+
+    fn ike_sas(&self, wanted: impl Fn(&IkeSaSnapshot) -> bool) -> Answer {
+        let keymat = self.settings.privilege >= Privilege::Keymat;
+        let item = |sa: &IkeSaSnapshot| {
+            let keys = if keymat { self.endpoint.keys(sa.spis) } else { None };
+            Item::IkeSa(Box::new(answers::ike_sa(sa, keys.as_ref(), &self.configuration.rules)))
+        };
+        found(self.endpoint.snapshot(clock::now()).iter().filter(|sa| wanted(sa)).map(item).collect())
+    }
+
+    fn read_rules(&mut self) -> Answer {
+        let loaded = crate::config::load_rules(&self.settings.files.config).map_err(|error| refused(&error))?;
+        let mut configuration = Configuration { rules: loaded.value, keys: self.configuration.keys.clone() };
+        configuration.attach();
+        let count = configuration.rules.rules().len();
+        files::report(&configuration, std::slice::from_ref(&loaded.warnings));
+        self.apply(configuration);
+        read(count, &[loaded.warnings])
+    }
+
+    fn read_keys(&mut self) -> Answer {
+        self.require(Privilege::Modkeys)?;
+        let mut warnings = Vec::new();
+        let keys = self.settings.files.load_keys(&mut warnings).map_err(|error| refused(&error))?;
+        let count = keys.entries().len();
+        let mut configuration = Configuration { rules: self.configuration.rules.clone(), keys };
+        configuration.attach();
+        files::report(&configuration, &warnings);
+        self.apply(configuration);
+        read(count, &warnings)
+    }
+}
+
+fn is_meant(sa: &IkeSaSnapshot, id: &IkeSaId) -> bool {
+    match *id {
+        IkeSaId::Addresses { local, remote } => sa.path.local.ip() == local && sa.path.remote.ip() == remote,
+        IkeSaId::Spis { initiator, responder } => {
+            sa.spis.initiator == initiator.to_be_bytes() && sa.spis.responder == responder.to_be_bytes()
+        }
+    }
+}
+
+fn no_data() -> Failure {
+    Failure { code: ErrorCode::NoData, detail: "there is none".to_owned() }
+}
+
+fn found(items: Vec<Item>) -> Answer {
+    if items.is_empty() { Err(no_data()) } else { Ok(items) }
+}
+
+fn counted(count: usize) -> Answer {
+    if count == 0 { Err(no_data()) } else { Ok(vec![Item::Count(u64::try_from(count).unwrap_or(u64::MAX))]) }
+}
+
+/// The answer to a read: how many, and what the file's warnings are.
+fn read(count: usize, warnings: &[crate::config::Report]) -> Answer {
+    let mut items = vec![Item::Count(u64::try_from(count).unwrap_or(u64::MAX))];
+    items.extend(warnings.iter().filter(|report| !report.is_empty()).map(|report| Item::Note(report.to_string())));
+    Ok(items)
+}
+
+fn refused(error: &ConfigError) -> Failure {
+    let code = match error {
+        ConfigError::File(_) => ErrorCode::BadLocation,
+        ConfigError::Content(_) => ErrorCode::InvalidData,
+    };
+    Failure { code, detail: error.to_string() }
+}
+
+/// Registers a descriptor with the runtime.
+fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    debug_assert!(descriptor.as_raw_fd() >= 0);
+    // SAFETY: the descriptor is owned by the AsyncFd from here on, so it stays open and the same as long as that lives.
+    unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }.map_err(|error| error.into_parts().1)
+}
+
+/// Waits until the ring has something; for ever without a ring.
+async fn ready(ring: Option<&AsyncFd<OwnedFd>>) {
+    let Some(ring) = ring else { return pending().await };
+    match ring.readable().await {
+        // The caller drains the ring until it is empty; what comes after this moment makes it ready again.
+        Ok(mut guard) => guard.clear_ready(),
+        // The runtime is about to end.
+        Err(_) => pending().await,
+    }
+}

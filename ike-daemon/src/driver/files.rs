@@ -1,0 +1,211 @@
+//! The daemon's files: the two it reads, and the runtime directory of its instance.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use tracing::{info, warn};
+
+use crate::config::{self, ConfigError, FileError, PresharedKeys, Report, RuleSet};
+
+/// Where the rules are when no option says otherwise.
+pub const DEFAULT_CONFIG: &str = "/etc/inet/ike/ikev2.config";
+
+/// Where the keys are when no option says otherwise.
+pub const DEFAULT_PRESHARED: &str = "/etc/inet/ike/ikev2.preshared";
+
+/// The two files of in.ikev2d.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// ikev2.config.
+    pub config: PathBuf,
+    /// ikev2.preshared.
+    pub preshared: PathBuf,
+    /// Whether the administrator named the latter: then it has to be there.
+    pub preshared_named: bool,
+}
+
+/// What the files say.
+#[derive(Debug, Clone, Default)]
+pub struct Configuration {
+    /// The rules, with their keys attached.
+    pub rules: RuleSet,
+    /// The keys, to be attached again when the rules change.
+    pub keys: PresharedKeys,
+}
+
+impl Files {
+    /// Reads both; nothing of either is used unless both are sound.
+    ///
+    /// # Errors
+    /// What is wrong with the first bad one; rules are read before keys.
+    pub fn load(&self) -> Result<(Configuration, Vec<Report>), ConfigError> {
+        let rules = config::load_rules(&self.config)?;
+        let mut warnings = vec![rules.warnings];
+        let keys = self.load_keys(&mut warnings)?;
+        let mut configuration = Configuration { rules: rules.value, keys };
+        configuration.attach();
+        Ok((configuration, warnings))
+    }
+
+    /// Reads the keys. No file is no keys, unless the administrator named it.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn load_keys(&self, warnings: &mut Vec<Report>) -> Result<PresharedKeys, ConfigError> {
+        match config::load_preshared(&self.preshared) {
+            Ok(keys) => {
+                warnings.push(keys.warnings);
+                Ok(keys.value)
+            }
+            Err(ConfigError::File(FileError::Io { error, .. }))
+                if error.kind() == io::ErrorKind::NotFound && !self.preshared_named =>
+            {
+                Ok(PresharedKeys::default())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Configuration {
+    /// Attaches the keys to the rules and says which rules are left without.
+    pub fn attach(&mut self) {
+        let without = self.keys.attach(&mut self.rules);
+        if !without.is_empty() {
+            let labels = without.join(", ");
+            warn!(target: "ikev2d::config", labels, "rules without a preshared key: negotiations under them will fail");
+        }
+    }
+}
+
+/// Tells the log what a load found.
+pub(super) fn report(configuration: &Configuration, warnings: &[Report]) {
+    for report in warnings.iter().filter(|report| !report.is_empty()) {
+        for line in report.to_string().lines() {
+            warn!(target: "ikev2d::config", "{line}");
+        }
+    }
+    info!(target: "ikev2d::config", rules = configuration.rules.rules().len(), keys = configuration.keys.entries().len(),
+        "configuration in force");
+}
+
+/// The right to be the in.ikev2d of an instance; given back when dropped, or by death.
+#[derive(Debug)]
+pub struct DaemonLock {
+    _file: Flock<File>,
+}
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// There is a daemon already.
+    #[error("an in.ikev2d of this instance runs already ({0} is locked)")]
+    Running(PathBuf),
+    /// The file cannot be made.
+    #[error("{path}: {error}")]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl DaemonLock {
+    /// Takes the lock in `run_dir` and writes the process id into it.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn take(run_dir: &Path) -> Result<Self, LockError> {
+        let path = run_dir.join("in.ikev2d.pid");
+        let failed = |error: io::Error| LockError::Io { path: path.clone(), error };
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(&path)
+            .map_err(failed)?;
+        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((_, Errno::EWOULDBLOCK)) => return Err(LockError::Running(path)),
+            Err((_, errno)) => return Err(failed(errno.into())),
+        };
+        file.set_len(0).map_err(failed)?;
+        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Writes the labels behind the key manager cookies of the SAs, for tools that show them: `cookie<TAB>label` per line.
+pub(super) fn write_labels(run_dir: &Path, rules: &RuleSet) -> io::Result<()> {
+    let path = run_dir.join("ipsec_kmc_map");
+    let new = run_dir.join("ipsec_kmc_map.new");
+    let mut text = String::new();
+    for (place, rule) in rules.rules().iter().enumerate() {
+        text.push_str(&format!("{}\t{}\n", place + 1, rule.rule.label));
+    }
+    std::fs::write(&new, text)?;
+    std::fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+    std::fs::rename(&new, &path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const RULES: &str = "ikesa_xform { encr_alg aes-gcm oakley_group 31 } auth_method preshared
+        { label \"a\" local_addr ::1 remote_addr ::2 } { label \"b\" local_addr ::1 remote_addr ::3 }";
+
+    fn files(dir: &Path) -> Files {
+        Files { config: dir.join("ikev2.config"), preshared: dir.join("ikev2.preshared"), preshared_named: false }
+    }
+
+    fn write(path: &Path, text: &str) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    }
+
+    #[test]
+    fn keys_may_be_missing_unless_they_were_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = files(dir.path());
+        assert!(matches!(files.load(), Err(ConfigError::File(FileError::Io { .. }))));
+        write(&files.config, RULES);
+        let (configuration, _) = files.load().unwrap();
+        assert!(configuration.rules.rules().iter().all(|rule| rule.rule.psk.is_none()));
+        files.preshared_named = true;
+        assert!(files.load().is_err());
+        write(&files.preshared, "{ label \"b\" key 0x00112233445566778899aabbccddeeff }");
+        let (configuration, _) = files.load().unwrap();
+        let with: Vec<bool> = configuration.rules.rules().iter().map(|rule| rule.rule.psk.is_some()).collect();
+        assert_eq!(with, [false, true]);
+    }
+
+    #[test]
+    fn one_daemon_per_instance() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = DaemonLock::take(dir.path()).unwrap();
+        let error = DaemonLock::take(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("runs already"), "{error}");
+        drop(lock);
+        DaemonLock::take(dir.path()).unwrap();
+        let pid = fs::read_to_string(dir.path().join("in.ikev2d.pid")).unwrap();
+        assert_eq!(pid.trim().parse(), Ok(std::process::id()));
+    }
+
+    #[test]
+    fn labels_are_written_by_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let rules = config::parse_rules("f", RULES).unwrap().value;
+        write_labels(dir.path(), &rules).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("ipsec_kmc_map")).unwrap(), "1\ta\n2\tb\n");
+    }
+}

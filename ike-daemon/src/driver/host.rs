@@ -1,0 +1,330 @@
+//! What the core asks of its surroundings, and what it wants done: configuration, policy and SADB brought together.
+//!
+//! [`DriverHost`] is the core's [`Host`]. It also keeps the books that the core does not: which pairs of SAs are this
+//! daemon's, which are left over from one before it, which requests of the data path are under way.
+//!
+//! Pairs left over ("orphans") go on working. They are removed when a negotiation with their peer has put others in their
+//! place, and one that runs into a limit is replaced as if its traffic had asked.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sadb_maps::host::CompiledRule;
+use sadb_maps::sa::BindingKey;
+use tracing::{debug, info, warn};
+
+use super::clock;
+use super::kernel::{FoundPair, KernelEvent, KernelSide, PairKey};
+use super::policy;
+use crate::config::RuleSet;
+use crate::core::api::{
+    Acquire, ChildPolicy, ChildQuery, ChildRefusal, ChildSa, Effect, Expire, ExpireKind, Host, Level, OutboundUse,
+    PeerMoved, RemovedChild, Rule, SpiRefusal, SpiRequest, Timestamp,
+};
+
+/// Something for the core that came out of an event or an effect.
+#[derive(Debug)]
+pub(super) enum Input {
+    Acquire(Box<Acquire>),
+    Expire(Expire),
+    InstallFailed { inbound_spi: u32 },
+}
+
+/// A pair of this daemon.
+#[derive(Debug, Clone, Copy)]
+struct Owned {
+    key: PairKey,
+    /// The peer rekeyed and we send on the old pair until it uses this one.
+    waits_for_use: bool,
+}
+
+/// Numbers for `get stats`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct HostCounts {
+    pub(super) acquires: u64,
+    pub(super) acquires_repeated: u64,
+    pub(super) acquires_stale: u64,
+    pub(super) expires: u64,
+    pub(super) install_failures: u64,
+}
+
+/// Configuration and data path, as the core and the driver use them.
+pub(super) struct DriverHost<K> {
+    kernel: RefCell<K>,
+    rules: RuleSet,
+    owned: HashMap<u32, Owned>,
+    orphans: Vec<FoundPair>,
+    /// Peers with a new IKE SA since the last [`DriverHost::settle`].
+    renewed: HashSet<(IpAddr, IpAddr)>,
+    pending: HashMap<BindingKey, u64>,
+    last_acquire: u64,
+    pub(super) counts: HostCounts,
+}
+
+impl<K: KernelSide> DriverHost<K> {
+    /// With what is in the SADB already: pairs of a dead predecessor.
+    pub(super) fn new(mut kernel: K, rules: RuleSet) -> Self {
+        let orphans = kernel.pairs().unwrap_or_else(|error| {
+            warn!(target: "ikev2d::sadb", %error, "SAs of an earlier daemon cannot be looked for");
+            Vec::new()
+        });
+        if !orphans.is_empty() {
+            info!(target: "ikev2d::sadb", pairs = orphans.len(), "found SAs of an earlier daemon; they work until replaced");
+        }
+        Self {
+            kernel: RefCell::new(kernel),
+            rules,
+            owned: HashMap::new(),
+            orphans,
+            renewed: HashSet::new(),
+            pending: HashMap::new(),
+            last_acquire: 0,
+            counts: HostCounts::default(),
+        }
+    }
+
+    pub(super) fn kernel(&mut self) -> &mut K {
+        self.kernel.get_mut()
+    }
+
+    pub(super) fn set_rules(&mut self, rules: RuleSet) {
+        self.rules = rules;
+    }
+
+    /// Number of pairs of this daemon.
+    pub(super) fn owned(&self) -> usize {
+        self.owned.len()
+    }
+
+    /// Number of pairs left over from an earlier daemon.
+    pub(super) fn orphans(&self) -> usize {
+        self.orphans.len()
+    }
+
+    /// The cookie under which the SADB shows whose rule an SA belongs to: its place in the file, from 1.
+    fn cookie(&self, label: &str) -> u64 {
+        let place = self.rules.rules().iter().position(|rule| rule.rule.label == label);
+        place.and_then(|place| u64::try_from(place).ok()).map_or(0, |place| place.saturating_add(1))
+    }
+
+    fn policy(&self) -> Vec<CompiledRule> {
+        self.kernel.borrow_mut().rules().unwrap_or_else(|error| {
+            warn!(target: "ikev2d::sadb", %error, "no policy");
+            Vec::new()
+        })
+    }
+
+    /// What an event of the data path means to the core.
+    pub(super) fn event(&mut self, event: &KernelEvent) -> Option<Input> {
+        match event {
+            KernelEvent::Acquire(event) => {
+                self.counts.acquires += 1;
+                self.request(event.binding, |id, rules| policy::acquire(id, event, rules))
+            }
+            KernelEvent::Expire { spi, inbound, kind, pair } => self.expired(*spi, *inbound, *kind, pair),
+        }
+    }
+
+    /// A request to the core, unless the same is under way.
+    fn request(
+        &mut self,
+        binding: BindingKey,
+        make: impl FnOnce(u64, &[CompiledRule]) -> Result<Acquire, policy::AcquireError>,
+    ) -> Option<Input> {
+        if self.pending.contains_key(&binding) {
+            self.counts.acquires_repeated += 1;
+            return None;
+        }
+        let id = self.last_acquire.wrapping_add(1);
+        match make(id, &self.policy()) {
+            Ok(acquire) => {
+                self.last_acquire = id;
+                self.pending.insert(binding, id);
+                debug!(target: "ikev2d::sadb", id, local = %acquire.local, remote = %acquire.remote,
+                    policy = %acquire.policy.source, "traffic asks for an SA");
+                Some(Input::Acquire(Box::new(acquire)))
+            }
+            Err(reason) => {
+                self.counts.acquires_stale += 1;
+                debug!(target: "ikev2d::sadb", %reason, "a request of the data path is dropped");
+                None
+            }
+        }
+    }
+
+    fn expired(&mut self, spi: u32, inbound: bool, kind: ExpireKind, pair: &FoundPair) -> Option<Input> {
+        self.counts.expires += 1;
+        let ours = if inbound {
+            self.owned.contains_key(&spi)
+        } else {
+            self.owned.values().any(|owned| owned.key.spis.outbound == spi && owned.key.remote == pair.key.remote)
+        };
+        debug!(target: "ikev2d::sadb", spi = format_args!("0x{spi:08x}"), inbound, ?kind, ours, "an SA met a limit");
+        if ours {
+            return Some(Input::Expire(Expire { spi, inbound, kind }));
+        }
+        if kind == ExpireKind::Idle || !self.orphans.iter().any(|orphan| orphan.key == pair.key) {
+            return None;
+        }
+        if kind == ExpireKind::Hard {
+            self.orphans.retain(|orphan| orphan.key != pair.key);
+            self.remove_from_kernel(&pair.key);
+        }
+        let (action, local, remote) = (pair.action, pair.key.local, pair.key.remote);
+        let binding = BindingKey { action, src: local.into(), dst: remote.into(), ..BindingKey::default() };
+        self.request(binding, |id, rules| policy::replacement(id, action, local, remote, rules))
+    }
+
+    /// Does what the core wants done; what went wrong comes back for the core.
+    pub(super) fn effect(&mut self, effect: &Effect) -> Option<Input> {
+        match effect {
+            Effect::InstallChild(sa) => return self.install(sa),
+            Effect::SwitchOutbound { spis, .. } => self.switch_outbound(spis.inbound),
+            Effect::RemoveChild(removed) => self.remove(removed),
+            Effect::ReleaseSpi { spi, protocol, local } => {
+                if let Err(error) = self.kernel.get_mut().release_spi(*protocol, *spi, *local) {
+                    warn!(target: "ikev2d::sadb", %error, "an SPI stays reserved until it lapses");
+                }
+            }
+            Effect::MovePeer(moved) => self.move_peer(moved),
+            Effect::AcquireFailed { id, .. } => self.pending.retain(|_, pending| pending != id),
+            Effect::IkeSaUp { path, rekeys, .. } => {
+                if rekeys.is_none() {
+                    self.renewed.insert((path.local.ip(), path.remote.ip()));
+                }
+            }
+            Effect::IkeSaDown { .. } => {}
+            Effect::Log(line) => match line.level {
+                Level::Debug => debug!(target: "ikev2d::ike", "{}", line.text),
+                Level::Info => info!(target: "ikev2d::ike", "{}", line.text),
+                Level::Warning => warn!(target: "ikev2d::ike", "{}", line.text),
+            },
+        }
+        None
+    }
+
+    fn install(&mut self, sa: &ChildSa) -> Option<Input> {
+        if let Some(id) = sa.acquire {
+            self.pending.retain(|_, pending| *pending != id);
+        }
+        let (key, cookie) = (PairKey::from(sa), self.cookie(&sa.rule_label));
+        if let Err(error) = self.kernel.get_mut().install(sa, cookie) {
+            self.counts.install_failures += 1;
+            warn!(target: "ikev2d::sadb", %error, rule = sa.rule_label, peer = %sa.remote, "a negotiated SA is not installed");
+            return Some(Input::InstallFailed { inbound_spi: key.spis.inbound });
+        }
+        let waits_for_use = sa.outbound_use == OutboundUse::Later;
+        self.owned.insert(key.spis.inbound, Owned { key, waits_for_use });
+        info!(target: "ikev2d::sadb", rule = sa.rule_label, local = %sa.local, remote = %sa.remote, mode = %sa.mode,
+            suite = %sa.suite, spi_in = format_args!("0x{:08x}", key.spis.inbound),
+            spi_out = format_args!("0x{:08x}", key.spis.outbound), "SA installed");
+        None
+    }
+
+    fn switch_outbound(&mut self, inbound: u32) {
+        let Some(owned) = self.owned.get_mut(&inbound) else { return };
+        owned.waits_for_use = false;
+        let key = owned.key;
+        if let Err(error) = self.kernel.get_mut().switch_outbound(&key) {
+            warn!(target: "ikev2d::sadb", %error, "traffic stays on the old SA");
+        }
+    }
+
+    fn remove(&mut self, removed: &RemovedChild) {
+        // A pair may have moved since the core heard of its addresses; the books have the current ones.
+        let key = self.owned.remove(&removed.spis.inbound).map_or_else(|| PairKey::from(removed), |owned| owned.key);
+        debug!(target: "ikev2d::sadb", spi_in = format_args!("0x{:08x}", key.spis.inbound),
+            spi_out = format_args!("0x{:08x}", key.spis.outbound), reason = %removed.reason, "SA removed");
+        self.remove_from_kernel(&key);
+    }
+
+    fn remove_from_kernel(&mut self, key: &PairKey) {
+        if let Err(error) = self.kernel.get_mut().remove(key) {
+            warn!(target: "ikev2d::sadb", %error, "an SA stays until its limits end it");
+        }
+    }
+
+    fn move_peer(&mut self, moved: &PeerMoved) {
+        for (_, spis) in &moved.children {
+            let Some(owned) = self.owned.get_mut(&spis.inbound) else { continue };
+            if let Err(error) = self.kernel.get_mut().move_pair(&owned.key, moved) {
+                warn!(target: "ikev2d::sadb", %error, peer = %moved.new.remote, "an SA does not follow its peer");
+                continue;
+            }
+            (owned.key.local, owned.key.remote) = (moved.new.local.ip(), moved.new.remote.ip());
+        }
+    }
+
+    /// After all effects of one input: pairs left over between ends that have a new IKE SA have been replaced.
+    pub(super) fn settle(&mut self) {
+        if self.renewed.is_empty() {
+            return;
+        }
+        let renewed = std::mem::take(&mut self.renewed);
+        let of = |pair: &FoundPair| renewed.contains(&(pair.key.local, pair.key.remote));
+        let (gone, kept) = std::mem::take(&mut self.orphans).into_iter().partition(of);
+        self.orphans = kept;
+        for pair in &gone {
+            debug!(target: "ikev2d::sadb", peer = %pair.key.remote, "an SA of an earlier daemon is replaced");
+            self.remove_from_kernel(&pair.key);
+        }
+    }
+
+    /// Whether a pair waits for the peer's first packet.
+    pub(super) fn waits_for_use(&self) -> bool {
+        self.owned.values().any(|owned| owned.waits_for_use)
+    }
+
+    /// Inbound SPIs of waiting pairs on which something came in.
+    pub(super) fn used(&mut self) -> Vec<u32> {
+        let kernel = self.kernel.get_mut();
+        let waiting = self.owned.values().filter(|owned| owned.waits_for_use);
+        waiting
+            .filter(|owned| matches!(kernel.idle_inbound(&owned.key), Ok(Some(_))))
+            .map(|owned| owned.key.spis.inbound)
+            .collect()
+    }
+
+    /// Removes every pair of this daemon, at the end.
+    pub(super) fn remove_all(&mut self) {
+        let owned: Vec<PairKey> = self.owned.drain().map(|(_, owned)| owned.key).collect();
+        for key in &owned {
+            self.remove_from_kernel(key);
+        }
+    }
+}
+
+impl<K: KernelSide> Host for DriverHost<K> {
+    fn rule_for_initiator(&self, acquire: &Acquire) -> Option<Arc<Rule>> {
+        if let Some(label) = &acquire.rule_label {
+            return self.rules.by_label(label).map(|rule| Arc::clone(&rule.rule));
+        }
+        self.rules.covering(acquire.local, acquire.remote).next().map(|rule| Arc::clone(&rule.rule))
+    }
+
+    fn rules_for_responder(&self, local: IpAddr, remote: IpAddr) -> Vec<Arc<Rule>> {
+        self.rules.covering(local, remote).map(|rule| Arc::clone(&rule.rule)).collect()
+    }
+
+    fn child_policy(&self, query: &ChildQuery<'_>) -> Result<ChildPolicy, ChildRefusal> {
+        policy::inverse_acquire(query, &self.policy())
+    }
+
+    fn allocate_spi(&mut self, request: &SpiRequest) -> Result<u32, SpiRefusal> {
+        let kernel = self.kernel.get_mut();
+        kernel
+            .allocate_spi(request.protocol, request.local, request.remote)
+            .map_err(|error| SpiRefusal { reason: error.to_string() })
+    }
+
+    fn last_inbound(&self, inbound_spi: u32) -> Option<Timestamp> {
+        let key = self.owned.get(&inbound_spi)?.key;
+        let idle = self.kernel.borrow_mut().idle_inbound(&key).ok()??;
+        Some(Timestamp::from_duration(clock::now().as_duration().saturating_sub(idle)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

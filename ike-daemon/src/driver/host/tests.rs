@@ -1,0 +1,197 @@
+//! The books over a data path in memory.
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::parse_rules;
+use crate::core::api::{FailureCause, IkeSpis, Path, Protocol, RemoveReason, Role, SpiPair};
+use crate::driver::memory::{MemoryKernel, child};
+use crate::driver::policy::tests::{event, ip, tunnel_rule};
+use crate::wire::id::Identification;
+
+fn rules() -> RuleSet {
+    let text = "ikesa_xform { encr_alg aes-gcm oakley_group 31 } auth_method preshared
+        { label \"first\" local_addr 198.51.100.1 remote_addr 198.51.100.2 }
+        { label \"second\" local_addr 192.0.2.1 remote_addr 192.0.2.0/24 }
+        { label \"third\" local_addr 0.0.0.0/0 remote_addr 0.0.0.0/0 }";
+    parse_rules("ikev2.config", text).unwrap().value
+}
+
+fn host() -> DriverHost<MemoryKernel> {
+    DriverHost::new(MemoryKernel { rules: vec![tunnel_rule(7)], ..MemoryKernel::default() }, rules())
+}
+
+fn acquire_event() -> KernelEvent {
+    KernelEvent::Acquire(Box::new(event(&tunnel_rule(7), "10.1.0.5", "10.2.0.9")))
+}
+
+fn orphan(inbound: u32, remote: &str) -> FoundPair {
+    let spis = SpiPair { inbound, outbound: inbound + 1 };
+    FoundPair { key: PairKey { protocol: Protocol::Esp, local: ip("192.0.2.1"), remote: ip(remote), spis }, action: 7 }
+}
+
+fn ike_up(remote: &str, rekeys: Option<IkeSpis>) -> Effect {
+    Effect::IkeSaUp {
+        spis: IkeSpis { initiator: [1; 8], responder: [2; 8] },
+        role: Role::Initiator,
+        path: Path { local: "192.0.2.1:500".parse().unwrap(), remote: format!("{remote}:500").parse().unwrap() },
+        remote_id: Identification::address(ip(remote)),
+        rule_label: "second".into(),
+        rekeys,
+    }
+}
+
+#[test]
+fn rules_are_chosen_by_addresses_in_order_or_by_label() {
+    let mut host = host();
+    let Some(Input::Acquire(mut acquire)) = host.event(&acquire_event()) else { panic!("an acquire") };
+    assert_eq!(host.rule_for_initiator(&acquire).unwrap().label, "second");
+    acquire.rule_label = Some("third".into());
+    assert_eq!(host.rule_for_initiator(&acquire).unwrap().label, "third");
+    let labels: Vec<String> =
+        host.rules_for_responder(ip("192.0.2.1"), ip("192.0.2.9")).iter().map(|rule| rule.label.clone()).collect();
+    assert_eq!(labels, ["second", "third"]);
+}
+
+#[test]
+fn one_request_at_a_time_for_a_binding() {
+    let mut host = host();
+    let Some(Input::Acquire(first)) = host.event(&acquire_event()) else { panic!("an acquire") };
+    assert!(host.event(&acquire_event()).is_none());
+    assert_eq!(host.counts.acquires_repeated, 1);
+    host.effect(&Effect::AcquireFailed { id: first.id, action: 7, cause: FailureCause::Timeout });
+    let Some(Input::Acquire(second)) = host.event(&acquire_event()) else { panic!("an acquire") };
+    assert_ne!(first.id, second.id);
+    let sa = ChildSa { acquire: Some(second.id), ..child(300, 77) };
+    assert!(host.effect(&Effect::InstallChild(Box::new(sa))).is_none());
+    assert!(host.event(&acquire_event()).is_some());
+}
+
+#[test]
+fn a_request_without_policy_is_dropped() {
+    let mut host = host();
+    host.kernel().rules.clear();
+    assert!(host.event(&acquire_event()).is_none());
+    assert_eq!(host.counts.acquires_stale, 1);
+}
+
+#[test]
+fn installed_pairs_carry_the_place_of_their_rule() {
+    let mut host = host();
+    host.effect(&Effect::InstallChild(Box::new(ChildSa { rule_label: "second".into(), ..child(300, 77) })));
+    assert_eq!(host.kernel().installed[0].1, 2);
+    assert_eq!(host.owned(), 1);
+}
+
+#[test]
+fn a_refused_pair_goes_back_to_the_core() {
+    let mut host = host();
+    host.kernel().refuse = true;
+    let input = host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
+    assert!(matches!(input, Some(Input::InstallFailed { inbound_spi: 300 })));
+    assert_eq!((host.owned(), host.counts.install_failures), (0, 1));
+}
+
+#[test]
+fn limits_of_our_pairs_go_to_the_core() {
+    let mut host = host();
+    host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
+    let pair = FoundPair { key: PairKey::from(&child(300, 77)), action: 7 };
+    for (spi, inbound) in [(300, true), (77, false)] {
+        let event = KernelEvent::Expire { spi, inbound, kind: ExpireKind::Soft, pair: pair.clone() };
+        let Some(Input::Expire(expire)) = host.event(&event) else { panic!("an expire") };
+        assert_eq!(expire, Expire { spi, inbound, kind: ExpireKind::Soft });
+    }
+    let event = KernelEvent::Expire { spi: 300, inbound: false, kind: ExpireKind::Soft, pair };
+    assert!(host.event(&event).is_none());
+}
+
+#[test]
+fn orphans_are_kept_until_their_peer_is_renewed() {
+    let kernel = MemoryKernel {
+        rules: vec![tunnel_rule(7)],
+        found: vec![orphan(500, "192.0.2.2"), orphan(600, "192.0.2.3")],
+        ..MemoryKernel::default()
+    };
+    let mut host = DriverHost::new(kernel, rules());
+    assert_eq!(host.orphans(), 2);
+    host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
+    host.effect(&ike_up("192.0.2.2", Some(IkeSpis { initiator: [9; 8], responder: [9; 8] })));
+    host.settle();
+    assert_eq!(host.orphans(), 2);
+    host.effect(&ike_up("192.0.2.2", None));
+    assert!(host.kernel().removed.is_empty());
+    host.settle();
+    assert_eq!(host.kernel().removed, [orphan(500, "192.0.2.2").key]);
+    assert_eq!((host.orphans(), host.owned()), (1, 1));
+}
+
+#[test]
+fn an_orphan_at_its_limit_asks_like_traffic_does() {
+    let pair = orphan(500, "192.0.2.2");
+    let kernel = MemoryKernel { rules: vec![tunnel_rule(7)], found: vec![pair.clone()], ..MemoryKernel::default() };
+    let mut host = DriverHost::new(kernel, rules());
+    let expire = |kind| KernelEvent::Expire { spi: 500, inbound: true, kind, pair: pair.clone() };
+    assert!(host.event(&expire(ExpireKind::Idle)).is_none());
+    let Some(Input::Acquire(acquire)) = host.event(&expire(ExpireKind::Soft)) else { panic!("an acquire") };
+    assert_eq!((acquire.policy.action, acquire.remote), (7, ip("192.0.2.2")));
+    assert!(host.kernel().removed.is_empty());
+    assert!(host.event(&expire(ExpireKind::Hard)).is_none(), "the same request is under way");
+    assert_eq!(host.kernel().removed, [pair.key]);
+    assert_eq!(host.orphans(), 0);
+}
+
+#[test]
+fn a_pair_of_a_rekey_waits_for_the_peer() {
+    let mut host = host();
+    host.effect(&Effect::InstallChild(Box::new(ChildSa { outbound_use: OutboundUse::Later, ..child(300, 77) })));
+    assert!(host.waits_for_use() && host.used().is_empty());
+    host.kernel().idle = Some(Duration::ZERO);
+    assert_eq!(host.used(), [300]);
+    let sa = child(300, 77);
+    host.effect(&Effect::SwitchOutbound { spis: sa.spis(), protocol: Protocol::Esp, remote: sa.remote });
+    assert!(!host.waits_for_use());
+    assert_eq!(host.kernel().switched, [PairKey::from(&sa)]);
+}
+
+#[test]
+fn a_moved_pair_is_removed_under_its_new_address() {
+    let mut host = host();
+    let sa = child(300, 77);
+    host.effect(&Effect::InstallChild(Box::new(sa.clone())));
+    host.effect(&Effect::MovePeer(PeerMoved {
+        children: vec![(Protocol::Esp, sa.spis())],
+        old: Path { local: "192.0.2.1:4500".parse().unwrap(), remote: "192.0.2.2:4500".parse().unwrap() },
+        new: Path { local: "192.0.2.1:4500".parse().unwrap(), remote: "192.0.2.99:1024".parse().unwrap() },
+        encap: None,
+    }));
+    host.effect(&Effect::RemoveChild(RemovedChild {
+        spis: sa.spis(),
+        protocol: Protocol::Esp,
+        local: sa.local,
+        remote: sa.remote,
+        reason: RemoveReason::PeerDeleted,
+    }));
+    assert_eq!(host.kernel().removed, [PairKey { remote: ip("192.0.2.99"), ..PairKey::from(&sa) }]);
+}
+
+#[test]
+fn liveness_counts_from_the_latest_packet() {
+    let mut host = host();
+    host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
+    assert_eq!(host.last_inbound(300), None);
+    host.kernel().idle = Some(Duration::from_secs(2));
+    let latest = host.last_inbound(300).unwrap();
+    let age = clock::now().since(latest);
+    assert!(age >= Duration::from_secs(2) && age < Duration::from_secs(60), "{age:?}");
+    assert_eq!(host.last_inbound(301), None);
+}
+
+#[test]
+fn the_end_removes_what_is_ours_and_only_that() {
+    let kernel = MemoryKernel { found: vec![orphan(500, "192.0.2.2")], ..MemoryKernel::default() };
+    let mut host = DriverHost::new(kernel, rules());
+    host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
+    host.remove_all();
+    assert_eq!(host.kernel().removed, [PairKey::from(&child(300, 77))]);
+}

@@ -1,0 +1,150 @@
+//! What the driver needs of the data path, behind a trait, so that everything above it is tested without a kernel.
+//!
+//! [`SadbKernel`](super::sadb::SadbKernel) is the real one.
+
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use sadb_maps::event::Event;
+use sadb_maps::host::CompiledRule;
+
+use crate::core::api::{ChildSa, ExpireKind, PeerMoved, Protocol, RemovedChild, SpiPair};
+
+/// A pair of SAs by the names under which the SADB knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PairKey {
+    /// ESP or AH.
+    pub protocol: Protocol,
+    /// Our outer address: the destination of the inbound SA.
+    pub local: IpAddr,
+    /// The peer's outer address: the destination of the outbound SA.
+    pub remote: IpAddr,
+    /// SPIs; 0 where a pair found in the SADB lacks that direction.
+    pub spis: SpiPair,
+}
+
+impl From<&ChildSa> for PairKey {
+    fn from(sa: &ChildSa) -> Self {
+        Self { protocol: sa.suite.protocol, local: sa.local, remote: sa.remote, spis: sa.spis() }
+    }
+}
+
+impl From<&RemovedChild> for PairKey {
+    fn from(removed: &RemovedChild) -> Self {
+        Self { protocol: removed.protocol, local: removed.local, remote: removed.remote, spis: removed.spis }
+    }
+}
+
+/// A pair in the SADB that an IKEv2 daemon installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundPair {
+    /// Its names.
+    pub key: PairKey,
+    /// The policy action it serves.
+    pub action: u64,
+}
+
+/// What the data path tells.
+#[derive(Debug, Clone)]
+pub enum KernelEvent {
+    /// A packet met a rule that wants protection and found no SA.
+    Acquire(Box<Event>),
+    /// An SA passed a limit.
+    Expire {
+        /// The SPI of the SA.
+        spi: u32,
+        /// Whether we receive on it.
+        inbound: bool,
+        /// Which limit.
+        kind: ExpireKind,
+        /// The pair, as far as it can be told.
+        pair: FoundPair,
+    },
+}
+
+/// The data path refused or could not be reached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct KernelError(
+    /// One phrase for the log.
+    pub String,
+);
+
+/// SADB, SPD and events of one instance.
+pub trait KernelSide {
+    /// Reserves an inbound SPI of 256 or more (GETSPI).
+    ///
+    /// # Errors
+    /// None is to be had.
+    fn allocate_spi(&mut self, protocol: Protocol, local: IpAddr, remote: IpAddr) -> Result<u32, KernelError>;
+
+    /// Gives a reserved SPI back. One that is not there any more is no error.
+    ///
+    /// # Errors
+    /// The maps cannot be changed.
+    fn release_spi(&mut self, protocol: Protocol, spi: u32, local: IpAddr) -> Result<(), KernelError>;
+
+    /// Installs both directions or neither. The outbound half carries traffic at once or not yet, as `sa` says.
+    ///
+    /// # Errors
+    /// The SADB refuses the pair.
+    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), KernelError>;
+
+    /// Lets the outbound half of `pair` carry traffic.
+    ///
+    /// # Errors
+    /// It is not there.
+    fn switch_outbound(&mut self, pair: &PairKey) -> Result<(), KernelError>;
+
+    /// Removes both directions. One that is not there any more is no error.
+    ///
+    /// # Errors
+    /// The maps cannot be changed.
+    fn remove(&mut self, pair: &PairKey) -> Result<(), KernelError>;
+
+    /// Gives both directions of `pair` the addresses and ports of `moved`; counters and limits go on.
+    ///
+    /// # Errors
+    /// The SADB refuses.
+    fn move_pair(&mut self, pair: &PairKey, moved: &PeerMoved) -> Result<(), KernelError>;
+
+    /// How long ago the inbound half accepted its latest packet; `None` if it never did.
+    ///
+    /// # Errors
+    /// It is not there.
+    fn idle_inbound(&mut self, pair: &PairKey) -> Result<Option<Duration>, KernelError>;
+
+    /// Every pair that an IKEv2 daemon installed, this one or one before it.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    fn pairs(&mut self) -> Result<Vec<FoundPair>, KernelError>;
+
+    /// Removes what limits have ended: dead SAs and reserved SPIs that nobody used.
+    ///
+    /// # Errors
+    /// The maps cannot be changed.
+    fn reap(&mut self) -> Result<(), KernelError>;
+
+    /// The policy in force.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    fn rules(&mut self) -> Result<Vec<CompiledRule>, KernelError>;
+
+    /// What happened since the last call; empty while somebody else listens.
+    ///
+    /// # Errors
+    /// The ring cannot be read.
+    fn events(&mut self) -> Result<Vec<KernelEvent>, KernelError>;
+
+    /// Becomes readable when there are events; `None` while somebody else listens.
+    fn event_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Lets the datagrams of this socket leave in clear whatever policy says, until this value is dropped.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    fn exempt_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), KernelError>;
+}

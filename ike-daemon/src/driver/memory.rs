@@ -1,0 +1,137 @@
+//! A data path in memory, for tests.
+
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use sadb_maps::host::CompiledRule;
+
+use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
+use super::policy::tests::ip;
+use crate::core::api::{
+    ChildKeys, ChildLifetimes, ChildSa, ChildSuite, IkeSpis, Mode, OutboundUse, PeerMoved, Protocol,
+};
+use crate::crypto::Secret;
+use crate::wire::id::Identification;
+use crate::wire::transform::Encr;
+use crate::wire::ts::{Ports, TrafficSelector};
+
+/// Remembers what it was told.
+#[derive(Default)]
+pub(super) struct MemoryKernel {
+    pub(super) rules: Vec<CompiledRule>,
+    pub(super) found: Vec<FoundPair>,
+    pub(super) events: Vec<KernelEvent>,
+    /// Refuse the next installations.
+    pub(super) refuse: bool,
+    /// Time since the latest inbound packet of every pair.
+    pub(super) idle: Option<Duration>,
+    pub(super) installed: Vec<(ChildSa, u64)>,
+    pub(super) removed: Vec<PairKey>,
+    pub(super) switched: Vec<PairKey>,
+    pub(super) released: Vec<u32>,
+    pub(super) exempt: usize,
+    pub(super) last_spi: u32,
+}
+
+impl KernelSide for MemoryKernel {
+    fn allocate_spi(&mut self, _: Protocol, _: IpAddr, _: IpAddr) -> Result<u32, KernelError> {
+        self.last_spi += 1;
+        Ok(0x1000 + self.last_spi)
+    }
+
+    fn release_spi(&mut self, _: Protocol, spi: u32, _: IpAddr) -> Result<(), KernelError> {
+        self.released.push(spi);
+        Ok(())
+    }
+
+    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), KernelError> {
+        if self.refuse {
+            return Err(KernelError("full".into()));
+        }
+        self.installed.push((sa.clone(), cookie));
+        Ok(())
+    }
+
+    fn switch_outbound(&mut self, pair: &PairKey) -> Result<(), KernelError> {
+        self.switched.push(*pair);
+        Ok(())
+    }
+
+    fn remove(&mut self, pair: &PairKey) -> Result<(), KernelError> {
+        self.installed.retain(|(sa, _)| PairKey::from(sa) != *pair);
+        self.removed.push(*pair);
+        Ok(())
+    }
+
+    fn move_pair(&mut self, _: &PairKey, _: &PeerMoved) -> Result<(), KernelError> {
+        Ok(())
+    }
+
+    fn idle_inbound(&mut self, _: &PairKey) -> Result<Option<Duration>, KernelError> {
+        Ok(self.idle)
+    }
+
+    fn pairs(&mut self) -> Result<Vec<FoundPair>, KernelError> {
+        Ok(self.found.clone())
+    }
+
+    fn reap(&mut self) -> Result<(), KernelError> {
+        Ok(())
+    }
+
+    fn rules(&mut self) -> Result<Vec<CompiledRule>, KernelError> {
+        Ok(self.rules.clone())
+    }
+
+    fn events(&mut self) -> Result<Vec<KernelEvent>, KernelError> {
+        Ok(std::mem::take(&mut self.events))
+    }
+
+    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn exempt_socket(&mut self, _: BorrowedFd<'_>) -> Result<(), KernelError> {
+        self.exempt += 1;
+        Ok(())
+    }
+}
+
+/// A pair for action 7 between 192.0.2.1 and 192.0.2.2.
+pub(super) fn child(inbound: u32, outbound: u32) -> ChildSa {
+    let keys = |spi, fill| ChildKeys {
+        spi,
+        cipher_key: Secret::new(vec![fill; 32]),
+        salt: Secret::new(vec![fill; 4]),
+        integ_key: Secret::default(),
+    };
+    let wide = |low: &str, high: &str| TrafficSelector::new(0, Ports::ANY, ip(low), ip(high)).unwrap();
+    ChildSa {
+        ike: IkeSpis { initiator: [1; 8], responder: [2; 8] },
+        rule_label: "a".into(),
+        action: 7,
+        acquire: None,
+        initiator: true,
+        mode: Mode::Tunnel,
+        local: ip("192.0.2.1"),
+        remote: ip("192.0.2.2"),
+        encap: None,
+        ts_local: vec![TrafficSelector::host(ip("10.1.0.5")), wide("10.1.0.0", "10.1.255.255")],
+        ts_remote: vec![wide("10.2.0.0", "10.2.255.255")],
+        suite: ChildSuite::esp_aead(Encr::CHACHA20_POLY1305),
+        esn: true,
+        inbound: keys(inbound, 1),
+        outbound: keys(outbound, 2),
+        lifetimes: ChildLifetimes {
+            soft: Duration::from_millis(59_500),
+            hard: Duration::from_secs(100),
+            ..ChildLifetimes::default()
+        },
+        replay_window: 1024,
+        rekeys: None,
+        outbound_use: OutboundUse::Now,
+        local_id: Identification::address(ip("192.0.2.1")),
+        remote_id: Identification::address(ip("192.0.2.2")),
+    }
+}

@@ -1,0 +1,21 @@
+//! The driver: everything around the sans-I/O core that touches the outside. Sockets ([`udp`]), the data path ([`kernel`],
+//! [`sadb`]), configuration and books ([`host`]), the loop that joins them ([`daemon`]).
+
+mod answers;
+mod clock;
+pub mod daemon;
+pub mod files;
+mod host;
+pub mod kernel;
+pub mod logging;
+#[cfg(test)]
+mod memory;
+mod policy;
+pub mod sadb;
+mod udp;
+
+pub use daemon::{Daemon, Settings, StartError};
+pub use files::Files;
+pub use kernel::KernelSide;
+pub use logging::LogControl;
+pub use sadb::SadbKernel;

@@ -1,0 +1,458 @@
+//! The data path of an attached instance as the driver's [`KernelSide`]: SAs negotiated by the core become records of
+//! sadb-maps, events of the ring become requests.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use sadb_maps::Addr;
+use sadb_maps::event::{Event, expire, kind};
+use sadb_maps::host::{
+    CompiledRule, Direction, Encap, EventLease, Instance, IvSource, KmSockets, Mode, SaInfo, SaKey, SaSpec, Sadb,
+    SadbError, SecretKey, Spd,
+};
+use sadb_maps::sa::{AH, ESP, Lifetime, SaSelectors, km};
+
+use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
+use super::policy;
+use crate::core::api::{self, ChildSa, ExpireKind, OutboundUse, PeerMoved, Protocol, SpiPair};
+use crate::wire::ts::{Ports, TrafficSelector};
+
+/// SPIs up to 255 are reserved by IANA (RFC 4303 section 2.1).
+const FIRST_SPI: u32 = 256;
+
+/// How often the lease is asked for while somebody else has it.
+const LEASE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most events taken in one go, so that datagrams and timers get their turn in a storm of them.
+const MAX_EVENTS: usize = 256;
+
+/// The data path of one instance.
+pub struct SadbKernel {
+    instance: Instance,
+    sadb: Sadb,
+    spd: Spd,
+    sockets: KmSockets,
+    registered: Vec<u64>,
+    lease: Option<EventLease>,
+    lease_asked: Instant,
+}
+
+impl SadbKernel {
+    /// Opens an attached instance and takes the event lease if it is free.
+    ///
+    /// # Errors
+    /// Not attached, another network namespace, maps of another version.
+    pub fn open(instance: &Instance) -> Result<Self, SadbError> {
+        Ok(Self {
+            instance: instance.clone(),
+            sadb: Sadb::open(instance)?,
+            spd: Spd::open(instance)?,
+            sockets: KmSockets::open(instance)?,
+            registered: Vec::new(),
+            lease: EventLease::acquire(instance)?,
+            lease_asked: Instant::now(),
+        })
+    }
+
+    /// Whether this process gets the events.
+    #[must_use]
+    pub fn has_lease(&self) -> bool {
+        self.lease.is_some()
+    }
+
+    /// One direction, ignoring that it may be gone.
+    fn delete(&mut self, key: &SaKey) -> Result<(), KernelError> {
+        match self.sadb.delete(key) {
+            Ok(()) | Err(SadbError::NotFound) => Ok(()),
+            Err(error) => Err(failed("cannot remove an SA", &error)),
+        }
+    }
+
+    fn translate(&mut self, event: Event) -> Result<Option<KernelEvent>, KernelError> {
+        match event.kind {
+            kind::ACQUIRE => Ok(Some(KernelEvent::Acquire(Box::new(event)))),
+            kind::EXPIRE => {
+                let kind = match event.detail {
+                    expire::SOFT => ExpireKind::Soft,
+                    expire::HARD => ExpireKind::Hard,
+                    expire::IDLE => ExpireKind::Idle,
+                    _ => return Ok(None),
+                };
+                let info = match self.sadb.get_slot(event.sa) {
+                    Ok(info) => info,
+                    Err(SadbError::NotFound) => return Ok(None),
+                    Err(error) => return Err(failed("cannot read an SA", &error)),
+                };
+                if info.km != km::IKEV2 {
+                    return Ok(None);
+                }
+                let pair = found(&info);
+                Ok(Some(KernelEvent::Expire { spi: info.spi, inbound: info.is_inbound(), kind, pair }))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Drop for SadbKernel {
+    fn drop(&mut self) {
+        for cookie in self.registered.drain(..) {
+            // The kernel gives no cookie twice: what stays behind opens nothing.
+            let _ = self.sockets.unregister(cookie);
+        }
+    }
+}
+
+impl KernelSide for SadbKernel {
+    fn allocate_spi(&mut self, protocol: Protocol, local: IpAddr, remote: IpAddr) -> Result<u32, KernelError> {
+        self.sadb
+            .reserve_spi(number(protocol), remote, local, FIRST_SPI..=u32::MAX, km::IKEV2)
+            .map_err(|error| failed("cannot reserve an SPI", &error))
+    }
+
+    fn release_spi(&mut self, protocol: Protocol, spi: u32, local: IpAddr) -> Result<(), KernelError> {
+        self.delete(&SaKey { direction: Direction::In, ..SaKey::new(number(protocol), spi, local) })
+    }
+
+    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), KernelError> {
+        let (inbound, outbound) = specs(sa, cookie)?;
+        self.sadb.add(&inbound).map_err(|error| failed("cannot add the inbound SA", &error))?;
+        let added = match sa.outbound_use {
+            OutboundUse::Now => self.sadb.add(&outbound),
+            OutboundUse::Later => self.sadb.add_unbound(&outbound),
+        };
+        if let Err(error) = added {
+            self.delete(&inbound_key(&PairKey::from(sa)))?;
+            return Err(failed("cannot add the outbound SA", &error));
+        }
+        Ok(())
+    }
+
+    fn switch_outbound(&mut self, pair: &PairKey) -> Result<(), KernelError> {
+        self.sadb
+            .switch_outbound(&outbound_key(pair))
+            .map_err(|error| failed("cannot switch to the new outbound SA", &error))
+    }
+
+    fn remove(&mut self, pair: &PairKey) -> Result<(), KernelError> {
+        // Outbound first: nothing is sent that could not be answered.
+        let outbound = self.delete(&outbound_key(pair));
+        let inbound = self.delete(&inbound_key(pair));
+        outbound.and(inbound)
+    }
+
+    fn move_pair(&mut self, pair: &PairKey, moved: &PeerMoved) -> Result<(), KernelError> {
+        let get = |sadb: &mut Sadb, key: &SaKey| sadb.get(key).map_err(|error| failed("cannot read an SA", &error));
+        let old_in = get(&mut self.sadb, &inbound_key(pair))?;
+        let old_out = get(&mut self.sadb, &outbound_key(pair))?;
+        let (local, remote) = (moved.new.local.ip(), moved.new.remote.ip());
+        let encap = moved.encap;
+        let mut inbound = rebuilt(&old_in, remote, local, Direction::In);
+        inbound.encap = encap.map(|encap| ports(encap.remote_port, encap.local_port));
+        let mut outbound = rebuilt(&old_out, local, remote, Direction::Out);
+        outbound.encap = encap.map(|encap| ports(encap.local_port, encap.remote_port));
+        outbound.pair_spi = Some(inbound.spi);
+        self.remove(pair)?;
+        self.sadb.add(&inbound).map_err(|error| failed("cannot move the inbound SA", &error))?;
+        self.sadb.add(&outbound).map_err(|error| failed("cannot move the outbound SA", &error))?;
+        Ok(())
+    }
+
+    fn idle_inbound(&mut self, pair: &PairKey) -> Result<Option<Duration>, KernelError> {
+        let info = self.sadb.get(&inbound_key(pair)).map_err(|error| failed("cannot read an SA", &error))?;
+        Ok(info.last_use)
+    }
+
+    fn pairs(&mut self) -> Result<Vec<FoundPair>, KernelError> {
+        let all = self.sadb.dump(None).map_err(|error| failed("cannot read the SADB", &error))?;
+        let mut pairs: Vec<FoundPair> = Vec::new();
+        for info in all.iter().filter(|info| info.km == km::IKEV2) {
+            let pair = found(info);
+            // Both halves of a pair tell the same.
+            if !pairs.contains(&pair) {
+                pairs.push(pair);
+            }
+        }
+        Ok(pairs)
+    }
+
+    fn reap(&mut self) -> Result<(), KernelError> {
+        self.sadb.reap().map(|_| ()).map_err(|error| failed("cannot remove dead SAs", &error))
+    }
+
+    fn rules(&mut self) -> Result<Vec<CompiledRule>, KernelError> {
+        self.spd.rules().map_err(|error| failed("cannot read the policy", &error))
+    }
+
+    fn events(&mut self) -> Result<Vec<KernelEvent>, KernelError> {
+        if self.lease.is_none() && self.lease_asked.elapsed() >= LEASE_INTERVAL {
+            self.lease_asked = Instant::now();
+            self.lease =
+                EventLease::acquire(&self.instance).map_err(|error| failed("cannot take the event lease", &error))?;
+        }
+        let mut events = Vec::new();
+        while events.len() < MAX_EVENTS {
+            let Some(event) = self.lease.as_mut().and_then(EventLease::next_event) else { break };
+            events.extend(self.translate(event)?);
+        }
+        Ok(events)
+    }
+
+    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.lease.as_ref().map(AsFd::as_fd)
+    }
+
+    fn exempt_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), KernelError> {
+        let cookie = self.sockets.register(socket).map_err(|error| failed("cannot register a socket", &error))?;
+        self.registered.push(cookie);
+        Ok(())
+    }
+}
+
+fn failed(what: &str, error: &SadbError) -> KernelError {
+    KernelError(format!("{what}: {error}"))
+}
+
+fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Ah => AH,
+        Protocol::Esp => ESP,
+    }
+}
+
+fn inbound_key(pair: &PairKey) -> SaKey {
+    SaKey { direction: Direction::In, ..SaKey::new(number(pair.protocol), pair.spis.inbound, pair.local) }
+}
+
+fn outbound_key(pair: &PairKey) -> SaKey {
+    let key = SaKey::new(number(pair.protocol), pair.spis.outbound, pair.remote);
+    SaKey { direction: Direction::Out, src: Some(pair.local), ..key }
+}
+
+/// The pair an SA belongs to, as far as the SA tells.
+fn found(info: &SaInfo) -> FoundPair {
+    let partner = info.pair_spi.unwrap_or(0);
+    let (local, remote, spis) = if info.is_inbound() {
+        (info.dst, info.src, SpiPair { inbound: info.spi, outbound: partner })
+    } else {
+        (info.src, info.dst, SpiPair { inbound: partner, outbound: info.spi })
+    };
+    let protocol = if info.proto == AH { Protocol::Ah } else { Protocol::Esp };
+    FoundPair { key: PairKey { protocol, local, remote, spis }, action: info.action }
+}
+
+/// Both directions of a negotiated pair.
+fn specs(sa: &ChildSa, cookie: u64) -> Result<(SaSpec, SaSpec), KernelError> {
+    let one = |selectors: &[TrafficSelector], side: &str| {
+        policy::covering(selectors).ok_or_else(|| {
+            let list: Vec<String> = selectors.iter().map(TrafficSelector::to_string).collect();
+            KernelError(format!(
+                "the {side} selectors {} are not one range, which is what an SA can hold",
+                list.join(", ")
+            ))
+        })
+    };
+    let (local_ts, remote_ts) = (one(&sa.ts_local, "local")?, one(&sa.ts_remote, "remote")?);
+    let common = |keys: &api::ChildKeys, src: IpAddr, dst: IpAddr, direction| {
+        let encr = sa.suite.encr.map_or(0, |encr| encr.id.0);
+        SaSpec {
+            direction,
+            mode: match sa.mode {
+                api::Mode::Transport => Mode::Transport,
+                api::Mode::Tunnel => Mode::Tunnel,
+            },
+            encr: u8::try_from(encr).unwrap_or(u8::MAX),
+            key: SecretKey::new(keys.cipher_key.expose().to_vec()),
+            salt: SecretKey::new(keys.salt.expose().to_vec()),
+            auth_key: SecretKey::new(keys.integ_key.expose().to_vec()),
+            esn: sa.esn,
+            soft: lifetime(sa.lifetimes.soft, sa.lifetimes.soft_bytes),
+            hard: lifetime(sa.lifetimes.hard, sa.lifetimes.hard_bytes),
+            km: km::IKEV2,
+            km_cookie: cookie,
+            action: sa.action,
+            iv: IvSource::FreshKey,
+            ..SaSpec::new(number(sa.suite.protocol), keys.spi, src, dst)
+        }
+    };
+    let idle = u32::try_from(sa.lifetimes.idle.as_secs()).unwrap_or(u32::MAX);
+    let inbound = SaSpec {
+        replay_window: sa.replay_window,
+        idle: [idle; 2],
+        selectors: Some(selectors(&remote_ts, &local_ts)),
+        encap: sa.encap.map(|encap| ports(encap.remote_port, encap.local_port)),
+        ..common(&sa.inbound, sa.remote, sa.local, Direction::In)
+    };
+    let outbound = SaSpec {
+        selectors: Some(selectors(&local_ts, &remote_ts)),
+        encap: sa.encap.map(|encap| ports(encap.local_port, encap.remote_port)),
+        pair_spi: Some(sa.inbound.spi),
+        ..common(&sa.outbound, sa.local, sa.remote, Direction::Out)
+    };
+    Ok((inbound, outbound))
+}
+
+/// An SA as it is, to be added again between other addresses. Its key has been in use, so its IVs get a new epoch.
+fn rebuilt(info: &SaInfo, src: IpAddr, dst: IpAddr, direction: Direction) -> SaSpec {
+    let left = |limit: Lifetime| Lifetime {
+        add: if limit.add == 0 { 0 } else { limit.add.saturating_sub(info.age.as_secs()).max(1) },
+        bytes: if limit.bytes == 0 { 0 } else { limit.bytes.saturating_sub(info.bytes).max(1) },
+        ..limit
+    };
+    let flag = |bit| info.flags & bit != 0;
+    SaSpec {
+        direction,
+        mode: if info.is_tunnel() { Mode::Tunnel } else { Mode::Transport },
+        encr: info.encr,
+        key: info.key().clone(),
+        salt: info.salt().clone(),
+        auth: info.auth,
+        esn: flag(sadb_maps::sa::flag::ESN),
+        replay_window: info.replay_window,
+        replay_value: if direction == Direction::In { info.top } else { info.seq },
+        selectors: info.selectors,
+        soft: left(info.soft),
+        hard: left(info.hard),
+        idle: info.idle,
+        km: info.km,
+        km_cookie: info.km_cookie,
+        action: info.action,
+        iv: IvSource::Epoch,
+        ..SaSpec::new(info.proto, info.spi, src, dst)
+    }
+}
+
+fn ports(sport: u16, dport: u16) -> Encap {
+    Encap { sport, dport, nat_local: None, nat_remote: None }
+}
+
+fn lifetime(since_added: Duration, bytes: u64) -> Lifetime {
+    // A fraction of a second counts as a whole one: 0 would be no limit.
+    let rounded = since_added.as_secs().saturating_add(u64::from(since_added.subsec_nanos() > 0));
+    Lifetime { add: rounded, bytes, ..Lifetime::default() }
+}
+
+/// Selectors in the direction of an SA's packets.
+fn selectors(src: &TrafficSelector, dst: &TrafficSelector) -> SaSelectors {
+    let range = |ts: &TrafficSelector| match ts.ports() {
+        Ports::Range(low, high) => [low, high],
+        // Packets whose ports cannot be read match every port anyway.
+        Ports::Opaque => [0, u16::MAX],
+    };
+    let protocol = if src.protocol() != 0 { src.protocol() } else { dst.protocol() };
+    SaSelectors {
+        src_low: Addr::from(src.start()),
+        src_high: Addr::from(src.end()),
+        dst_low: Addr::from(dst.start()),
+        dst_high: Addr::from(dst.end()),
+        sport: range(src),
+        dport: range(dst),
+        proto: protocol,
+        reserved: [0; 7],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use sadb_maps::host::testing::TestInstance;
+
+    use super::*;
+    use crate::core::api::Path;
+    use crate::crypto::Secret;
+    use crate::driver::memory;
+    use crate::driver::policy::tests::{ip, tunnel_rule};
+
+    fn child(inbound: u32, outbound: u32, outbound_use: OutboundUse) -> ChildSa {
+        ChildSa { outbound_use, ..memory::child(inbound, outbound) }
+    }
+
+    fn open(test: &TestInstance) -> SadbKernel {
+        let mut spd = Spd::open(test).unwrap();
+        let mut compiled = tunnel_rule(7);
+        compiled.tunnel = None;
+        spd.replace(&[compiled]).unwrap();
+        SadbKernel::open(test).unwrap()
+    }
+
+    #[test]
+    fn a_pair_is_installed_found_and_removed() {
+        let test = TestInstance::with_maps(8).unwrap();
+        let mut kernel = open(&test);
+        assert!(kernel.has_lease());
+        let spi = kernel.allocate_spi(Protocol::Esp, ip("192.0.2.1"), ip("192.0.2.2")).unwrap();
+        assert!(spi >= FIRST_SPI);
+        let sa = child(spi, 77, OutboundUse::Now);
+        let pair = PairKey::from(&sa);
+        kernel.install(&sa, 5).unwrap();
+        assert_eq!(kernel.pairs().unwrap(), [FoundPair { key: pair, action: 7 }]);
+        assert_eq!(kernel.idle_inbound(&pair).unwrap(), None);
+        let info = kernel.sadb.get(&inbound_key(&pair)).unwrap();
+        assert_eq!((info.soft.add, info.hard.add, info.km_cookie, info.replay_window), (60, 100, 5, 1024));
+        assert_eq!(info.selectors.unwrap().dst_low, Addr::from(ip("10.1.0.0")));
+        assert_eq!(info.pair_spi, Some(77));
+        kernel.remove(&pair).unwrap();
+        kernel.remove(&pair).unwrap();
+        assert!(kernel.pairs().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_refused_half_leaves_nothing() {
+        let test = TestInstance::with_maps(8).unwrap();
+        let mut kernel = open(&test);
+        let mut sa = child(300, 77, OutboundUse::Now);
+        sa.outbound.salt = Secret::new(vec![0; 3]);
+        assert!(kernel.install(&sa, 0).unwrap_err().0.contains("outbound"));
+        assert!(kernel.pairs().unwrap().is_empty());
+        let mut sa = child(300, 77, OutboundUse::Now);
+        sa.ts_remote = vec![TrafficSelector::host(ip("10.2.0.1")), TrafficSelector::host(ip("10.2.0.9"))];
+        assert!(kernel.install(&sa, 0).unwrap_err().0.contains("not one range"));
+    }
+
+    #[test]
+    fn a_later_pair_switches_when_told() {
+        let test = TestInstance::with_maps(8).unwrap();
+        let mut kernel = open(&test);
+        let sa = child(300, 77, OutboundUse::Later);
+        kernel.install(&sa, 0).unwrap();
+        kernel.switch_outbound(&PairKey::from(&sa)).unwrap();
+        assert!(
+            kernel
+                .switch_outbound(&PairKey { spis: SpiPair { inbound: 300, outbound: 78 }, ..PairKey::from(&sa) })
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn reserved_spis_go_back() {
+        let test = TestInstance::with_maps(2).unwrap();
+        let mut kernel = open(&test);
+        for _ in 0..4 {
+            let spi = kernel.allocate_spi(Protocol::Esp, ip("192.0.2.1"), ip("192.0.2.2")).unwrap();
+            kernel.release_spi(Protocol::Esp, spi, ip("192.0.2.1")).unwrap();
+        }
+        kernel.release_spi(Protocol::Esp, 4711, ip("192.0.2.1")).unwrap();
+    }
+
+    #[test]
+    fn a_moved_pair_goes_on_counting() {
+        let test = TestInstance::with_maps(8).unwrap();
+        let mut kernel = open(&test);
+        let sa = child(300, 77, OutboundUse::Now);
+        kernel.install(&sa, 0).unwrap();
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let moved = PeerMoved {
+            children: vec![(Protocol::Esp, sa.spis())],
+            old: Path { local: at("192.0.2.1:500"), remote: at("192.0.2.2:500") },
+            new: Path { local: at("192.0.2.1:4500"), remote: at("192.0.2.99:1024") },
+            encap: Some(api::Encap { local_port: 4500, remote_port: 1024 }),
+        };
+        kernel.move_pair(&PairKey::from(&sa), &moved).unwrap();
+        let pair = PairKey { remote: ip("192.0.2.99"), ..PairKey::from(&sa) };
+        assert_eq!(kernel.pairs().unwrap(), [FoundPair { key: pair, action: 7 }]);
+        let info = kernel.sadb.get(&outbound_key(&pair)).unwrap();
+        assert_eq!((info.encap, info.pair_spi), (Some([4500, 1024]), Some(300)));
+    }
+}
