@@ -62,7 +62,7 @@ enum Verb {
     /// Define the ends that 'tunnel NAME' in a policy file stands for
     #[command(subcommand)]
     Tunnel(TunnelVerb),
-    /// Print ACQUIRE, EXPIRE and DROP events as they come
+    /// Print ACQUIRE, EXPIRE and DROP events as they come, and pass them on to daemons and monitors
     Events,
 }
 
@@ -281,7 +281,7 @@ fn tunnel(instance: &Instance, verb: &TunnelVerb, json: bool) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints events until it is killed. Waits for the lease while another process has it.
+/// Prints events and passes them on until it is killed. Waits for the lease while another process has it.
 fn follow(instance: &Instance, json: bool) -> anyhow::Result<ExitCode> {
     /// Time between two tries to get the lease.
     const RETRY: Duration = Duration::from_secs(1);
@@ -296,9 +296,14 @@ fn follow(instance: &Instance, json: bool) -> anyhow::Result<ExitCode> {
         }
         std::thread::sleep(RETRY);
     };
+    let mut relay = events::Relay::open(instance)?;
     let mut out = io::stdout().lock();
     loop {
         while let Some(event) = lease.next_event() {
+            // What others miss they find in the maps; what is printed here must not stop for it.
+            if let Err(error) = relay.pass_on(&event) {
+                eprintln!("espadm: warning: an event was not passed on: {error}");
+            }
             if json {
                 serde_json::to_writer(&mut out, &events::JsonEvent::from(&event))?;
                 writeln!(out)?;

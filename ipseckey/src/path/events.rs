@@ -1,8 +1,10 @@
-//! Events of the data path as lines and as JSON.
+//! Events of the data path as lines and as JSON, and their way to the bus.
 
 use crate::names::{ICMP, ICMPV6};
 use sadb_maps::counter::Counter;
 use sadb_maps::event::{Event, expire, kind};
+use sadb_maps::host::pfkey::Message;
+use sadb_maps::host::{BusError, Instance, Publisher, Sadb, SadbError, Spd};
 use sadb_maps::policy::Selectors;
 use serde::Serialize;
 use std::net::IpAddr;
@@ -91,6 +93,57 @@ fn reason(detail: u32) -> &'static str {
     Counter::ALL.get(detail as usize).map_or("unknown", |counter| counter.name())
 }
 
+/// Passes events on to everybody else: the holder of the lease owes the others what it reads.
+#[derive(Debug)]
+pub struct Relay {
+    publisher: Publisher,
+    sadb: Sadb,
+    spd: Spd,
+}
+
+/// Why an event was not passed on.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The bus.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The maps.
+    #[error(transparent)]
+    Sadb(#[from] SadbError),
+}
+
+impl Relay {
+    /// A relay for an attached instance.
+    ///
+    /// # Errors
+    /// Not attached; no socket.
+    pub fn open(instance: &Instance) -> Result<Self, RelayError> {
+        Ok(Self { publisher: Publisher::open()?, sadb: Sadb::open(instance)?, spd: Spd::open(instance)? })
+    }
+
+    /// Publishes an ACQUIRE or EXPIRE. What its rule or SA no longer stands behind is left out.
+    ///
+    /// # Errors
+    /// Maps or bus.
+    pub fn pass_on(&mut self, event: &Event) -> Result<(), RelayError> {
+        let message = match event.kind {
+            kind::ACQUIRE => {
+                self.spd.rule_at(event.policy, event.rule)?.map(|compiled| Message::acquire(event, &compiled.rule))
+            }
+            kind::EXPIRE => match self.sadb.get_slot(event.sa) {
+                Ok(info) => Some(Message::expired(event, &info)),
+                Err(SadbError::NotFound) => None,
+                Err(error) => return Err(error.into()),
+            },
+            _ => None,
+        };
+        if let Some(message) = message {
+            self.publisher.publish(&message)?;
+        }
+        Ok(())
+    }
+}
+
 /// The event as one line.
 pub fn line(event: &Event) -> String {
     let time = format!("{}.{:06}", event.time / 1_000_000_000, event.time / 1000 % 1_000_000);
@@ -132,6 +185,36 @@ mod tests {
 
     fn ip(text: &str) -> sadb_maps::Addr {
         text.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn the_bus_hears_what_the_lease_holder_reads() {
+        use sadb_maps::host::testing::TestInstance;
+        use sadb_maps::host::{Heard, SaKey, SaSpec, SecretKey, Subscriber, pfkey};
+        // A namespace of its own: the bus carries the messages of every test that runs beside this one.
+        let listen = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let test = TestInstance::with_maps(4).unwrap();
+            let mut spec =
+                SaSpec::new(sadb_maps::sa::ESP, 7, "192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+            spec.encr = sadb_maps::sa::encr::CHACHA20_POLY1305;
+            (spec.key, spec.salt) = (SecretKey::new(vec![7; 32]), SecretKey::new(vec![7; 4]));
+            (spec.soft.bytes, spec.hard.bytes) = (10, 20);
+            let mut sadb = Sadb::open(&test).unwrap();
+            let slot = sadb.add(&spec).unwrap();
+            let mut relay = Relay::open(&test).unwrap();
+            let mut bus = Subscriber::open(None).unwrap();
+            let event = Event { kind: kind::EXPIRE, detail: expire::SOFT, sa: slot, spi: 7, ..Event::default() };
+            relay.pass_on(&event).unwrap();
+            let Some(Heard::Message(heard)) = bus.next_message().unwrap() else { panic!("nothing heard") };
+            assert_eq!((heard.kind, heard.soft.map(|l| l.bytes), heard.hard), (pfkey::kind::EXPIRE, Some(10), None));
+            // Deleted meanwhile: nothing to say, and no error.
+            sadb.delete(&SaKey::new(spec.proto, spec.spi, spec.dst)).unwrap();
+            assert!(matches!(bus.next_message().unwrap(), Some(Heard::Message(_))));
+            relay.pass_on(&event).unwrap();
+            assert_eq!(bus.next_message().unwrap(), None);
+        };
+        std::thread::spawn(listen).join().unwrap();
     }
 
     #[test]
