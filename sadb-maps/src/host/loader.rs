@@ -24,10 +24,10 @@ use std::time::{Duration, Instant};
 
 /// The programs, embedded; `None` when they had not been built.
 #[cfg(ebpf_object)]
-const OBJECT: Option<&[u8]> = Some(aya::include_bytes_aligned!(env!("IPSEC_EBPF_OBJECT")));
+pub(super) const OBJECT: Option<&[u8]> = Some(aya::include_bytes_aligned!(env!("IPSEC_EBPF_OBJECT")));
 /// The programs, embedded; `None` when they had not been built.
 #[cfg(not(ebpf_object))]
-const OBJECT: Option<&[u8]> = None;
+pub(super) const OBJECT: Option<&[u8]> = None;
 
 /// Prefix of the alias by which the loader knows a pair as its own.
 const ALIAS: &str = "ipsec instance ";

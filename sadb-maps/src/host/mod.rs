@@ -21,6 +21,8 @@ mod kernel;
 pub mod km;
 pub mod layout;
 pub mod loader;
+#[cfg(test)]
+mod loader_tests;
 pub mod lock;
 mod maps;
 pub mod netdev;

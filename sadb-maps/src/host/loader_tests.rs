@@ -1,0 +1,216 @@
+//! Tests of the loader with the real object, each in network namespaces of its own. They run as root.
+
+use super::loader::OBJECT;
+use super::testing::{TestInstance, in_new_netns};
+use super::*;
+use crate::sa::{ESP, encr};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn ip(arguments: &str) {
+    assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
+}
+
+fn two_interfaces() {
+    ip("link add lan0 type veth peer name lan1");
+    ip("link set lan0 up");
+    ip("link set lan1 up");
+}
+
+fn with_capacity(n: u32) -> AttachOptions {
+    AttachOptions { capacity: Some(n), ..AttachOptions::default() }
+}
+
+/// Whether there is something to test: a build without the programs says so instead of attaching.
+fn has_object(test: &Instance) -> bool {
+    if OBJECT.is_none() {
+        assert!(matches!(Loader::attach(test, &["lan0"], &with_capacity(9)), Err(LoaderError::NoObject)));
+        assert!(!test.is_attached() && !Status::read(test).unwrap().attached);
+    }
+    OBJECT.is_some()
+}
+
+fn an_sa() -> SaSpec {
+    SaSpec {
+        encr: encr::CHACHA20_POLY1305,
+        key: SecretKey::new(vec![7; 32]),
+        salt: SecretKey::new(vec![7; 4]),
+        direction: Direction::In,
+        ..SaSpec::new(ESP, 0x1001, [192, 0, 2, 1].into(), [192, 0, 2, 2].into())
+    }
+}
+
+#[test]
+fn interfaces_come_and_go_and_the_sas_stay() {
+    in_new_netns(|| {
+        let test = TestInstance::bare().unwrap();
+        two_interfaces();
+        if !has_object(&test) {
+            return;
+        }
+        let report = Loader::attach(&test, &["lan0"], &with_capacity(99)).unwrap();
+        assert!(report.loaded && report.capacity == 99 && report.memory > 99 * 640);
+        let lan0 = &report.interfaces[0];
+        assert!(lan0.native && !lan0.xdp_exit && lan0.mtu == 1500 && lan0.fallback.is_none());
+        Sadb::open(&test).unwrap().add(&an_sa()).unwrap();
+
+        let second = Loader::attach(&test, &["lan1", "lan0"], &AttachOptions::default()).unwrap();
+        assert!(!second.loaded && second.interfaces.len() == 2 && second.interfaces[1].native);
+        let other = Loader::attach(&test, &["lan1"], &with_capacity(7));
+        assert!(matches!(other, Err(LoaderError::OtherCapacity(99))));
+
+        let status = Status::read(&test).unwrap();
+        assert!(status.attached && status.pair && status.unattached.is_empty());
+        assert_eq!(status.interfaces.len(), 2);
+        assert!(status.programs.iter().all(|p| p.verified > 0 && p.machine_code > 0));
+        assert!(status.maps.iter().any(|m| m.name == "SA_STATIC" && m.entries == 100));
+
+        Loader::detach(&test, &["lan0"]).unwrap();
+        assert!(matches!(Loader::detach(&test, &["lan0"]), Err(LoaderError::NoInterface(_))));
+        assert_eq!(Status::read(&test).unwrap().unattached, ["lan0"]);
+
+        // Somebody removes the pair; the next attach makes it anew.
+        ip("link del ipsec0");
+        assert!(!Status::read(&test).unwrap().pair);
+        Loader::attach(&test, &["lan0"], &AttachOptions::default()).unwrap();
+        assert!(Status::read(&test).unwrap().pair);
+        assert_eq!(Sadb::open(&test).unwrap().dump(None).unwrap().len(), 1);
+
+        // Another network namespace is another host.
+        in_new_netns(|| {
+            two_interfaces();
+            let refused = |r: Result<_, LoaderError>| {
+                matches!(
+                    r,
+                    Err(LoaderError::Instance(InstanceError::OtherNamespace { .. })
+                        | LoaderError::Sadb(SadbError::Instance(InstanceError::OtherNamespace { .. })))
+                )
+            };
+            assert!(refused(Loader::attach(&test, &["lan0"], &AttachOptions::default()).map(drop)));
+            assert!(refused(Loader::detach_all(&test)));
+            assert!(refused(Status::read(&test).map(drop)));
+        });
+
+        Loader::detach_all(&test).unwrap();
+        assert!(!test.is_attached() && !test.pin_dir().exists());
+        assert!(netdev::Route::open().unwrap().find("ipsec0").unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_driver_that_refuses_is_a_reported_fallback() {
+    in_new_netns(|| {
+        let test = TestInstance::bare().unwrap();
+        two_interfaces();
+        if !has_object(&test) {
+            return;
+        }
+        // The driver refuses where the other end sends more than a page holds.
+        ip("link add plain0 mtu 9000 type veth peer name plain1 mtu 9000");
+        let report = Loader::attach(&test, &["plain0"], &with_capacity(9)).unwrap();
+        assert!(!report.interfaces[0].native && report.interfaces[0].fallback.is_some());
+        let native = AttachOptions { xdp: XdpChoice::Native, ..AttachOptions::default() };
+        Loader::detach(&test, &["plain0"]).unwrap();
+        assert!(Loader::attach(&test, &["plain0"], &native).is_err());
+        assert_eq!(Status::read(&test).unwrap().interfaces.len(), 0);
+        // Without a list every Ethernet interface is taken, and never the pair or the loopback.
+        let all = Loader::attach(&test, &[], &AttachOptions::default()).unwrap();
+        let mut names: Vec<_> = all.interfaces.iter().map(|i| i.name.as_str()).collect();
+        names.sort();
+        assert_eq!(names, ["lan0", "lan1", "plain0", "plain1"]);
+        assert_eq!(netdev::Route::open().unwrap().find("ipsec0").unwrap().unwrap().mtu, netdev::MAX_XDP_MTU);
+        for (name, reason) in [("lo", "framing"), ("ipsec0", "itself"), ("none0", "no interface")] {
+            let refused = Loader::attach(&test, &[name], &AttachOptions::default()).unwrap_err();
+            assert!(refused.to_string().contains(reason), "{refused}");
+        }
+        Loader::detach_all(&test).unwrap();
+    });
+}
+
+#[test]
+fn an_instance_whose_namespace_is_gone_is_replaced() {
+    let test = TestInstance::bare().unwrap();
+    let loaded = in_new_netns(|| {
+        two_interfaces();
+        has_object(&test) && Loader::attach(&test, &["lan0"], &with_capacity(9)).unwrap().loaded
+    });
+    if !loaded {
+        return;
+    }
+    in_new_netns(|| {
+        two_interfaces();
+        // The kernel takes a namespace down some time after its last user.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let report = loop {
+            match Loader::attach(&test, &["lan0"], &with_capacity(11)) {
+                Ok(report) => break report,
+                Err(e) if Instant::now() > deadline => panic!("{e}"),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        assert!(report.loaded && report.capacity == 11);
+        Loader::detach_all(&test).unwrap();
+    });
+}
+
+#[test]
+fn a_loader_killed_half_way_is_cleaned_up_after() {
+    in_new_netns(|| {
+        let test = TestInstance::bare().unwrap();
+        two_interfaces();
+        if !has_object(&test) {
+            return;
+        }
+        for n in 1.. {
+            let lived = fault::survives(n, || {
+                Loader::attach(&test, &["lan0"], &with_capacity(9)).unwrap();
+            });
+            Loader::attach(&test, &["lan0"], &with_capacity(9)).unwrap();
+            let status = Status::read(&test).unwrap();
+            assert!(status.pair && status.interfaces.len() == 1, "write {n}");
+            Loader::detach_all(&test).unwrap();
+            if lived {
+                assert!(n > 3);
+                break;
+            }
+        }
+    });
+}
+
+/// Tells the child of the test below, which is this test binary again, what to do.
+const CHILD: &str = "IPSEC_TEST_NETNS_CHILD";
+
+/// Removes the named network namespace again, also after a panic.
+struct NamedNetns(String);
+
+impl Drop for NamedNetns {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+#[test]
+fn pins_made_under_ip_netns_exec_outlive_the_command() {
+    let this = "host::loader_tests::pins_made_under_ip_netns_exec_outlive_the_command";
+    if let Ok(name) = std::env::var(CHILD) {
+        let instance = Instance::open(&name).unwrap();
+        if !instance.is_attached() {
+            layout::create_pinned(&instance, 4).unwrap();
+        }
+        let added = Sadb::open(&instance).unwrap().add(&an_sa());
+        std::process::exit(if added.is_ok() { 10 } else { 20 });
+    }
+    let test = TestInstance::bare().unwrap();
+    let netns = NamedNetns(format!("{}-netns", test.name()));
+    ip(&format!("netns add {}", netns.0));
+    let run = || {
+        let exe = std::env::current_exe().unwrap();
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &netns.0]).arg(exe).args(["--exact", this]);
+        command.env(CHILD, test.name()).output().unwrap().status.code()
+    };
+    assert_eq!(run(), Some(10), "the first command makes the maps and adds an SA");
+    assert!(test.is_attached(), "the maps are seen from outside");
+    assert_eq!(run(), Some(20), "the second command finds the SA");
+    assert!(matches!(Sadb::open(&test), Err(SadbError::Instance(InstanceError::OtherNamespace { .. }))));
+}
