@@ -22,6 +22,8 @@ pub(super) struct PendingChild {
     exchange: Option<Box<dyn KeyExchange>>,
     /// The lower nonce of the exchange in which the peer replaced the same child meanwhile.
     pub(super) collision: Option<Nonce>,
+    /// SPIs unknown here that the peer deleted meanwhile: its answer, still on the way, may name one of them.
+    pub(super) deleted: Vec<u32>,
 }
 
 impl Established {
@@ -51,7 +53,8 @@ impl Established {
         let offer = ChildOffer::prepare(ctx, self.link.spis, &self.link.path, wish, pfs)?;
         let (spi, protocol, local) = (offer.spi, offer.protocol, self.link.path.local.ip());
         let chain = request_chain(&offer, &nonce, exchange.as_deref());
-        let pending = Exchange::Child(Box::new(PendingChild { offer, nonce, exchange, collision: None }));
+        let pending =
+            Exchange::Child(Box::new(PendingChild { offer, nonce, exchange, collision: None, deleted: Vec::new() }));
         let begun = chain.and_then(|chain| self.begin(ctx, &chain, pending));
         begun.inspect_err(|_| ctx.effect(Effect::ReleaseSpi { spi, protocol, local }))
     }
@@ -91,6 +94,9 @@ impl Established {
         response: &Payloads,
     ) -> Result<bool, Failure> {
         let agreement = pending.offer.agree(response)?;
+        if pending.deleted.contains(&agreement.outbound_spi) {
+            return Err(Failure::new(FailureCause::ChildNotFound, "the peer deleted the child before its answer came"));
+        }
         let theirs = response.nonce.as_ref();
         let theirs = theirs.ok_or_else(|| Failure::new(FailureCause::InvalidSyntax, "the answer has no nonce"))?;
         // Of two exchanges that replace one child, the one with the lowest nonce is void (V2-COL-01).
@@ -219,6 +225,10 @@ impl Established {
         let spi = notify.child_spi().ok_or_else(syntax)?;
         let found = self.children.values().find(|c| c.suite.protocol == protocol && c.spis.outbound == spi);
         let Some(child) = found else {
+            // It may be the child of an answer that is still on its way to us.
+            if matches!(&self.outstanding, Some(Outstanding { exchange: Exchange::Child(_), .. })) {
+                return Err(temporary("we are making a child ourselves"));
+            }
             let notify = Notify::about_child(NotifyType::CHILD_SA_NOT_FOUND, notify.protocol, spi);
             let failure = Failure::new(FailureCause::ChildNotFound, format!("the peer rekeys {spi:08x}, unknown here"));
             return Err(Refusal { notify, failure });

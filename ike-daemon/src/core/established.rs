@@ -18,6 +18,7 @@ use super::retransmit::{Due, Retransmission};
 use super::sa::Sa;
 use crate::wire::WireError;
 use crate::wire::chain::{ChainBuilder, PayloadType};
+use crate::wire::delete::Delete;
 use crate::wire::header::ExchangeType;
 use crate::wire::notify::{Notify, NotifyType};
 use crate::wire::payloads::Payloads;
@@ -91,6 +92,8 @@ pub(super) struct Established {
     rekey_at: Option<Timestamp>,
     expire_at: Option<Timestamp>,
     dpd_at: Option<Timestamp>,
+    /// The peer made it while we were making a successor ourselves: its children are still with the predecessor.
+    on_probation: bool,
 }
 
 impl Established {
@@ -114,17 +117,20 @@ impl Established {
             delayed: Vec::new(),
             created: 0,
             deleted: 0,
+            on_probation: false,
         }
     }
 
     /// Ends after `span` unless its life is set anew by [`adopt`](Self::adopt).
-    pub(super) fn on_probation(&mut self, now: Timestamp, span: Duration) {
+    pub(super) fn put_on_probation(&mut self, now: Timestamp, span: Duration) {
+        self.on_probation = true;
         self.expire_at = Some(now.after(span));
     }
 
     /// Takes over the children of a predecessor.
     pub(super) fn adopt(&mut self, children: Vec<Child>, tasks: Vec<Task>) {
         let life = self.peer.rule.ikesa_lifetime;
+        self.on_probation = false;
         self.expire_at = (!life.is_zero()).then(|| self.since.after(life));
         self.children.extend(children.into_iter().map(|child| (child.spis.inbound, child)));
         self.queue.extend(tasks);
@@ -167,6 +173,8 @@ impl Established {
         };
         self.follow(ctx, &message.path);
         match decoded {
+            // The peer has decided a collision that we have not: what it asks about is not here yet. It will ask again.
+            Ok(payloads) if self.on_probation && !payloads.deletes.contains(&Delete::Ike) => Verdict::Stay,
             Ok(payloads) if exchange == ExchangeType::INFORMATIONAL => self.on_informational(ctx, message, &payloads),
             Ok(payloads) => self.on_create_child(ctx, message, &payloads),
             Err(WireError::Critical(kind)) => {
@@ -257,11 +265,15 @@ impl Established {
         Ok(())
     }
 
-    /// Removes a child; what replaces it takes over its traffic.
+    /// Removes a child. Where nothing that replaced it, or replaced the same child as it did, sends yet, the newest of those
+    /// takes over.
     pub(super) fn drop_child(&mut self, ctx: &mut Ctx<'_>, inbound: u32, reason: RemoveReason) {
         let Some(child) = self.children.remove(&inbound) else { return };
-        for successor in self.children.values_mut().filter(|c| c.rekeys == Some(inbound)) {
-            successor.switch_outbound(ctx, &self.link.path);
+        let kin = |c: &Child| c.rekeys == Some(inbound) || (c.rekeys.is_some() && c.rekeys == child.rekeys);
+        if !self.children.values().any(|c| kin(c) && !c.outbound_pending)
+            && let Some(heir) = self.children.values_mut().filter(|c| kin(c)).max_by_key(|c| c.created)
+        {
+            heir.switch_outbound(ctx, &self.link.path);
         }
         self.deleted += 1;
         child.remove(ctx, &self.link.path, reason);

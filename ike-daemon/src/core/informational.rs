@@ -10,6 +10,9 @@ use crate::wire::notify::NotifyType;
 use crate::wire::payloads::Payloads;
 use crate::wire::sa::ProtocolId;
 
+/// Unknown SPIs kept while an exchange is out.
+const MAX_REMEMBERED: usize = 16;
+
 impl Established {
     /// Tells the peer that a child goes. It stays able to receive until the peer has answered.
     pub(super) fn start_delete(
@@ -85,7 +88,10 @@ impl Established {
             let mut ours = Vec::new();
             for spi in spis {
                 let found = self.children.values().find(|c| c.suite.protocol == protocol && c.spis.outbound == *spi);
-                let Some((inbound, deleting)) = found.map(|c| (c.spis.inbound, c.deleting)) else { continue };
+                let Some((inbound, deleting)) = found.map(|c| (c.spis.inbound, c.deleting)) else {
+                    self.remember_deleted(*spi);
+                    continue;
+                };
                 if !deleting {
                     ours.push(inbound);
                 }
@@ -99,6 +105,15 @@ impl Established {
             }
         }
         answer
+    }
+
+    /// The Delete may have overtaken the answer that would have told us of the child.
+    fn remember_deleted(&mut self, spi: u32) {
+        if let Some(Outstanding { exchange: Exchange::Child(pending), .. }) = &mut self.outstanding
+            && pending.deleted.len() < MAX_REMEMBERED
+        {
+            pending.deleted.push(spi);
+        }
     }
 
     /// Our own Delete of the same child has nothing left to remove.

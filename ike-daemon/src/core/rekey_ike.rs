@@ -207,7 +207,7 @@ impl Established {
             // Which of the two stays is known when our own is answered; until then the children stay here.
             let our_spi = successor.link.our_spi();
             pending.collision = Some(PeerSuccessor { our_spi, lowest });
-            successor.on_probation(ctx.now, PROBATION);
+            successor.put_on_probation(ctx.now, PROBATION);
             ctx.out.actions.push(Action::Spawn(successor));
             return Verdict::Stay;
         }

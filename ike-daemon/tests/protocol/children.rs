@@ -1,0 +1,267 @@
+//! Child SAs: modes, selectors, algorithms, sequence numbers, key exchange of their own, refusals.
+
+use ike_daemon::core::api::*;
+use ike_daemon::wire::transform::{Encr, GroupId, IntegId};
+use ike_daemon::wire::ts::{Ports, TrafficSelector};
+
+use crate::util::*;
+
+/// V2-REK-02: transport mode, asked for and agreed.
+#[test]
+fn v2_rek_02_transport_mode() {
+    let mut world = World::new(30);
+    let (a, b) = (TrafficSelector::host(world.a.address), TrafficSelector::host(world.b.address));
+    for (side, local, remote) in [(Side::A, a, b), (Side::B, b, a)] {
+        let policy = world.node(side).policy();
+        policy.mode = Mode::Transport;
+        (policy.ts_local, policy.ts_remote) = (vec![local], vec![remote]);
+    }
+    world.acquire(Side::A);
+    world.settle();
+    world.assert_mirrored(1);
+    assert_eq!(world.a.only_child().mode, Mode::Transport);
+    world.expire(Side::B, ExpireKind::Soft);
+    world.settle();
+    world.assert_mirrored(1);
+    assert_eq!(world.a.only_child().mode, Mode::Transport);
+}
+
+/// V2-REK-02, V2-AUTH-17: a mode that was not agreed: the initiator takes the pair back, the IKE SA stays.
+#[test]
+fn v2_rek_02_mode_not_agreed() {
+    let mut world = World::new(31);
+    world.a.policy().mode = Mode::Transport;
+    world.acquire(Side::A);
+    world.settle();
+    assert_eq!(world.a.acquire_failures(), [(1, FailureCause::ModeRefused)]);
+    world.assert_mirrored(0);
+    world.assert_one_ike();
+
+    let mut world = World::new(32);
+    world.b.policy().mode = Mode::Transport;
+    world.acquire(Side::A);
+    world.settle();
+    assert_eq!(world.a.acquire_failures(), [(1, FailureCause::NoProposalChosen)]);
+    assert!(world.b.logged("mode not agreed") && world.b.logged("ipsecinit.conf:3"));
+    world.assert_mirrored(0);
+    world.assert_one_ike();
+}
+
+/// V2-TS-05, V2-TS-06: the responder narrows to what its policy permits; the packet's selector stays inside.
+#[test]
+fn v2_ts_05_06_narrowing() {
+    let mut world = World::new(33);
+    world.b.policy().ts_local = vec![net("10.2.3.0", "10.2.3.255")];
+    let port = |p: u16, address: &str| {
+        let address = address.parse().unwrap();
+        TrafficSelector::new(6, Ports::Range(p, p), address, address).unwrap()
+    };
+    let acquire = Acquire {
+        id: 5,
+        local: world.a.address,
+        remote: world.b.address,
+        policy: world.a.policy().clone(),
+        packet: Some((port(4711, "10.1.0.9"), port(80, "10.2.3.4"))),
+        rule_label: None,
+    };
+    world.a.endpoint.handle_acquire(world.now, acquire.clone());
+    world.flush();
+    world.settle();
+    world.assert_mirrored(1);
+    assert_eq!(world.a.only_child().ts_remote, [net("10.2.3.0", "10.2.3.255")]);
+    assert_eq!(world.a.only_child().acquire, Some(5));
+
+    // V2-TS-11: a narrowed answer that leaves the waiting packet out is taken back, and the request fails once.
+    let outside = Acquire { id: 6, packet: Some((port(4711, "10.1.0.9"), port(80, "10.2.9.9"))), ..acquire };
+    world.a.endpoint.handle_acquire(world.now, outside);
+    world.flush();
+    world.settle();
+    assert_eq!(world.a.acquire_failures(), [(6, FailureCause::TsUnacceptable)]);
+    world.assert_mirrored(1);
+}
+
+/// V2-TS-07, V2-AUTH-17, V2-TS-13: nothing in common, or no policy at all: TS_UNACCEPTABLE, and the IKE SA stays and serves.
+#[test]
+fn v2_ts_07_13_unacceptable() {
+    let mut world = World::new(34);
+    world.b.policy().ts_local = vec![net("172.16.0.0", "172.16.0.255")];
+    world.acquire(Side::A);
+    world.settle();
+    assert_eq!(world.a.acquire_failures(), [(1, FailureCause::TsUnacceptable)]);
+    assert!(world.b.logged("TS_UNACCEPTABLE") && world.b.logged("10.2.0.0-10.2.255.255"), "{}", world.story());
+    world.assert_mirrored(0);
+    let ike = world.assert_one_ike();
+    let kept = world.b.host().policy.take();
+    world.acquire(Side::A);
+    world.settle();
+    assert!(world.b.logged("no policy protects this traffic"));
+    world.b.host().policy = kept;
+    world.b.policy().ts_local = vec![net(B_NET.0, B_NET.1)];
+    world.acquire(Side::A);
+    world.settle();
+    world.assert_mirrored(1);
+    assert_eq!(world.assert_one_ike(), ike);
+}
+
+/// V2-SA-02, V2-SA-14: the responder's preference decides; no algorithm in common is NO_PROPOSAL_CHOSEN with both lists.
+#[test]
+fn v2_sa_02_14_algorithms_of_children() {
+    let mut world = World::new(35);
+    let gcm = |bits| ChildSuite::esp_aead(Encr::aes_gcm_16(bits));
+    world.a.policy().suites = vec![gcm(256), gcm(128)];
+    world.b.policy().suites = vec![gcm(128), gcm(256)];
+    world.acquire(Side::A);
+    world.settle();
+    world.assert_mirrored(1);
+    assert_eq!(world.a.only_child().suite, gcm(128));
+    assert_eq!(world.a.only_child().inbound.cipher_key.len(), 16);
+    assert_eq!(world.a.only_child().inbound.salt.len(), 4);
+
+    let mut world = World::new(36);
+    world.b.policy().suites = vec![gcm(256)];
+    world.acquire(Side::A);
+    world.settle();
+    assert_eq!(world.a.acquire_failures(), [(1, FailureCause::NoProposalChosen)]);
+    assert!(world.b.logged("ESN") && world.b.logged("AES-GCM-16(256)"), "{}", world.story());
+    world.assert_one_ike();
+}
+
+/// Suites with an integrity algorithm of their own, and AH, are negotiated too.
+#[test]
+fn v2_key_07_integrity_and_ah() {
+    let integ = IntegId::HMAC_SHA2_256_128;
+    let cbc = ChildSuite { protocol: Protocol::Esp, encr: Some(Encr::aes_cbc(256)), integ };
+    let ah = ChildSuite { protocol: Protocol::Ah, encr: None, integ };
+    for (seed, suite) in [(37, cbc), (38, ah)] {
+        let mut world = World::new(seed);
+        world.a.policy().suites = vec![suite];
+        world.b.policy().suites = vec![suite];
+        world.acquire(Side::A);
+        world.settle();
+        world.assert_mirrored(1);
+        assert_eq!(world.a.only_child().suite, suite);
+        assert_eq!(world.a.only_child().inbound.integ_key.len(), 32);
+        world.expire(Side::A, ExpireKind::Soft);
+        world.settle();
+        world.assert_mirrored(1);
+    }
+}
+
+/// V2-SA-12: sequence numbers of 64 and of 32 bits.
+#[test]
+fn v2_sa_12_esn() {
+    use EsnPolicy::{Never, Preferred, Required};
+    let cases = [
+        (Preferred, Preferred, Some(true)),
+        (Preferred, Never, Some(false)),
+        (Never, Preferred, Some(false)),
+        (Required, Preferred, Some(true)),
+        (Preferred, Required, Some(true)),
+        (Never, Required, None),
+        (Required, Never, None),
+    ];
+    for (seed, (a, b, agreed)) in (40..).zip(cases) {
+        let mut world = World::new(seed);
+        world.a.policy().esn = a;
+        world.b.policy().esn = b;
+        world.acquire(Side::A);
+        world.settle();
+        world.assert_mirrored(usize::from(agreed.is_some()));
+        assert_eq!(world.a.installed.values().next().map(|sa| sa.esn), agreed);
+    }
+}
+
+/// V2-REK-01, V2-SA-16, V2-KEY-07, V2-KEY-11: with and without a key exchange of the child's own.
+#[test]
+fn v2_rek_01_sa_16_pfs() {
+    for (seed, a, b) in [
+        (50, GroupId::ECP_384, GroupId::ECP_384),
+        (51, GroupId::ECP_256, GroupId::NONE),
+        (52, GroupId::CURVE25519, GroupId::CURVE25519),
+    ] {
+        let mut world = World::new(seed);
+        world.a.rule(|rule| rule.childsa_pfs = a);
+        world.b.rule(|rule| rule.childsa_pfs = b);
+        world.acquire(Side::A);
+        world.settle();
+        world.acquire(Side::A);
+        world.settle();
+        world.assert_mirrored(2);
+        let before: Vec<ChildSa> = world.a.installed.values().cloned().collect();
+        world.expire(Side::A, ExpireKind::Soft);
+        world.settle();
+        world.assert_mirrored(2);
+        let fresh = world.a.installed.values().find(|sa| sa.rekeys.is_some()).unwrap();
+        assert!(before.iter().all(|old| old.inbound.cipher_key != fresh.inbound.cipher_key));
+    }
+}
+
+/// V2-REK-01, V2-REK-04: a group the other side does not want is refused; the IKE SA and other children stay.
+#[test]
+fn v2_rek_01_04_pfs_refused() {
+    let mut world = World::connected(53);
+    world.b.rule(|rule| rule.childsa_pfs = GroupId::ECP_256);
+    let mut fresh = World::new(54);
+    fresh.b.rule(|rule| rule.childsa_pfs = GroupId::ECP_256);
+    fresh.acquire(Side::A);
+    fresh.settle();
+    fresh.assert_mirrored(1);
+    fresh.acquire(Side::A);
+    fresh.settle();
+    assert_eq!(fresh.a.acquire_failures(), [(2, FailureCause::NoProposalChosen)]);
+    fresh.assert_mirrored(1);
+    fresh.assert_one_ike();
+}
+
+/// V2-REK-05: NO_ADDITIONAL_SAS, sent and obeyed.
+#[test]
+fn v2_rek_05_no_additional_sas() {
+    let config = EndpointConfig { max_children: 2, ..EndpointConfig::default() };
+    let mut world = World::with_config(55, config);
+    for _ in 0..3 {
+        world.acquire(Side::A);
+        world.settle();
+    }
+    world.assert_mirrored(2);
+    assert_eq!(world.a.acquire_failures(), [(3, FailureCause::NoAdditionalSas)]);
+}
+
+/// Requests that come while the handshake runs wait for it and become children of the same IKE SA.
+#[test]
+fn v2_mid_10_requests_wait_for_the_handshake() {
+    let mut world = World::new(56);
+    for _ in 0..3 {
+        world.acquire(Side::A);
+    }
+    world.settle();
+    world.assert_mirrored(3);
+    world.assert_one_ike();
+    let acquires: Vec<_> = world.a.installed.values().filter_map(|sa| sa.acquire).collect();
+    assert_eq!(acquires.len(), 3);
+}
+
+/// ROB-09: an SADB that refuses a pair: the peer is told, the rest goes on.
+#[test]
+fn rob_09_install_failed() {
+    let mut world = World::connected(57);
+    let spi = *world.b.installed.keys().next().unwrap();
+    world.b.installed.clear();
+    world.b.endpoint.handle_install_failed(world.now, spi);
+    world.flush();
+    world.settle();
+    world.assert_mirrored(0);
+    world.assert_one_ike();
+}
+
+/// ALG-11: an offer of nothing but what we do not do is refused, in IKE and in children.
+#[test]
+fn alg_11_only_unknown_algorithms() {
+    let mut world = World::new(58);
+    let suite = ChildSuite { protocol: Protocol::Esp, encr: Some(Encr::aes_cbc(128)), integ: IntegId::NONE };
+    world.a.policy().suites = vec![suite];
+    world.acquire(Side::A);
+    world.settle();
+    world.run(seconds(60));
+    assert_eq!(world.a.acquire_failures().len(), 1);
+    world.assert_mirrored(0);
+}
