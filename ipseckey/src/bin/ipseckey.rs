@@ -7,12 +7,13 @@ use ipseckey::keying::reader::{self, Line};
 use ipseckey::keying::request::Command;
 use ipseckey::keying::script::{self, FileError};
 use ipseckey::keying::session::{Failure, Options, Session};
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::stat::{Mode, umask};
 use sadb_maps::host::Instance;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
 /// Manage the security associations of this host by hand.
@@ -46,7 +47,7 @@ struct Cli {
     /// Instance of the data path
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
-    /// Command: get, delete, delete-pair, flush, dump, save, help
+    /// Command: get, delete, delete-pair, flush, dump, save, monitor, help
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -54,6 +55,13 @@ struct Cli {
 /// Exit codes of a service method: configuration and permission.
 const SERVICE_CONFIG: u8 = 95;
 const SERVICE_PERMISSION: u8 = 100;
+
+/// Set by Ctrl-C: ends monitor, nothing else.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn interrupt(_: libc::c_int) {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -77,7 +85,7 @@ fn run(cli: &Cli, service: bool) -> anyhow::Result<ExitCode> {
     let options = Options { numeric: cli.numeric, paranoid: cli.paranoid, verbose: cli.verbose, json: cli.json };
     let open = || -> anyhow::Result<Session> {
         let instance = Instance::from_env_or(cli.instance.as_deref())?;
-        Ok(Session::open(&instance, options)?)
+        Ok(Session::open(&instance, options, &INTERRUPTED)?)
     };
     let mut out = io::stdout().lock();
     if let Some(path) = &cli.check {
@@ -160,8 +168,10 @@ fn run_file(path: &Path, session: &mut Session, service: bool, out: &mut dyn Wri
 /// Reads commands until `quit` or the end of the input. Errors do not end it.
 fn interactive(session: &mut Session, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let prompt = io::stdin().is_terminal();
-    // SAFETY: ignoring a signal installs no handler that could run.
-    unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) }?;
+    // Without SA_RESTART, so that monitor wakes up; reading a line goes on after it.
+    let action = SigAction::new(SigHandler::Handler(interrupt), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler only stores to an atomic.
+    unsafe { sigaction(Signal::SIGINT, &action) }?;
     let mut input = io::stdin().lock();
     let mut text = Zeroizing::new(String::with_capacity(2 * reader::MAX_LINE));
     let mut failed = false;

@@ -1,12 +1,12 @@
-//! How get and dump print an SA (spec section 7.6): the PF_KEY message that would carry it, one extension after the
+//! How get, dump and monitor print an SA (spec section 7.6): the PF_KEY message that would carry it, one extension after the
 //! other, lifetimes last; and the same for `--json`.
 
 use super::times;
 use crate::algorithms::{self, Kind};
 use crate::names::Names;
-use sadb_maps::Addr;
-use sadb_maps::host::{SaInfo, SecretKey};
-use sadb_maps::sa::{self, Lifetime, SaSelectors, flag, km, state};
+use sadb_maps::host::pfkey::{self, Association, Endpoint, Message, Proposal, kind, sa_flag};
+use sadb_maps::host::{Diagnostic, SaInfo, SecretKey};
+use sadb_maps::sa::{self, Lifetime, flag, km, state};
 use serde::Serialize;
 use std::fmt::{Result, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -24,37 +24,22 @@ pub struct Style<'n> {
     pub verbose: bool,
     /// Wall clock, seconds since 1970.
     pub now: i64,
-    /// Process id in the base message.
-    pub pid: u32,
 }
 
-/// Flag bits of PF_KEY (spec section 8.1), with the names that are printed.
-const FLAGS: [(u32, &str); 7] = [
-    (0x1, "PFS"),
-    (0x8000_0000, "X_USED"),
-    (0x1_0000, "X_PAIRED"),
-    (0x8000, "X_OUTBOUND"),
-    (0x4000, "X_INBOUND"),
-    (0x4000_0000, "X_UNIQUE"),
-    (0x10_0000, "X_NATT_LOC"),
+/// Flag bits of PF_KEY (spec section 8.1) in the order in which they are printed.
+const FLAGS: [(u32, &str); 11] = [
+    (sa_flag::PFS, "PFS"),
+    (sa_flag::NOREPLAY, "NOREPLAY"),
+    (sa_flag::USED, "X_USED"),
+    (sa_flag::PAIRED, "X_PAIRED"),
+    (sa_flag::OUTBOUND, "X_OUTBOUND"),
+    (sa_flag::INBOUND, "X_INBOUND"),
+    (sa_flag::UNIQUE, "X_UNIQUE"),
+    (sa_flag::NATT_LOC, "X_NATT_LOC"),
+    (sa_flag::NATT_REM, "X_NATT_REM"),
+    (sa_flag::TUNNEL, "X_TUNNEL"),
+    (sa_flag::NATTED, "X_NATTED"),
 ];
-const MORE_FLAGS: [(u32, &str); 3] = [(0x8_0000, "X_NATT_REM"), (0x2_0000, "X_TUNNEL"), (0x1000, "X_NATTED")];
-
-/// PF_KEY flag bits of an SA.
-pub fn pfkey_flags(sa: &SaInfo) -> u32 {
-    let bit = |set: bool, value: u32| if set { value } else { 0 };
-    let has = |bits: u32| sa.flags & bits != 0;
-    bit(has(flag::PFS), 0x1)
-        | bit(sa.first_use.is_some(), 0x8000_0000)
-        | bit(has(flag::UNIQUE), 0x4000_0000)
-        | bit(has(flag::NAT_LOCAL), 0x10_0000)
-        | bit(has(flag::NAT_REMOTE), 0x8_0000)
-        | bit(has(flag::TUNNEL), 0x2_0000)
-        | bit(has(flag::PAIRED), 0x1_0000)
-        | bit(has(flag::OUTBOUND), 0x8000)
-        | bit(has(flag::INBOUND), 0x4000)
-        | bit(has(flag::UDP_ENCAP), 0x1000)
-}
 
 /// The word for a state.
 pub fn state_word(value: u32) -> &'static str {
@@ -70,135 +55,157 @@ pub fn state_word(value: u32) -> &'static str {
 /// The message for one SA. `verb` is `GET` or `DUMP`, `seq` its number in the dump. Wiped after use: it holds keys.
 pub fn text(sa: &SaInfo, verb: &str, seq: u32, style: &Style<'_>) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(4096));
+    let message = Message { seq, ..about(sa) };
     // Writing to a String cannot fail.
-    let _ = write(&mut out, sa, verb, seq, style);
+    let _ = write(&mut out, verb, &message, Some(sa), style);
     out
 }
 
-fn write(out: &mut String, sa: &SaInfo, verb: &str, seq: u32, style: &Style<'_>) -> Result {
-    let kind = if sa.proto == sa::AH { "AH" } else { "ESP" };
-    writeln!(out, "Base message (version 2) type {verb}, SA type {kind}.")?;
-    writeln!(out, "Message length {} bytes, seq={seq}, pid={}.", message_length(sa), style.pid)?;
-    let (window, word) = (sa.replay_window, state_word(sa.state));
-    writeln!(out, "SA: SADB_ASSOC spi=0x{:x}, replay window size={window}, state={word}", sa.spi)?;
+/// A message of the bus, as `monitor` prints it. There are no keys on the bus.
+pub fn message(message: &Message, style: &Style<'_>) -> String {
+    let mut out = String::new();
+    let unknown;
+    let verb = match message.kind {
+        kind::GETSPI => "GETSPI",
+        kind::UPDATE => "UPDATE",
+        kind::ADD => "ADD",
+        kind::DELETE => "DELETE",
+        kind::ACQUIRE => "ACQUIRE",
+        kind::EXPIRE => "EXPIRE",
+        kind::FLUSH => "FLUSH",
+        kind::UPDATE_PAIR => "UPDATE PAIR",
+        kind::DELETE_PAIR => "DELETE PAIR",
+        other => {
+            unknown = format!("Unknown ({other})");
+            &unknown
+        }
+    };
+    // Writing to a String cannot fail.
+    let _ = write(&mut out, verb, message, None, style);
+    out
+}
+
+/// The message that would carry the SA: ports and protocol of a transport-mode SA stand with its outer addresses.
+fn about(sa: &SaInfo) -> Message {
+    let mut message = Message::about(0, sa);
+    if sa.is_tunnel() {
+        let proto = if message.inner_src.is_none_or(|s| s.addr.is_ipv4()) { 4 } else { 41 };
+        for end in [&mut message.src, &mut message.dst].into_iter().flatten() {
+            end.proto = proto;
+        }
+    } else {
+        let inner = [message.inner_src.take(), message.inner_dst.take()];
+        for (end, inner) in [&mut message.src, &mut message.dst].into_iter().zip(inner) {
+            if let (Some(end), Some(inner)) = (end, inner) {
+                (end.proto, end.port) = (inner.proto, inner.port);
+            }
+        }
+    }
+    if let Some([sport, dport]) = sa.encap {
+        let (local, remote) = if sa.is_outbound() { (sport, dport) } else { (dport, sport) };
+        // The addresses behind the NATs are not kept.
+        let any: IpAddr = if sa.dst.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        message.nat_local = Some(Endpoint { proto: UDP, port: local, ..Endpoint::host(any) });
+        message.nat_remote = Some(Endpoint { proto: UDP, port: remote, ..Endpoint::host(any) });
+    }
+    message
+}
+
+/// Protocol number of UDP.
+const UDP: u8 = 17;
+
+fn write(out: &mut String, verb: &str, message: &Message, sa: Option<&SaInfo>, style: &Style<'_>) -> Result {
+    writeln!(out, "Base message (version 2) type {verb}, SA type {}.", sa_type(message.satype))?;
+    if message.errno != 0 {
+        let reason = std::io::Error::from_raw_os_error(message.errno.into());
+        writeln!(out, "Error {reason} from PF_KEY.")?;
+    }
+    if message.diagnostic != 0 {
+        let text =
+            u8::try_from(message.diagnostic).ok().and_then(Diagnostic::from_code).map_or("unknown", |d| d.text());
+        writeln!(out, "  Diagnostic code {}:  {text}.", message.diagnostic)?;
+    }
+    // Each extension is a multiple of eight octets (RFC 2367 section 2); keys are in no message of the library.
+    let key = sa.map_or(0, |sa| sa.key().len() + sa.salt().len());
+    let length = message.encode().len() + if key == 0 { 0 } else { 8 + key.next_multiple_of(8) };
+    writeln!(out, "Message length {length} bytes, seq={}, pid={}.", message.seq, message.pid)?;
+    if let Some(association) = &message.sa {
+        let window = sa.map_or(association.replay.into(), |sa| sa.replay_window);
+        write_association(out, association, window)?;
+    }
+    for (tag, what, end, prefix) in [
+        ("SRC", "Source address", &message.src, false),
+        ("DST", "Destination address", &message.dst, false),
+        ("INS", "Inner source address", &message.inner_src, true),
+        ("IND", "Inner destination address", &message.inner_dst, true),
+        ("NLC", "NAT-T local address", &message.nat_local, false),
+        ("NRM", "NAT-T remote address", &message.nat_remote, false),
+    ] {
+        if let Some(end) = end {
+            write_address(out, [tag, what], end, prefix, style)?;
+        }
+    }
+    if let Some(sa) = sa {
+        write_key(out, sa, style)?;
+    }
+    if let Some((protocol, cookie)) = message.km {
+        write_cookie(out, protocol, cookie)?;
+    }
+    if let Some(pair) = message.pair {
+        writeln!(out, "OTH: Paired with spi=0x{pair:x}")?;
+    }
+    if sa.is_some_and(|sa| sa.flags & flag::ESN != 0) {
+        out.push_str("OTH: Extended (64-bit) sequence numbers\n");
+    }
+    if let Some(replay) = message.replay {
+        writeln!(out, "RPL: Replay Value {replay}")?;
+    }
+    if let Some((low, high)) = message.range {
+        writeln!(out, "SPR: SPI range, min=0x{low:x}, max=0x{high:x}")?;
+    }
+    if let Some(proposal) = &message.proposal {
+        write_proposal(out, proposal)?;
+    }
+    write_lifetimes(out, message, sa, style)
+}
+
+/// Name of a PF_KEY SA type.
+fn sa_type(satype: u8) -> &'static str {
+    match satype {
+        0 => "<unspecified/all>",
+        2 => "AH",
+        3 => "ESP",
+        _ => "<unknown>",
+    }
+}
+
+fn write_association(out: &mut String, sa: &Association, window: u32) -> Result {
+    let state = state_word(sa.state.into());
+    writeln!(out, "SA: SADB_ASSOC spi=0x{:x}, replay window size={window}, state={state}", sa.spi)?;
     if sa.auth != 0 {
         writeln!(out, "SA: Authentication algorithm = {}", algorithms::display_name(Kind::Authentication, sa.auth))?;
     }
     if sa.encr != 0 {
         writeln!(out, "SA: Encryption algorithm = {}", algorithms::display_name(Kind::Encryption, sa.encr))?;
     }
-    let flags = pfkey_flags(sa);
-    write!(out, "SA: flags=0x{flags:x} < ")?;
-    for (_, name) in FLAGS.iter().chain(&MORE_FLAGS).filter(|(bit, _)| flags & bit != 0) {
+    write!(out, "SA: flags=0x{:x} < ", sa.flags)?;
+    for (_, name) in FLAGS.iter().filter(|(bit, _)| sa.flags & bit != 0) {
         write!(out, "{name} ")?;
     }
     out.push_str(">\n");
-    write_addresses(out, sa, style)?;
-    write_key(out, sa, style)?;
-    if sa.km != km::MANUAL || sa.km_cookie != 0 {
-        write_cookie(out, sa)?;
-    }
-    if let Some(pair) = sa.pair_spi {
-        writeln!(out, "OTH: Paired with spi=0x{pair:x}")?;
-    }
-    if sa.flags & flag::ESN != 0 {
-        out.push_str("OTH: Extended (64-bit) sequence numbers\n");
-    }
-    writeln!(out, "RPL: Replay Value {}", sequence(sa))?;
-    write_lifetimes(out, sa, style)
-}
-
-/// Highest sequence number given out or accepted.
-fn sequence(sa: &SaInfo) -> u64 {
-    if sa.is_outbound() { sa.seq } else { sa.top }
-}
-
-/// Octets of the PF_KEY message with these extensions, each a multiple of eight (RFC 2367 section 2).
-fn message_length(sa: &SaInfo) -> usize {
-    let address = |ip: IpAddr| if ip.is_ipv4() { 24 } else { 40 };
-    let mut length = 16 + 16 + address(sa.src) + address(sa.dst) + 32;
-    if let Some(s) = sa.selectors.filter(|_| sa.is_tunnel()) {
-        length += address(s.src_low.into()) + address(s.dst_low.into());
-    }
-    for limits in [sa.soft, sa.hard] {
-        length += if limits == Lifetime::default() { 0 } else { 32 };
-    }
-    length += if sa.idle == [0; 2] { 0 } else { 32 };
-    let key = sa.key().len() + sa.salt().len();
-    length += if key == 0 { 0 } else { 8 + key.next_multiple_of(8) };
-    length += if sa.pair_spi.is_some() { 8 } else { 0 };
-    length + if sa.km != km::MANUAL { 16 } else { 0 } + 16
-}
-
-fn write_addresses(out: &mut String, sa: &SaInfo, style: &Style<'_>) -> Result {
-    let selectors = sa.selectors.unwrap_or_default();
-    let outer = sa.selectors.filter(|_| !sa.is_tunnel());
-    let outer_proto = match (sa.is_tunnel(), outer) {
-        (true, _) if selectors.src_low.is_v4() || sa.selectors.is_none() => 4,
-        (true, _) => 41,
-        (false, Some(s)) => s.proto,
-        (false, None) => 0,
-    };
-    let port = |port: [u16; 2]| if port == [0, u16::MAX] { 0 } else { port[0] };
-    let (sport, dport) = outer.map_or((0, 0), |s| (port(s.sport), port(s.dport)));
-    write_address(out, "SRC", "Source address", outer_proto, sport, sa.src, None, style)?;
-    write_address(out, "DST", "Destination address", outer_proto, dport, sa.dst, None, style)?;
-    if let Some(s) = sa.selectors.filter(|_| sa.is_tunnel()) {
-        let (source, destination) = inner(&s);
-        let (proto, sport, dport) = (s.proto, port(s.sport), port(s.dport));
-        write_address(out, "INS", "Inner source address", proto, sport, source.0, Some(source.1), style)?;
-        write_address(
-            out,
-            "IND",
-            "Inner destination address",
-            proto,
-            dport,
-            destination.0,
-            Some(destination.1),
-            style,
-        )?;
-    }
-    if let Some([sport, dport]) = sa.encap {
-        let (local, remote) = if sa.is_outbound() { (sport, dport) } else { (dport, sport) };
-        // The addresses behind the NATs are not kept.
-        let any: IpAddr = if sa.dst.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        write_address(out, "NLC", "NAT-T local address", 17, local, any, None, style)?;
-        write_address(out, "NRM", "NAT-T remote address", 17, remote, any, None, style)?;
-    }
     Ok(())
 }
 
-/// Inner source and destination with their prefix lengths.
-pub fn inner(s: &SaSelectors) -> ((IpAddr, u32), (IpAddr, u32)) {
-    ((s.src_low.into(), prefix_len(s.src_low, s.src_high)), (s.dst_low.into(), prefix_len(s.dst_low, s.dst_high)))
-}
-
-/// Length of the smallest prefix that holds the range.
-fn prefix_len(low: Addr, high: Addr) -> u32 {
-    let [low_bits, high_bits] = [low, high].map(|a| u128::from_be_bytes(a.octets()));
-    let len = (low_bits ^ high_bits).leading_zeros();
-    if low.is_v4() { len.saturating_sub(96) } else { len }
-}
-
-#[allow(clippy::too_many_arguments, reason = "one line of output with all that stands in it")]
-fn write_address(
-    out: &mut String,
-    tag: &str,
-    what: &str,
-    proto: u8,
-    port: u16,
-    addr: IpAddr,
-    prefix: Option<u32>,
-    style: &Style<'_>,
-) -> Result {
+fn write_address(out: &mut String, [tag, what]: [&str; 2], end: &Endpoint, prefix: bool, style: &Style<'_>) -> Result {
+    let Endpoint { proto, addr, port, .. } = *end;
     write!(out, "{tag}: {what} (proto={proto}")?;
     if let Some(name) = style.names.filter(|_| proto != 0).and_then(|n| n.protocol_name(proto)) {
         write!(out, "/{name}")?;
     }
     let family = if addr.is_ipv4() { "AF_INET" } else { "AF_INET6" };
     write!(out, ")\n{tag}: {family}: port {port}, {addr}")?;
-    if let Some(len) = prefix {
-        write!(out, "/{len}")?;
+    if prefix {
+        write!(out, "/{}", end.prefix)?;
     }
     match style.names {
         _ if addr.is_unspecified() => out.push_str(" <unspecified>"),
@@ -209,6 +216,37 @@ fn write_address(
         },
     }
     out.push_str(".\n");
+    Ok(())
+}
+
+fn write_proposal(out: &mut String, proposal: &Proposal) -> Result {
+    let (replay, count) = (proposal.replay, proposal.combinations.len());
+    writeln!(out, "EPR: Extended proposal, replay window size={replay}, {count} combinations.")?;
+    for (number, combination) in (1..).zip(&proposal.combinations) {
+        writeln!(out, "EPR: Combination {number}:")?;
+        for (name, l) in [("HARD", &combination.hard), ("SOFT", &combination.soft)] {
+            writeln!(
+                out,
+                "EPR: {name}: alloc={}, bytes={}, post-add secs={}, post-use secs={}",
+                l.allocations, l.bytes, l.add, l.used
+            )?;
+        }
+        for algorithm in &combination.algorithms {
+            let (what, kind) = match algorithm.kind {
+                1 => ("authentication", Kind::Authentication),
+                _ => ("encryption", Kind::Encryption),
+            };
+            writeln!(
+                out,
+                "EPR: {} {what} = {}, minbits={}, maxbits={}, saltbits={}",
+                sa_type(algorithm.satype),
+                algorithms::display_name(kind, algorithm.id),
+                algorithm.min_bits,
+                algorithm.max_bits,
+                algorithm.salt_bits
+            )?;
+        }
+    }
     Ok(())
 }
 
@@ -234,56 +272,57 @@ fn write_key(out: &mut String, sa: &SaInfo, style: &Style<'_>) -> Result {
     writeln!(out, "]/{}+{}", sa.key().len() * 8, sa.salt().len() * 8)
 }
 
-fn write_cookie(out: &mut String, sa: &SaInfo) -> Result {
-    let cookie = sa.km_cookie;
-    let text = match sa.km {
-        km::IKEV1 => "<Label not found.>".to_owned(),
-        km::IKEV2 => format!("IKEV2: 0x{cookie:016x}"),
-        km::MANUAL => format!("Manual SA with cookie: 0x{cookie:016x}"),
-        other => format!("<unknown {other}>: 0x{cookie:016x}"),
+fn write_cookie(out: &mut String, protocol: u32, cookie: u64) -> Result {
+    let text = match u8::try_from(protocol) {
+        Ok(km::IKEV1) => "<Label not found.>".to_owned(),
+        Ok(km::IKEV2) => format!("IKEV2: 0x{cookie:016x}"),
+        Ok(km::MANUAL) => format!("Manual SA with cookie: 0x{cookie:016x}"),
+        _ => format!("<unknown {protocol}>: 0x{cookie:016x}"),
     };
-    writeln!(out, "KMC:  Protocol {}, cookie=\"{text}\" ({cookie})", sa.km)
+    writeln!(out, "KMC:  Protocol {protocol}, cookie=\"{text}\" ({cookie})")
 }
 
-fn write_lifetimes(out: &mut String, sa: &SaInfo, style: &Style<'_>) -> Result {
+fn write_lifetimes(out: &mut String, message: &Message, sa: Option<&SaInfo>, style: &Style<'_>) -> Result {
     let raw = |time: i64| if style.verbose { format!(" (raw time {time})") } else { String::new() };
     let date = |time: i64| format!("{}{}", times::date(time), raw(time));
+    let Some(current) = message.current else { return Ok(()) };
+    let wall = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+    // The clock of the SA does not jump; without the SA the wall clock has to do.
+    let since = |then: u64| u64::try_from(style.now.saturating_sub(wall(then))).unwrap_or(0);
+    let age = sa.map_or(since(current.add), |sa| sa.age.as_secs());
+    let used = (current.used != 0)
+        .then(|| sa.and_then(|sa| sa.first_use).map_or(since(current.used), |since| since.as_secs()));
     out.push_str(" LT: Lifetime information\nCLT: Current lifetime information:\n");
-    writeln!(out, "CLT: {} bytes{} protected, 0 allocations used.", sa.bytes, times::octets(sa.bytes))?;
-    let added = times::seconds(sa.added);
-    writeln!(out, "CLT: SA added at time: {}", date(added))?;
-    let first_use = sa.first_use.map(|ago| style.now.saturating_sub_unsigned(ago.as_secs()));
-    if let Some(first) = first_use {
-        writeln!(out, "CLT: SA first used at time {}", date(first))?;
+    let (bytes, allocations) = (current.bytes, current.allocations);
+    writeln!(out, "CLT: {bytes} bytes{} protected, {allocations} allocations used.", times::octets(bytes))?;
+    writeln!(out, "CLT: SA added at time: {}", date(wall(current.add)))?;
+    if current.used != 0 {
+        writeln!(out, "CLT: SA first used at time {}", date(wall(current.used)))?;
     }
     writeln!(out, "CLT: Time now is {}", date(style.now))?;
-    for (tag, name, limits) in [("SLT", "Soft", sa.soft), ("HLT", "Hard", sa.hard)] {
-        if limits == Lifetime::default() {
-            continue;
-        }
+    for (tag, name, limits) in [("SLT", "Soft", message.soft), ("HLT", "Hard", message.hard)] {
+        let Some(limits) = limits else { continue };
         writeln!(out, "{tag}: {name} lifetime information:")?;
-        let Lifetime { bytes, add, used, allocations } = limits;
+        let Lifetime { bytes, add, used: since_use, allocations } = limits;
         writeln!(out, "{tag}: {bytes} bytes{} of lifetime, {allocations} allocations.", times::octets(bytes))?;
         writeln!(out, "{tag}: {add} seconds{} of post-add lifetime.", times::duration(add))?;
-        writeln!(out, "{tag}: {used} seconds{} of post-use lifetime.", times::duration(used))?;
+        writeln!(out, "{tag}: {since_use} seconds{} of post-use lifetime.", times::duration(since_use))?;
         if bytes != 0 {
-            let left = bytes.saturating_sub(sa.bytes);
+            let left = bytes.saturating_sub(current.bytes);
             writeln!(out, "{tag}: {left} bytes{} more can be protected.", times::octets(left))?;
         }
-        if let Some(remaining) = remaining(sa, &limits) {
-            match remaining {
-                Some(left) => writeln!(
-                    out,
-                    "{tag}: {name} expiration occurs in {left} seconds{}\n{tag}: Time of expiration: {}.",
-                    times::duration(left),
-                    date(style.now.saturating_add_unsigned(left))
-                )?,
-                None => writeln!(out, "{tag}: {name} expiration occurred")?,
-            }
+        match remaining(&limits, age, used) {
+            None => {}
+            Some(0) => writeln!(out, "{tag}: {name} expiration occurred")?,
+            Some(left) => writeln!(
+                out,
+                "{tag}: {name} expiration occurs in {left} seconds{}\n{tag}: Time of expiration: {}.",
+                times::duration(left),
+                date(style.now.saturating_add_unsigned(left))
+            )?,
         }
     }
-    if sa.idle != [0; 2] {
-        let [add, used] = sa.idle.map(u64::from);
+    if let Some(Lifetime { add, used, .. }) = message.idle {
         out.push_str("ILT: Idle lifetime information:\n");
         writeln!(out, "ILT: {add} seconds{} of post-add lifetime.", times::duration(add))?;
         writeln!(out, "ILT: {used} seconds{} of post-use lifetime.", times::duration(used))?;
@@ -291,11 +330,16 @@ fn write_lifetimes(out: &mut String, sa: &SaInfo, style: &Style<'_>) -> Result {
     Ok(())
 }
 
-/// Seconds to the earlier of the two expiries by time; `Some(None)` when it has passed, `None` when there is no limit.
-fn remaining(sa: &SaInfo, limits: &Lifetime) -> Option<Option<u64>> {
-    let by_add = (limits.add != 0).then_some((limits.add, sa.age));
-    let by_use = sa.first_use.filter(|_| limits.used != 0).map(|since| (limits.used, since));
-    [by_add, by_use].into_iter().flatten().map(|(limit, age)| limit.checked_sub(age.as_secs()).filter(|l| *l > 0)).min()
+/// Seconds to the earlier of the two expiries by time; 0 when it has passed, `None` when there is no such limit.
+fn remaining(limits: &Lifetime, age: u64, used: Option<u64>) -> Option<u64> {
+    let by_add = (limits.add != 0).then(|| limits.add.saturating_sub(age));
+    let by_use = used.filter(|_| limits.used != 0).map(|since| limits.used.saturating_sub(since));
+    by_add.into_iter().chain(by_use).min()
+}
+
+/// Inner source and destination of a tunnel-mode SA, with prefix lengths.
+pub fn inner(sa: &SaInfo) -> Option<(Endpoint, Endpoint)> {
+    sa.selectors.as_ref().filter(|_| sa.is_tunnel()).map(pfkey::ends)
 }
 
 /// An SA for `--json`.
@@ -371,7 +415,8 @@ impl Drop for JsonSa {
 
 /// The SA as `--json` prints it; without the key when `paranoid`.
 pub fn json(sa: &SaInfo, paranoid: bool) -> JsonSa {
-    let inner = sa.selectors.filter(|_| sa.is_tunnel()).map(|s| inner(&s));
+    let inner = inner(sa);
+    let prefix = |end: &Endpoint| format!("{}/{}", end.addr, end.prefix);
     let seconds = |ago: Option<Duration>| ago.map(|d| d.as_secs());
     let key = (!paranoid && !sa.key().is_empty()).then(|| {
         let mut text = String::with_capacity(2 * (sa.key().len() + sa.salt().len()) + 8);
@@ -394,16 +439,16 @@ pub fn json(sa: &SaInfo, paranoid: bool) -> JsonSa {
         state: state_word(sa.state).to_ascii_lowercase(),
         src: sa.src,
         dst: sa.dst,
-        inner_src: inner.map(|((addr, len), _)| format!("{addr}/{len}")),
-        inner_dst: inner.map(|(_, (addr, len))| format!("{addr}/{len}")),
-        inner_proto: inner.and(sa.selectors).map(|s| s.proto),
+        inner_src: inner.as_ref().map(|(src, _)| prefix(src)),
+        inner_dst: inner.as_ref().map(|(_, dst)| prefix(dst)),
+        inner_proto: inner.map(|(src, _)| src.proto),
         encr_alg: (sa.encr != 0).then(|| algorithms::display_name(Kind::Encryption, sa.encr)),
         key_bits: sa.key_bits,
         auth_alg: (sa.auth != 0).then(|| algorithms::display_name(Kind::Authentication, sa.auth)),
         encrkey: key,
         esn: sa.flags & flag::ESN != 0,
         replay_window: sa.replay_window,
-        replay_value: sequence(sa),
+        replay_value: if sa.is_outbound() { sa.seq } else { sa.top },
         pair_spi: sa.pair_spi.map(|spi| format!("0x{spi:x}")),
         udp_encap: sa.encap,
         key_management: match sa.km {

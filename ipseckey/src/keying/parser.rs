@@ -124,6 +124,8 @@ impl<'a> Parser<'a> {
                 let file = self.take().map(|w| w.text().to_owned());
                 Command::Save(kind, file)
             }
+            "monitor" => Command::Monitor { passive: false },
+            "passive_monitor" | "pmonitor" => Command::Monitor { passive: true },
             "help" | "?" => Command::Help(self.take().map(|w| w.text().to_owned())),
             "quit" | "exit" => Command::Quit,
             other => {

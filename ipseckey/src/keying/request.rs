@@ -69,6 +69,11 @@ pub enum Command {
     Dump(Option<SaType>),
     /// Write all to a file; `None` is standard output.
     Save(Option<SaType>, Option<String>),
+    /// Watch the bus. Both kinds show the same: replies to get and dump are not on it.
+    Monitor {
+        /// `passive_monitor`.
+        passive: bool,
+    },
     /// Explain.
     Help(Option<String>),
     /// Leave.

@@ -88,13 +88,17 @@ fn write_addresses(out: &mut String, sa: &SaInfo) -> Result {
     }
     writeln!(out, "    src {} {sport}\\", sa.src)?;
     writeln!(out, "    dst {} {dport}\\", sa.dst)?;
-    if let Some(s) = sa.selectors.filter(|_| sa.is_tunnel()) {
-        if s.proto != 0 {
-            writeln!(out, "    iproto {} \\", s.proto)?;
+    if let Some((source, destination)) = inner(sa) {
+        if source.proto != 0 {
+            writeln!(out, "    iproto {} \\", source.proto)?;
         }
-        let ((source, source_len), (destination, destination_len)) = inner(&s);
-        writeln!(out, "    isrc {source}/{source_len} {}\\", port(s.sport, "isport"))?;
-        writeln!(out, "    idst {destination}/{destination_len} {}\\", port(s.dport, "idport"))?;
+        for (word, port, end) in [("isrc", "isport", source), ("idst", "idport", destination)] {
+            write!(out, "    {word} {}/{} ", end.addr, end.prefix)?;
+            if end.port != 0 {
+                write!(out, "{port} {} ", end.port)?;
+            }
+            out.push_str("\\\n");
+        }
     } else if sa.is_tunnel() {
         out.push_str("    iproto 0 \\\n");
     }

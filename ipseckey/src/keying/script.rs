@@ -99,7 +99,7 @@ pub fn run(text: &str, name: &str, session: &mut Session, quiet: bool, out: &mut
             parsed.warnings.iter().map(|w| format!("{name}:{}: warning: {}", w.at, w.text)).collect();
         let mut quit = false;
         match parsed.command {
-            Some(Command::Help(_) | Command::Dump(_) | Command::Save(..)) => {
+            Some(Command::Help(_) | Command::Dump(_) | Command::Save(..) | Command::Monitor { .. }) => {
                 errors.push(format!("{name}:{}: error: this command is not allowed in a file", line.last));
             }
             Some(command) => {

@@ -6,12 +6,16 @@ use super::tokens;
 use super::{Message, convert, save, times};
 use crate::names::{Names, SystemNames};
 use crate::policy::Position;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sadb_maps::host::check::LocalAddresses;
-use sadb_maps::host::{Instance, SaInfo, SaKey, Sadb, SadbError};
+use sadb_maps::host::{Heard, Instance, SaInfo, SaKey, Sadb, SadbError, Subscriber};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 /// How to print.
@@ -79,20 +83,22 @@ pub struct Session {
     sadb: Option<Sadb>,
     names: SystemNames,
     options: Options,
+    interrupted: &'static AtomicBool,
 }
 
 impl Session {
-    /// A session on the SADB of an attached instance.
+    /// A session on the SADB of an attached instance. A signal handler that sets `interrupted` ends `monitor`.
     ///
     /// # Errors
     /// As [`Sadb::open`].
-    pub fn open(instance: &Instance, options: Options) -> Result<Self, SadbError> {
-        Ok(Self { sadb: Some(Sadb::open(instance)?), names: SystemNames, options })
+    pub fn open(instance: &Instance, options: Options, interrupted: &'static AtomicBool) -> Result<Self, SadbError> {
+        Ok(Self { sadb: Some(Sadb::open(instance)?), names: SystemNames, options, interrupted })
     }
 
     /// A session that checks commands and changes nothing.
     pub fn check_only(options: Options) -> Self {
-        Self { sadb: None, names: SystemNames, options }
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self { sadb: None, names: SystemNames, options, interrupted: &NEVER }
     }
 
     /// The databases for names in commands.
@@ -116,6 +122,7 @@ impl Session {
             Command::Flush(kind) => self.flush(kind, &mut outcome),
             Command::Dump(kind) => self.dump(kind, out, &mut outcome)?,
             Command::Save(kind, file) => self.save(kind, file.as_deref(), out, &mut outcome)?,
+            Command::Monitor { passive } => self.monitor(passive, out)?,
             Command::Help(topic) => help(topic.as_deref(), out)?,
             Command::Quit => outcome.quit = true,
         }
@@ -205,15 +212,45 @@ impl Session {
             serde_json::to_writer_pretty(&mut *out, &list)?;
             return writeln!(out);
         }
-        let style = Style {
+        let style = self.style();
+        for (seq, sa) in (1..).zip(all) {
+            writeln!(out, "{}", dump::text(sa, verb, seq, &style).as_str())?;
+        }
+        Ok(())
+    }
+
+    fn style(&self) -> Style<'_> {
+        Style {
             names: if self.options.numeric { None } else { Some(&self.names) },
             paranoid: self.options.paranoid,
             verbose: self.options.verbose,
             now: times::seconds(SystemTime::now()),
-            pid: std::process::id(),
-        };
-        for (seq, sa) in (1..).zip(all) {
-            writeln!(out, "{}", dump::text(sa, verb, seq, &style).as_str())?;
+        }
+    }
+
+    /// Prints what the bus carries until `interrupted`.
+    fn monitor(&self, passive: bool, out: &mut dyn Write) -> io::Result<()> {
+        let mut bus = Subscriber::open(None).map_err(io::Error::other)?;
+        let how = if passive { "Passively" } else { "Actively" };
+        writeln!(out, "{how} monitoring the PF_KEY socket.")?;
+        self.interrupted.store(false, Ordering::Relaxed);
+        while !self.interrupted.load(Ordering::Relaxed) {
+            match bus.next_message().map_err(io::Error::other)? {
+                Some(Heard::Message(message)) => {
+                    let style = self.style();
+                    writeln!(out, "Read {} bytes.", message.encode().len())?;
+                    writeln!(out, "Timestamp: {}", times::date(style.now))?;
+                    writeln!(out, "{}", dump::message(&message, &style))?;
+                }
+                Some(Heard::Overflow) => writeln!(out, "Messages were lost; dump shows what is there now.\n")?,
+                None => {
+                    out.flush()?;
+                    match poll(&mut [PollFd::new(bus.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+                        Ok(_) | Err(Errno::EINTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -305,7 +342,7 @@ fn describe(error: &SadbError, name: &SaName, destination: Option<std::net::IpAd
     }
 }
 
-const COMMANDS: [(&str, &str); 11] = [
+const COMMANDS: [(&str, &str); 12] = [
     ("add TYPE EXTENSION...", "add an SA for each destination"),
     ("update TYPE EXTENSION...", "change lifetimes and pairing of an SA"),
     ("update-pair TYPE EXTENSION...", "change lifetimes of both SAs of a pair"),
@@ -315,6 +352,7 @@ const COMMANDS: [(&str, &str); 11] = [
     ("flush [TYPE]", "delete all SAs"),
     ("dump [TYPE]", "show all SAs"),
     ("save TYPE [FILE]", "write all SAs as commands"),
+    ("monitor, passive_monitor, pmonitor", "show what happens to SAs until Ctrl-C"),
     ("help [COMMAND|attr]", "explain; 'help attr' lists the extensions"),
     ("quit, exit", "leave"),
 ];
@@ -330,7 +368,7 @@ fn help(topic: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
     let chosen = |usage: &str| topic.is_none_or(|t| usage.split([' ', ',']).any(|word| word == t));
     let mut shown = false;
     for (usage, text) in COMMANDS.iter().filter(|(usage, _)| chosen(usage)) {
-        writeln!(out, "  {usage:<34}{text}")?;
+        writeln!(out, "  {usage:<36}{text}")?;
         shown = true;
     }
     if !shown {

@@ -177,6 +177,7 @@ fn commands_other_than_add() {
     assert!(matches!(read("dump 2").command, Some(Command::Dump(Some(SaType::Ah)))));
     assert!(matches!(read("save all /tmp/x").command, Some(Command::Save(None, Some(_)))));
     assert!(matches!(read("delete-pair esp spi 1 dst ::1").command, Some(Command::Delete { pair: true, .. })));
+    assert!(matches!(read("pmonitor").command, Some(Command::Monitor { passive: true })));
     assert!(matches!(read("exit").command, Some(Command::Quit)));
     assert!(matches!(read("? attr").command, Some(Command::Help(Some(_)))));
     let update = |text: &str| match read(text).command {
@@ -188,6 +189,23 @@ fn commands_other_than_add() {
     for (tail, code) in [("encrkey 00", "37"), ("auth_alg sha1", "36"), ("replay_value 1", "43"), ("esn", "only")] {
         assert!(update(&format!("update esp spi 1 dst ::1 {tail}")).unwrap_err().text.contains(code), "{tail}");
     }
+}
+
+#[test]
+fn the_example_of_the_manual_loads() {
+    let page = include_str!("../../../docs/man/ipseckey.8").replace("\\e\n", "\\\n");
+    let example =
+        page.split(".SH EXAMPLES").nth(1).unwrap().split(".nf\n").nth(1).unwrap().split("\n# ").next().unwrap();
+    let made: Vec<_> = lines(example)
+        .into_iter()
+        .map(|line| parse(&line.unwrap(), &FakeNames))
+        .map(|parsed| match parsed.command {
+            Some(Command::Add(request)) => convert::specs(&request, &|_| false).unwrap().remove(0),
+            _ => panic!("{:?}", parsed.errors),
+        })
+        .collect();
+    assert_eq!(made.len(), 2);
+    assert!(made.iter().all(|spec| spec.mode == Mode::Tunnel));
 }
 
 mod properties {

@@ -279,6 +279,14 @@ fn pass_without_dir_is_both_with_a_warning() {
     assert!(list("{ ulp tcp } bypass { }").contains("dir both } pass"));
 }
 
+#[test]
+fn the_examples_of_the_manual_load() {
+    let page = include_str!("../../../docs/man/ipsecinit.conf.5");
+    let examples = page.split(".SH EXAMPLES\n.nf\n").nth(1).unwrap().split(".fi").next().unwrap();
+    let file = file(examples);
+    assert_eq!((file.problems.as_slice(), file.entries.len(), file.warnings.len()), (&[][..], 3, 0));
+}
+
 mod properties {
     use super::*;
     use proptest::prelude::*;

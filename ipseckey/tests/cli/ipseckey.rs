@@ -36,7 +36,7 @@ fn a_file_loads_and_dumps() {
         "Base message (version 2) type DUMP, SA type ESP.
 SA: SADB_ASSOC spi=0x1001, replay window size=0, state=MATURE
 SA: Encryption algorithm = aes-gcm
-SA: flags=0x18000 < X_PAIRED X_OUTBOUND >
+SA: flags=0x18002 < NOREPLAY X_PAIRED X_OUTBOUND >
 SRC: Source address (proto=0)
 SRC: AF_INET: port 0, 192.0.2.1.
 DST: Destination address (proto=0)
@@ -288,4 +288,35 @@ fn killed_at_every_write_the_next_tool_repairs() {
     }
     assert!(survived);
     bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
+}
+
+#[test]
+fn monitor_shows_what_happens() {
+    use sadb_maps::host::testing::TestInstance;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    // The bus is that of the namespace, which other tests share: only our SPI counts.
+    let bench = Bench::new();
+    let instance: &TestInstance = &bench.instance;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ipseckey"))
+        .args(["--instance", instance.name(), "-n", "monitor"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), "Actively monitoring the PF_KEY socket.");
+    let text = format!("add esp spi 0xfeed src 192.0.2.1 dst 198.51.100.7 encr_alg aes-gcm encrkey {KEY}\n");
+    bench.ipseckey(&["-f", bench.file("keys", &text).to_str().unwrap()]).ok();
+    let mut seen = Vec::new();
+    for line in lines.by_ref() {
+        seen.push(line);
+        if seen.last().unwrap().contains("spi=0xfeed") {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let base = seen.iter().rev().find(|l| l.starts_with("Base message")).unwrap();
+    assert_eq!(base, "Base message (version 2) type ADD, SA type ESP.");
+    assert!(seen.iter().all(|l| !l.contains("EKY")));
 }
