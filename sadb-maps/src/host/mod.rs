@@ -3,6 +3,7 @@
 //! [`Instance`] names and checks an instance; [`Sadb`] changes its SAs under a lock that survives the death of its
 //! holder.
 
+pub mod announce;
 pub mod attach;
 pub mod bind;
 mod bpffs;
@@ -20,6 +21,7 @@ pub mod instance;
 mod kernel;
 pub mod km;
 pub mod layout;
+mod links;
 pub mod loader;
 #[cfg(test)]
 mod loader_tests;

@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::Addr;
+use crate::event::Event;
+use crate::host::announce::ends;
 use crate::host::bind::any_selectors;
-use crate::policy::{Action, MAX_ACTIONS, Selectors, verdict};
+use crate::policy::{Action, MAX_ACTIONS, Rule, Selectors, verdict};
+use crate::sa::{ESP, SaSelectors, encr};
 use bytemuck::Zeroable;
 
 fn ip(text: &str) -> IpAddr {

@@ -15,13 +15,10 @@ use super::lock::InstanceLock;
 use super::maps::{PolicyMaps, SaMaps, Wiped};
 use super::pfkey::{Message, kind};
 use super::slots::{self, Known, LARVAL_SECONDS, Register};
-use super::spec::{Direction, IvSource, Mode, SaInfo, SaKey, SaSpec, SaUpdate};
-use super::{bind, clock, repair, transform};
-use crate::Addr;
-use crate::policy::Rule;
-use crate::sa::{Bundle, Lifetime, SaState, SaStatic, SlotRef, WINDOW_WORDS, Window, flag, km, state};
+use super::spec::{Direction, IvSource, SaInfo, SaKey, SaSpec, SaUpdate};
+use super::{clock, repair, transform};
+use crate::sa::{Lifetime, SaState, SaStatic, SlotRef, Window, flag, km, state};
 use bytemuck::Zeroable;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -115,7 +112,7 @@ impl Sadb {
         check::check(spec, local)?;
         let (inbound, outbound) = check::tables(spec.direction, spec.dst, local);
         let bits = (if inbound { flag::INBOUND } else { 0 }) | (if outbound { flag::OUTBOUND } else { 0 });
-        let mut record = Wiped::new(record(spec, bits));
+        let mut record = Wiped::new(slots::record(spec, bits));
         let table = transform::install(spec.encr, &spec.key, &spec.salt, &mut record)?;
         let (first_iv, iv_limit) = match spec.iv {
             // An inbound SA gives out no IV, so it costs no epoch.
@@ -135,7 +132,7 @@ impl Sadb {
             added_wall: clock::wall_seconds(),
             ..SaState::default()
         };
-        let window = window_below(if inbound { spec.replay_value } else { 0 });
+        let window = slots::window_below(if inbound { spec.replay_value } else { 0 });
         self.locked(|sadb, held| {
             let replaced = sadb.vacate(held, bits, spec)?;
             let partner = match spec.pair_spi {
@@ -545,205 +542,11 @@ impl Sadb {
         }
         Ok((known.clone(), moving))
     }
-
-    /// The partner that `known` asks for, checked: of the other direction, alive, alone, ends swapped.
-    fn partner(&self, spi: u32, known: &Known) -> Result<Known, SadbError> {
-        let fail = |code| Err(SadbError::diagnostic(code));
-        if known.flags & flag::BOTH == flag::BOTH {
-            return fail(D::PairInappropriate);
-        }
-        let other = known.flags & flag::BOTH ^ flag::BOTH;
-        let Some(found) = self.register.occupant(other, known.proto, spi, known.src) else {
-            return fail(D::PairInappropriate);
-        };
-        if found.flags & flag::BOTH == flag::BOTH {
-            return fail(D::PairInappropriate);
-        }
-        if found.src != known.dst {
-            return fail(D::PairAddressMismatch);
-        }
-        if found.flags & flag::PAIRED != 0 {
-            return fail(D::PairAlready);
-        }
-        if self.maps.states.get(found.slot.slot)?.state != u64::from(state::MATURE) {
-            return fail(D::PairInappropriate);
-        }
-        Ok(found.clone())
-    }
-
-    /// The partner that an SA is linked to.
-    fn paired(&self, known: &Known) -> Option<Known> {
-        if known.flags & flag::PAIRED == 0 {
-            return None;
-        }
-        let other = known.flags & flag::BOTH ^ flag::BOTH;
-        let found = self.register.occupant(other, known.proto, known.pair_spi, known.src)?;
-        (found.flags & flag::PAIRED != 0 && found.pair_spi == known.spi).then(|| found.clone())
-    }
-
-    /// Links an SA to a partner, or with SPI 0 to none.
-    fn set_pair(&mut self, mut known: Known, spi: u32) -> Result<(), SadbError> {
-        let mut record = Wiped::new(self.maps.statics.get(known.slot.slot)?);
-        record.pair_spi = spi;
-        record.flags = if spi == 0 { record.flags & !flag::PAIRED } else { record.flags | flag::PAIRED };
-        self.maps.statics.set(known.slot.slot, &record)?;
-        (known.flags, known.pair_spi) = (record.flags, spi);
-        self.register.put(known);
-        Ok(())
-    }
-
-    /// The rules in force.
-    pub(super) fn rules(&self) -> Result<Vec<Rule>, SadbError> {
-        self.policy.in_force()
-    }
-
-    /// Makes the SA the one that its bindings use.
-    fn bind(&mut self, known: &Known) -> Result<(), SadbError> {
-        for key in bind::keys(known, &self.rules()?) {
-            let bundle = self.maps.outbound.get(&key)?.unwrap_or_default();
-            self.maps.outbound.insert(&key, &bind::with(bundle, known.proto, known.slot))?;
-        }
-        Ok(())
-    }
-
-    /// Brings every outbound binding in line with rules and SAs: what is missing or wrong is written first, what
-    /// should not be there is removed last, so that no packet misses an SA that it had.
-    pub(super) fn rebind(&mut self) -> Result<(), SadbError> {
-        let wanted = bind::wanted(self.register.iter(), &self.rules()?);
-        let present: HashMap<_, _> = self.maps.outbound.entries()?.into_iter().collect();
-        for (key, bundle) in wanted.iter().filter(|(key, bundle)| present.get(key) != Some(bundle)) {
-            self.maps.outbound.insert(key, bundle)?;
-        }
-        for key in present.keys().filter(|key| !wanted.contains_key(key)) {
-            self.maps.outbound.remove(key)?;
-        }
-        Ok(())
-    }
-
-    /// Unlinks SAs, waits until no program uses them, wipes and frees their slots.
-    fn remove(&mut self, all: Vec<Known>) -> Result<(), SadbError> {
-        if let [known] = all.as_slice() {
-            self.unlink(known)?;
-        } else {
-            for known in &all {
-                self.unlink_inbound(known)?;
-            }
-            self.rebind()?;
-        }
-        self.discard(all)
-    }
-
-    /// Takes an SA out of the indexes and out of the register. Outbound bindings go to the newest SA that is left.
-    fn unlink(&mut self, known: &Known) -> Result<(), SadbError> {
-        self.unlink_inbound(known)?;
-        let rules = self.rules()?;
-        let rivals = self.register.iter().filter(|k| k.src == known.src && k.dst == known.dst);
-        let left = bind::wanted(rivals, &rules);
-        for key in bind::keys(known, &rules) {
-            let Some(bundle) = self.maps.outbound.get(&key)?.filter(|b| b.sa.contains(&known.slot)) else { continue };
-            let rest = Bundle { sa: bundle.sa.map(|s| if s == known.slot { SlotRef::default() } else { s }) };
-            match left.get(&key) {
-                Some(next) => self.maps.outbound.insert(&key, next)?,
-                None if rest == Bundle::default() => self.maps.outbound.remove(&key)?,
-                None => self.maps.outbound.insert(&key, &rest)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes an SA out of register and inbound index, and the link from its partner.
-    fn unlink_inbound(&mut self, known: &Known) -> Result<(), SadbError> {
-        if let Some(partner) = self.paired(known) {
-            self.set_pair(partner, 0)?;
-        }
-        self.register.remove(known.slot.slot);
-        if known.flags & flag::INBOUND != 0 && self.maps.inbound.get(&known.inbound_key())? == Some(known.slot) {
-            self.maps.inbound.remove(&known.inbound_key())?;
-        }
-        Ok(())
-    }
-
-    /// Wipes and frees slots that nothing refers to any more.
-    fn discard(&mut self, all: Vec<Known>) -> Result<(), SadbError> {
-        if all.is_empty() {
-            return Ok(());
-        }
-        slots::grace_period();
-        for known in all {
-            if self.register.get(known.slot.slot).is_some_and(|k| k.slot == known.slot) {
-                self.register.remove(known.slot.slot);
-            }
-            slots::wipe(&mut self.maps, known.slot)?;
-        }
-        Ok(())
-    }
 }
 
 /// Whether the error is the answer to a request that was carried out as far as it goes, and not a failure half-way.
 fn is_answer(e: &SadbError) -> bool {
     matches!(e, SadbError::NotFound | SadbError::Exists | SadbError::Full(_) | SadbError::Diagnostic { .. })
-}
-
-/// The immutable part, without key and IV limit.
-fn record(spec: &SaSpec, direction: u32) -> SaStatic {
-    let bit = |on: bool, bit: u32| if on { bit } else { 0 };
-    let encap = spec.encap.unwrap_or_default();
-    // An inbound SA with any source sees several senders, whose numbers do not form one sequence (spec section 7.9).
-    let replay_window = if spec.src.is_unspecified() { 0 } else { spec.replay_window };
-    // An unspecified source is one of the family of the destination.
-    let src = match (spec.src.is_unspecified(), spec.dst) {
-        (true, IpAddr::V4(_)) => Addr::v4(0),
-        (true, IpAddr::V6(_)) => Addr::UNSPECIFIED,
-        (false, _) => spec.src.into(),
-    };
-    SaStatic {
-        flags: direction
-            | bit(spec.mode == Mode::Tunnel, flag::TUNNEL)
-            | bit(spec.esn, flag::ESN)
-            | bit(spec.encap.is_some(), flag::UDP_ENCAP)
-            | bit(spec.pair_spi.is_some(), flag::PAIRED)
-            | bit(spec.unique, flag::UNIQUE)
-            | bit(spec.selectors.is_some(), flag::SELECTORS)
-            | bit(spec.pfs, flag::PFS)
-            | bit(encap.nat_local.is_some(), flag::NAT_LOCAL)
-            | bit(encap.nat_remote.is_some(), flag::NAT_REMOTE)
-            | bit(spec.copy_df, flag::COPY_DF),
-        spi: spec.spi,
-        proto: spec.proto,
-        auth: spec.auth,
-        engine: crate::sa::engine::INLINE,
-        replay_window,
-        pair_spi: spec.pair_spi.unwrap_or(0),
-        src,
-        dst: spec.dst.into(),
-        encap_ports: [encap.sport, encap.dport],
-        action: spec.action,
-        km_cookie: spec.km_cookie,
-        km: spec.km,
-        soft: spec.soft,
-        hard: spec.hard,
-        idle: spec.idle,
-        sel: spec.selectors.unwrap_or_default(),
-        ..SaStatic::zeroed()
-    }
-}
-
-/// A window in which every number up to `top` counts as seen, as far as the ring reaches; empty for 0.
-fn window_below(top: u64) -> Window {
-    let mut window = Window::zeroed();
-    if top == 0 {
-        return window;
-    }
-    let last = top >> 5;
-    let words = WINDOW_WORDS as u64;
-    for block in last.saturating_sub(words - 1)..=last {
-        let seen = if block == last { u32::MAX >> (31 - (top & 31)) } else { u32::MAX };
-        let tag = (block / words) & 0xffff_ffff;
-        if let Some(word) = window.0.get_mut((block % words) as usize) {
-            *word = tag << 32 | u64::from(seen);
-        }
-    }
-    window
 }
 
 impl SaKey {

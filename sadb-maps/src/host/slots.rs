@@ -3,10 +3,10 @@
 use super::clock;
 use super::error::SadbError;
 use super::maps::{SaMaps, Wiped};
-use super::spec::{Direction, SaInfo, SaKey};
+use super::spec::{Direction, Mode, SaInfo, SaKey, SaSpec};
 use super::{secret::SecretKey, transform};
 use crate::Addr;
-use crate::sa::{GhashTable, InboundKey, SaSelectors, SaState, SaStatic, SlotRef, Window, flag, state};
+use crate::sa::{GhashTable, InboundKey, SaSelectors, SaState, SaStatic, SlotRef, WINDOW_WORDS, Window, flag, state};
 use bytemuck::Zeroable;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -189,6 +189,68 @@ pub(super) fn grace_period() {
     }
 }
 
+/// The immutable part, without key and IV limit.
+pub(super) fn record(spec: &SaSpec, direction: u32) -> SaStatic {
+    let bit = |on: bool, bit: u32| if on { bit } else { 0 };
+    let encap = spec.encap.unwrap_or_default();
+    // An inbound SA with any source sees several senders, whose numbers do not form one sequence (spec section 7.9).
+    let replay_window = if spec.src.is_unspecified() { 0 } else { spec.replay_window };
+    // An unspecified source is one of the family of the destination.
+    let src = match (spec.src.is_unspecified(), spec.dst) {
+        (true, IpAddr::V4(_)) => Addr::v4(0),
+        (true, IpAddr::V6(_)) => Addr::UNSPECIFIED,
+        (false, _) => spec.src.into(),
+    };
+    SaStatic {
+        flags: direction
+            | bit(spec.mode == Mode::Tunnel, flag::TUNNEL)
+            | bit(spec.esn, flag::ESN)
+            | bit(spec.encap.is_some(), flag::UDP_ENCAP)
+            | bit(spec.pair_spi.is_some(), flag::PAIRED)
+            | bit(spec.unique, flag::UNIQUE)
+            | bit(spec.selectors.is_some(), flag::SELECTORS)
+            | bit(spec.pfs, flag::PFS)
+            | bit(encap.nat_local.is_some(), flag::NAT_LOCAL)
+            | bit(encap.nat_remote.is_some(), flag::NAT_REMOTE)
+            | bit(spec.copy_df, flag::COPY_DF),
+        spi: spec.spi,
+        proto: spec.proto,
+        auth: spec.auth,
+        engine: crate::sa::engine::INLINE,
+        replay_window,
+        pair_spi: spec.pair_spi.unwrap_or(0),
+        src,
+        dst: spec.dst.into(),
+        encap_ports: [encap.sport, encap.dport],
+        action: spec.action,
+        km_cookie: spec.km_cookie,
+        km: spec.km,
+        soft: spec.soft,
+        hard: spec.hard,
+        idle: spec.idle,
+        sel: spec.selectors.unwrap_or_default(),
+        ..SaStatic::zeroed()
+    }
+}
+
+/// A window in which every number up to `top` counts as seen, as far as the ring reaches; empty for 0.
+pub(super) fn window_below(top: u64) -> Window {
+    let mut window = Window::zeroed();
+    if top == 0 {
+        return window;
+    }
+    let last = top >> 5;
+    let words = WINDOW_WORDS as u64;
+    for block in last.saturating_sub(words - 1)..=last {
+        let seen = if block == last { u32::MAX >> (31 - (top & 31)) } else { u32::MAX };
+        let tag = (block / words) & 0xffff_ffff;
+        if let Some(word) = window.0.get_mut((block % words) as usize) {
+            *word = tag << 32 | u64::from(seen);
+        }
+    }
+    window
+}
+
 /// The snapshot that tools see.
 pub(super) fn info(slot: u32, fixed: &SaStatic, moving: &SaState, now: u64) -> SaInfo {
     let has = |bit: u32| fixed.flags & bit != 0;
@@ -227,5 +289,53 @@ pub(super) fn info(slot: u32, fixed: &SaStatic, moving: &SaState, now: u64) -> S
         last_use: used(moving.last_use),
         key: transform::key_octets(fixed),
         salt: if fixed.key_bits == 0 { SecretKey::default() } else { fixed.salt.to_ne_bytes().as_slice().into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ebpf_esp::replay::{Cells, Refusal, commit, precheck};
+    use std::cell::{Cell, RefCell};
+
+    /// The replay check of the data path on a window of ours.
+    struct Replay {
+        words: RefCell<[u64; WINDOW_WORDS]>,
+        top: Cell<u64>,
+    }
+
+    impl Cells for Replay {
+        fn word(&self, index: usize) -> u64 {
+            self.words.borrow()[index]
+        }
+        fn swap_word(&self, index: usize, old: u64, new: u64) -> u64 {
+            let mut words = self.words.borrow_mut();
+            let found = words[index];
+            words[index] = if found == old { new } else { found };
+            found
+        }
+        fn top(&self) -> u64 {
+            self.top.get()
+        }
+        fn swap_top(&self, old: u64, new: u64) -> u64 {
+            let found = self.top.get();
+            self.top.set(if found == old { new } else { found });
+            found
+        }
+    }
+
+    #[test]
+    fn a_restored_counter_refuses_all_it_has_seen_and_nothing_else() {
+        for top in [1, 31, 32, 33, 2047, 2048, 2049, 5000, (1 << 32) + 7, (1 << 37) - 1] {
+            let replay = Replay { words: RefCell::new(window_below(top).0), top: Cell::new(top) };
+            for seq in top.saturating_sub(1023).max(1)..=top {
+                assert_eq!(precheck(&replay, seq, 1024), Err(Refusal::Seen), "{seq} of {top}");
+            }
+            for seq in [top + 1, top + 3, top + 2, top + 700, top + 100] {
+                assert_eq!(precheck(&replay, seq, 1024), Ok(()), "{seq} of {top}");
+                assert_eq!(commit(&replay, seq, 1024), Ok(()), "{seq} of {top}");
+                assert_eq!(precheck(&replay, seq, 1024), Err(Refusal::Seen), "{seq} of {top}");
+            }
+        }
     }
 }
