@@ -1,11 +1,16 @@
 //! Two whole daemons in two network namespaces, with real sockets, real maps and real doors; only the programs in the kernel
 //! are missing, so the first packet's ACQUIRE is put in by hand. Needs root.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking, their helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail by panicking, their helpers too"
+)]
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -102,8 +107,11 @@ impl KernelSide for Injected {
     fn events(&mut self) -> Result<Vec<KernelEvent>, KernelError> {
         Ok(self.events.try_iter().collect())
     }
-    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn new_event_fd(&mut self) -> Result<Option<OwnedFd>, KernelError> {
+        Ok(None)
+    }
+    fn has_lease(&self) -> bool {
+        false
     }
     fn exempt_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), KernelError> {
         self.kernel.exempt_socket(socket)

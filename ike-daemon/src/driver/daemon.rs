@@ -3,7 +3,7 @@
 
 use std::future::pending;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use super::clock::{self, SystemSource};
 use super::files::{self, Configuration, Files};
 use super::host::{DriverHost, Input};
 use super::kernel::KernelSide;
+use super::listen::LEASE_INTERVAL;
 use super::logging::LogControl;
 use super::udp::{Datagram, SocketError, Sockets};
 use crate::config::ConfigError;
@@ -33,9 +34,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// How often the data path is asked whether the peer uses a pair that it rekeyed.
 const USE_INTERVAL: Duration = Duration::from_millis(50);
-
-/// How often the event lease is asked for while somebody else has it.
-const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often dead SAs are removed.
 const REAP_INTERVAL: Duration = Duration::from_secs(10);
@@ -89,7 +87,7 @@ pub struct Daemon<K: KernelSide> {
     configuration: Configuration,
     settings: Settings,
     log: LogControl,
-    /// The ring of the data path, while this process is its listener.
+    /// Ring or bus: what to wait for.
     ring: Option<AsyncFd<OwnedFd>>,
     reaped: Timestamp,
 }
@@ -154,7 +152,7 @@ impl<K: KernelSide> Daemon<K> {
         if self.endpoint.host().waits_for_use() {
             nap = nap.min(USE_INTERVAL);
         }
-        if self.ring.is_none() {
+        if !self.endpoint.host().has_lease() || self.ring.is_none() {
             nap = nap.min(LEASE_INTERVAL);
         }
         nap
@@ -184,7 +182,7 @@ impl<K: KernelSide> Daemon<K> {
         self.drain();
     }
 
-    /// Takes everything the data path has to tell, and begins to listen to it if nobody else does any more.
+    /// Takes everything the data path has to tell, and waits for another descriptor if that has changed.
     fn events(&mut self) {
         loop {
             let events = match self.endpoint.host_mut().kernel().events() {
@@ -202,16 +200,13 @@ impl<K: KernelSide> Daemon<K> {
                 }
             }
         }
-        if self.ring.is_none()
-            && let Some(descriptor) = self.endpoint.host_mut().kernel().event_fd()
-        {
-            match descriptor.try_clone_to_owned().and_then(watch) {
-                Ok(ring) => {
-                    debug!(target: "ikev2d::sadb", "listening to the data path");
-                    self.ring = Some(ring);
-                }
-                Err(error) => warn!(target: "ikev2d::sadb", %error, "cannot wait for events; asking every second"),
-            }
+        match self.endpoint.host_mut().kernel().new_event_fd() {
+            Ok(None) => {}
+            Ok(Some(descriptor)) => match watch(descriptor) {
+                Ok(ring) => self.ring = Some(ring),
+                Err(error) => warn!(target: "ikev2d::sadb", %error, "cannot wait for events"),
+            },
+            Err(error) => warn!(target: "ikev2d::sadb", %error, "cannot wait for events"),
         }
     }
 
@@ -440,7 +435,6 @@ fn refused(error: &ConfigError) -> Failure {
 
 /// Registers a descriptor with the runtime.
 fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    debug_assert!(descriptor.as_raw_fd() >= 0);
     // SAFETY: the descriptor is owned by the AsyncFd from here on, so it stays open and the same as long as that lives.
     unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }.map_err(|error| error.into_parts().1)
 }

@@ -89,6 +89,11 @@ impl<K: KernelSide> DriverHost<K> {
         self.kernel.get_mut()
     }
 
+    /// Whether the data path's events come first-hand.
+    pub(super) fn has_lease(&self) -> bool {
+        self.kernel.borrow().has_lease()
+    }
+
     pub(super) fn set_rules(&mut self, rules: RuleSet) {
         self.rules = rules;
     }
@@ -165,14 +170,15 @@ impl<K: KernelSide> DriverHost<K> {
         if ours {
             return Some(Input::Expire(Expire { spi, inbound, kind }));
         }
-        if kind == ExpireKind::Idle || !self.orphans.iter().any(|orphan| orphan.key == pair.key) {
+        let orphan = self.orphans.iter().find(|orphan| orphan.key == pair.key)?.clone();
+        if kind == ExpireKind::Idle {
             return None;
         }
         if kind == ExpireKind::Hard {
             self.orphans.retain(|orphan| orphan.key != pair.key);
             self.remove_from_kernel(&pair.key);
         }
-        let (action, local, remote) = (pair.action, pair.key.local, pair.key.remote);
+        let (action, local, remote) = (orphan.action, pair.key.local, pair.key.remote);
         let binding = BindingKey { action, src: local.into(), dst: remote.into(), ..BindingKey::default() };
         self.request(binding, |id, rules| policy::replacement(id, action, local, remote, rules))
     }

@@ -3,7 +3,7 @@
 //! [`SadbKernel`](super::sadb::SadbKernel) is the real one.
 
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use sadb_maps::event::Event;
@@ -133,14 +133,21 @@ pub trait KernelSide {
     /// The maps cannot be read.
     fn rules(&mut self) -> Result<Vec<CompiledRule>, KernelError>;
 
-    /// What happened since the last call; empty while somebody else listens.
+    /// What happened since the last call.
     ///
     /// # Errors
-    /// The ring cannot be read.
+    /// Ring, bus or maps cannot be read.
     fn events(&mut self) -> Result<Vec<KernelEvent>, KernelError>;
 
-    /// Becomes readable when there are events; `None` while somebody else listens.
-    fn event_fd(&self) -> Option<BorrowedFd<'_>>;
+    /// A descriptor that becomes readable when there are events, if it is another one than at the last call.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    fn new_event_fd(&mut self) -> Result<Option<OwnedFd>, KernelError>;
+
+    /// Whether the events come from the data path itself; otherwise they come from the process that reads it, and
+    /// [`KernelSide::events`] has to be called once a second to take its place when it ends.
+    fn has_lease(&self) -> bool;
 
     /// Lets the datagrams of this socket leave in clear whatever policy says, until this value is dropped.
     ///

@@ -1,7 +1,7 @@
 //! A data path in memory, for tests.
 
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use sadb_maps::host::CompiledRule;
@@ -88,8 +88,12 @@ impl KernelSide for MemoryKernel {
         Ok(std::mem::take(&mut self.events))
     }
 
-    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn new_event_fd(&mut self) -> Result<Option<OwnedFd>, KernelError> {
+        Ok(None)
+    }
+
+    fn has_lease(&self) -> bool {
+        false
     }
 
     fn exempt_socket(&mut self, _: BorrowedFd<'_>) -> Result<(), KernelError> {

@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod files;
 mod host;
 pub mod kernel;
+mod listen;
 pub mod logging;
 #[cfg(test)]
 mod memory;

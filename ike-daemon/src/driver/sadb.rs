@@ -2,18 +2,22 @@
 //! sadb-maps, events of the ring become requests.
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use sadb_maps::Addr;
-use sadb_maps::event::{Event, expire, kind};
+use sadb_maps::event::{Event, kind};
+use sadb_maps::host::pfkey::Message;
 use sadb_maps::host::{
-    CompiledRule, Direction, Encap, EventLease, Instance, IvSource, KmSockets, Mode, SaInfo, SaKey, SaSpec, Sadb,
-    SadbError, SecretKey, Spd,
+    CompiledRule, Direction, Encap, Instance, IvSource, KmSockets, Mode, SaInfo, SaKey, SaSpec, Sadb, SadbError,
+    SecretKey, Spd,
 };
 use sadb_maps::sa::{AH, ESP, Lifetime, SaSelectors, km};
 
+use tracing::warn;
+
 use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
+use super::listen::{self, Listener, Told};
 use super::policy;
 use crate::core::api::{self, ChildSa, ExpireKind, OutboundUse, PeerMoved, Protocol, SpiPair};
 use crate::wire::ts::{Ports, TrafficSelector};
@@ -21,44 +25,32 @@ use crate::wire::ts::{Ports, TrafficSelector};
 /// SPIs up to 255 are reserved by IANA (RFC 4303 section 2.1).
 const FIRST_SPI: u32 = 256;
 
-/// How often the lease is asked for while somebody else has it.
-const LEASE_INTERVAL: Duration = Duration::from_secs(1);
-
 /// The most events taken in one go, so that datagrams and timers get their turn in a storm of them.
 const MAX_EVENTS: usize = 256;
 
 /// The data path of one instance.
 pub struct SadbKernel {
-    instance: Instance,
     sadb: Sadb,
     spd: Spd,
     sockets: KmSockets,
     registered: Vec<u64>,
-    lease: Option<EventLease>,
-    lease_asked: Instant,
+    listener: Listener,
 }
 
 impl SadbKernel {
-    /// Opens an attached instance and takes the event lease if it is free.
+    /// Opens an attached instance and begins to listen to it.
     ///
     /// # Errors
     /// Not attached, another network namespace, maps of another version.
-    pub fn open(instance: &Instance) -> Result<Self, SadbError> {
+    pub fn open(instance: &Instance) -> Result<Self, KernelError> {
+        let failed = |error: SadbError| KernelError(error.to_string());
         Ok(Self {
-            instance: instance.clone(),
-            sadb: Sadb::open(instance)?,
-            spd: Spd::open(instance)?,
-            sockets: KmSockets::open(instance)?,
+            sadb: Sadb::open(instance).map_err(failed)?,
+            spd: Spd::open(instance).map_err(failed)?,
+            sockets: KmSockets::open(instance).map_err(failed)?,
             registered: Vec::new(),
-            lease: EventLease::acquire(instance)?,
-            lease_asked: Instant::now(),
+            listener: Listener::new(instance)?,
         })
-    }
-
-    /// Whether this process gets the events.
-    #[must_use]
-    pub fn has_lease(&self) -> bool {
-        self.lease.is_some()
     }
 
     /// One direction, ignoring that it may be gone.
@@ -69,28 +61,53 @@ impl SadbKernel {
         }
     }
 
-    fn translate(&mut self, event: Event) -> Result<Option<KernelEvent>, KernelError> {
-        match event.kind {
-            kind::ACQUIRE => Ok(Some(KernelEvent::Acquire(Box::new(event)))),
-            kind::EXPIRE => {
-                let kind = match event.detail {
-                    expire::SOFT => ExpireKind::Soft,
-                    expire::HARD => ExpireKind::Hard,
-                    expire::IDLE => ExpireKind::Idle,
-                    _ => return Ok(None),
-                };
-                let info = match self.sadb.get_slot(event.sa) {
-                    Ok(info) => info,
-                    Err(SadbError::NotFound) => return Ok(None),
-                    Err(error) => return Err(failed("cannot read an SA", &error)),
-                };
-                if info.km != km::IKEV2 {
-                    return Ok(None);
+    /// What was heard, as far as it concerns an IKEv2 daemon. What came from the ring goes on to the bus, whoever it
+    /// concerns.
+    fn translate(&mut self, told: Told) -> Result<Option<KernelEvent>, KernelError> {
+        let (found, limit) = match told {
+            Told::Wanted(event) => return Ok(Some(KernelEvent::Acquire(Box::new(event)))),
+            Told::Event(event) => match event.kind {
+                kind::ACQUIRE => {
+                    self.pass_on(&event);
+                    return Ok(Some(KernelEvent::Acquire(Box::new(event))));
                 }
-                let pair = found(&info);
-                Ok(Some(KernelEvent::Expire { spi: info.spi, inbound: info.is_inbound(), kind, pair }))
+                kind::EXPIRE => {
+                    let Some(limit) = listen::limit(&event) else { return Ok(None) };
+                    let found = self.sadb.get_slot(event.sa);
+                    if let Ok(info) = &found {
+                        self.listener.publish(&Message::expired(&event, info));
+                    }
+                    (found, limit)
+                }
+                _ => return Ok(None),
+            },
+            Told::Expired(key, limit, pair) => {
+                let found = self.sadb.get(&key);
+                if limit == ExpireKind::Hard && matches!(found, Err(SadbError::NotFound)) {
+                    let inbound = key.direction == Direction::In;
+                    return Ok(Some(KernelEvent::Expire { spi: key.spi, inbound, kind: limit, pair }));
+                }
+                (found, limit)
             }
-            _ => Ok(None),
+        };
+        match found {
+            Ok(info) if info.km == km::IKEV2 => Ok(Some(KernelEvent::Expire {
+                spi: info.spi,
+                inbound: info.is_inbound(),
+                kind: limit,
+                pair: self::found(&info),
+            })),
+            Ok(_) | Err(SadbError::NotFound) => Ok(None),
+            Err(error) => Err(failed("cannot read an SA", &error)),
+        }
+    }
+
+    fn pass_on(&mut self, event: &Event) {
+        match self.spd.rule_at(event.policy, event.rule) {
+            Ok(Some(compiled)) => self.listener.publish(&Message::acquire(event, &compiled.rule)),
+            // The policy was replaced meanwhile: the next packet asks again.
+            Ok(None) => {}
+            Err(error) => warn!(target: "ikev2d::sadb", %error, "nobody else hears of an ACQUIRE"),
         }
     }
 }
@@ -186,21 +203,20 @@ impl KernelSide for SadbKernel {
     }
 
     fn events(&mut self) -> Result<Vec<KernelEvent>, KernelError> {
-        if self.lease.is_none() && self.lease_asked.elapsed() >= LEASE_INTERVAL {
-            self.lease_asked = Instant::now();
-            self.lease =
-                EventLease::acquire(&self.instance).map_err(|error| failed("cannot take the event lease", &error))?;
-        }
         let mut events = Vec::new();
         while events.len() < MAX_EVENTS {
-            let Some(event) = self.lease.as_mut().and_then(EventLease::next_event) else { break };
-            events.extend(self.translate(event)?);
+            let Some(told) = self.listener.next()? else { break };
+            events.extend(self.translate(told)?);
         }
         Ok(events)
     }
 
-    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.lease.as_ref().map(AsFd::as_fd)
+    fn new_event_fd(&mut self) -> Result<Option<OwnedFd>, KernelError> {
+        self.listener.new_descriptor().map_err(|error| KernelError(format!("cannot wait for events: {error}")))
+    }
+
+    fn has_lease(&self) -> bool {
+        self.listener.has_lease()
     }
 
     fn exempt_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), KernelError> {
@@ -382,6 +398,7 @@ mod tests {
         let test = TestInstance::with_maps(8).unwrap();
         let mut kernel = open(&test);
         assert!(kernel.has_lease());
+        assert!(kernel.new_event_fd().unwrap().is_some() && kernel.new_event_fd().unwrap().is_none());
         let spi = kernel.allocate_spi(Protocol::Esp, ip("192.0.2.1"), ip("192.0.2.2")).unwrap();
         assert!(spi >= FIRST_SPI);
         let sa = child(spi, 77, OutboundUse::Now);
@@ -423,6 +440,25 @@ mod tests {
                 .switch_outbound(&PairKey { spis: SpiPair { inbound: 300, outbound: 78 }, ..PairKey::from(&sa) })
                 .is_err()
         );
+    }
+
+    #[test]
+    fn who_comes_second_listens_to_the_bus_and_takes_over() {
+        let test = TestInstance::with_maps(2).unwrap();
+        let first = open(&test);
+        let mut second = SadbKernel::open(&test).unwrap();
+        assert!(first.has_lease() && !second.has_lease());
+        assert!(second.new_event_fd().unwrap().is_some());
+        let compiled = tunnel_rule(7);
+        let event = crate::driver::policy::tests::event(&compiled, "10.1.0.5", "10.2.0.9");
+        first.listener.publish(&Message::acquire(&event, &compiled.rule));
+        let events = second.events().unwrap();
+        let mine = |heard: &KernelEvent| matches!(heard, KernelEvent::Acquire(heard) if heard.binding == event.binding);
+        assert!(events.iter().any(mine), "{events:?}");
+        drop(first);
+        second.listener.asked -= listen::LEASE_INTERVAL;
+        second.events().unwrap();
+        assert!(second.has_lease() && second.new_event_fd().unwrap().is_some());
     }
 
     #[test]

@@ -1,0 +1,221 @@
+//! How the daemon hears of the data path: from the ring while it holds the event lease, and then it passes on what it reads;
+//! from the bus while somebody else does.
+//!
+//! A message of the bus is only a hint: it says which binding wants an SA or which SA met a limit, and the maps say the rest.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use sadb_maps::event::{Event, expire, kind};
+use sadb_maps::host::pfkey::{self, Message, sa_flag};
+use sadb_maps::host::{Direction, EventLease, Heard, Instance, Publisher, SaKey, Subscriber};
+use sadb_maps::policy::Selectors;
+use sadb_maps::sa::{AH, ESP};
+use tracing::{debug, info, warn};
+
+use super::kernel::{FoundPair, KernelError, PairKey};
+use crate::core::api::{ExpireKind, Protocol, SpiPair};
+
+/// How often the lease is asked for while somebody else has it.
+pub(super) const LEASE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// SA types of PF_KEY (RFC 2367 section 3.5).
+const SATYPE_AH: u8 = 2;
+const SATYPE_ESP: u8 = 3;
+
+/// What was heard.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// An event of the ring.
+    Event(Event),
+    /// A binding without an SA, by the bus.
+    Wanted(Event),
+    /// An SA that met a limit, by the bus, and its pair as the message has it: a dead SA cannot be looked up any more.
+    Expired(SaKey, ExpireKind, FoundPair),
+}
+
+enum Source {
+    Ring(EventLease),
+    Bus(Subscriber),
+    Nothing,
+}
+
+/// The ear of a daemon.
+pub(super) struct Listener {
+    instance: Instance,
+    source: Source,
+    pub(super) asked: Instant,
+    /// The descriptor to wait for is another one since it was last given out.
+    fresh: bool,
+    publisher: Option<Publisher>,
+}
+
+impl Listener {
+    /// Takes the lease if it is free, the bus otherwise.
+    pub(super) fn new(instance: &Instance) -> Result<Self, KernelError> {
+        let publisher = Publisher::open()
+            .inspect_err(|error| warn!(target: "ikev2d::sadb", %error, "other tools will not hear of events"))
+            .ok();
+        let now = Instant::now();
+        let mut this =
+            Self { instance: instance.clone(), source: Source::Nothing, asked: now, fresh: false, publisher };
+        this.tune()?;
+        Ok(this)
+    }
+
+    /// Whether the ring is ours.
+    pub(super) fn has_lease(&self) -> bool {
+        matches!(self.source, Source::Ring(_))
+    }
+
+    fn tune(&mut self) -> Result<(), KernelError> {
+        self.asked = Instant::now();
+        let lease = EventLease::acquire(&self.instance)
+            .map_err(|error| KernelError(format!("cannot take the event lease: {error}")))?;
+        if let Some(lease) = lease {
+            debug!(target: "ikev2d::sadb", "listening to the ring of the data path");
+            (self.source, self.fresh) = (Source::Ring(lease), true);
+        } else if matches!(self.source, Source::Nothing) {
+            let trusted = nix::unistd::geteuid().as_raw();
+            let bus = Subscriber::open((trusted != 0).then_some(trusted))
+                .map_err(|error| KernelError(format!("cannot listen to the bus: {error}")))?;
+            info!(target: "ikev2d::sadb", "somebody else reads the events of the data path; listening to the bus");
+            (self.source, self.fresh) = (Source::Bus(bus), true);
+        }
+        Ok(())
+    }
+
+    /// The next thing there is to hear; `None` when there is nothing more.
+    pub(super) fn next(&mut self) -> Result<Option<Told>, KernelError> {
+        if !self.has_lease() && self.asked.elapsed() >= LEASE_INTERVAL {
+            self.tune()?;
+        }
+        match &mut self.source {
+            Source::Ring(lease) => Ok(lease.next_event().map(Told::Event)),
+            Source::Nothing => Ok(None),
+            Source::Bus(bus) => loop {
+                match bus.next_message().map_err(|error| KernelError(error.to_string()))? {
+                    None => return Ok(None),
+                    // What was lost is asked for again: an ACQUIRE by the next packet, a limit by the next one after it.
+                    Some(Heard::Overflow) => warn!(target: "ikev2d::sadb", "messages of the bus were lost"),
+                    Some(Heard::Message(message)) => {
+                        if let Some(told) = understand(&message) {
+                            return Ok(Some(told));
+                        }
+                    }
+                }
+            },
+        }
+    }
+
+    /// Tells the other tools.
+    pub(super) fn publish(&self, message: &Message) {
+        if let Some(publisher) = &self.publisher
+            && let Err(error) = publisher.publish(message)
+        {
+            debug!(target: "ikev2d::sadb", %error, "nobody hears of an event");
+        }
+    }
+
+    /// A descriptor that becomes readable when there is something to hear, if it is another one than last time.
+    pub(super) fn new_descriptor(&mut self) -> std::io::Result<Option<OwnedFd>> {
+        if !self.fresh {
+            return Ok(None);
+        }
+        let descriptor: Option<BorrowedFd<'_>> = match &self.source {
+            Source::Ring(lease) => Some(lease.as_fd()),
+            Source::Bus(bus) => Some(bus.as_fd()),
+            Source::Nothing => None,
+        };
+        let descriptor = descriptor.map(|fd| fd.try_clone_to_owned()).transpose()?;
+        self.fresh = false;
+        Ok(descriptor)
+    }
+}
+
+/// What a message of the bus means here; most are about changes that tools made.
+fn understand(message: &Message) -> Option<Told> {
+    match message.kind {
+        pfkey::kind::ACQUIRE => {
+            let wanted = message.wanted?;
+            let binding = wanted.binding;
+            let (laddr, raddr) = match (message.inner_src, message.inner_dst) {
+                (Some(src), Some(dst)) => (src.addr.into(), dst.addr.into()),
+                _ => (binding.src, binding.dst),
+            };
+            let packet = Selectors {
+                laddr,
+                raddr,
+                lport: binding.sport,
+                rport: binding.dport,
+                proto: binding.proto,
+                // The packet itself is not on the bus.
+                opaque: 1,
+                ..Selectors::default()
+            };
+            let (policy, rule) = (wanted.policy, wanted.rule);
+            Some(Told::Wanted(Event { kind: kind::ACQUIRE, binding, policy, rule, packet, ..Event::default() }))
+        }
+        pfkey::kind::EXPIRE => {
+            let sa = message.sa?;
+            let (proto, protocol) = match message.satype {
+                SATYPE_AH => (AH, Protocol::Ah),
+                SATYPE_ESP => (ESP, Protocol::Esp),
+                _ => return None,
+            };
+            let limit = match (message.soft, message.hard) {
+                (Some(_), _) => ExpireKind::Soft,
+                (None, Some(_)) => ExpireKind::Hard,
+                (None, None) => ExpireKind::Idle,
+            };
+            let outbound = sa.flags & sa_flag::OUTBOUND != 0;
+            let (src, dst, partner) = (message.src?.addr, message.dst?.addr, message.pair.unwrap_or(0));
+            let direction = if outbound { Direction::Out } else { Direction::In };
+            let (local, remote, spis) = if outbound {
+                (src, dst, SpiPair { inbound: partner, outbound: sa.spi })
+            } else {
+                (dst, src, SpiPair { inbound: sa.spi, outbound: partner })
+            };
+            let pair = FoundPair { key: PairKey { protocol, local, remote, spis }, action: 0 };
+            Some(Told::Expired(SaKey { proto, spi: sa.spi, dst, src: Some(src), direction }, limit, pair))
+        }
+        _ => None,
+    }
+}
+
+/// The limit an EXPIRE event is about.
+pub(super) fn limit(event: &Event) -> Option<ExpireKind> {
+    match event.detail {
+        expire::SOFT => Some(ExpireKind::Soft),
+        expire::HARD => Some(ExpireKind::Hard),
+        expire::IDLE => Some(ExpireKind::Idle),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::policy;
+    use crate::driver::policy::tests::{event, tunnel_rule};
+
+    #[test]
+    fn an_acquire_of_the_bus_asks_for_the_same_as_one_of_the_ring() {
+        let rules = [tunnel_rule(7)];
+        let event = event(&rules[0], "10.1.0.5", "10.2.0.9");
+        let message = Message::acquire(&event, &rules[0].rule);
+        let message = Message::decode(&message.encode()).unwrap();
+        let Some(Told::Wanted(heard)) = understand(&message) else { panic!("an acquire") };
+        assert_eq!(heard.binding, event.binding);
+        let (ring, bus) = (policy::acquire(1, &event, &rules).unwrap(), policy::acquire(1, &heard, &rules).unwrap());
+        assert_eq!((ring.policy, ring.local, ring.remote), (bus.policy, bus.local, bus.remote));
+        assert!(bus.packet.is_none());
+    }
+
+    #[test]
+    fn other_messages_say_nothing() {
+        assert!(understand(&Message::flush(None)).is_none());
+        assert!(understand(&Message { kind: pfkey::kind::ACQUIRE, ..Message::default() }).is_none());
+        assert!(understand(&Message { kind: pfkey::kind::EXPIRE, ..Message::default() }).is_none());
+    }
+}
