@@ -1,8 +1,10 @@
 //! The cache of loaded entries: their text as typed, which the rules in force no longer have (spec section 4.6).
 //!
 //! One file, `#INDEX n` before each entry and a blank line after it; entries that begin with `;` are deleted ones and
-//! are skipped. The file is replaced by renaming, never written in place. Changes happen under a lock of their own,
-//! because file and rules in force change together.
+//! are skipped. Changes happen under a lock of their own, because file and rules in force change together: the new text
+//! is written beside the old one, the rules are switched, the new text is renamed. A tool that dies in between leaves
+//! both texts. A change never gives an index to another entry than the one that has it, so reading both and keeping
+//! what is in force is right whenever the tool died.
 
 use super::lexer;
 use std::fs::{File, OpenOptions};
@@ -13,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// Name of the cache in the run directory of the instance.
 pub const FILE: &str = "ipsecpolicy.conf";
+/// Name of a new cache that is not yet in its place.
+const STAGED: &str = "ipsecpolicy.conf.new";
 /// Name of the lock beside it.
 pub const LOCK: &str = "ipsecconf.lock";
 
@@ -81,16 +85,23 @@ impl Cache {
         Self { dir: dir.to_owned() }
     }
 
-    /// Its entries; none when there is no file.
+    /// Its entries and those of a change that was cut short; none when there is no file. What is not in force has to be
+    /// left out by the caller.
     ///
     /// # Errors
     /// The file exists and cannot be read.
     pub fn read(&self) -> io::Result<Vec<Cached>> {
-        match std::fs::read_to_string(self.dir.join(FILE)) {
-            Ok(text) => Ok(parse(&text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error),
+        let mut all = Vec::new();
+        for name in [FILE, STAGED] {
+            match std::fs::read_to_string(self.dir.join(name)) {
+                Ok(text) => all.extend(parse(&text)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
+        all.sort_by_key(|e| e.index);
+        all.dedup_by_key(|e| e.index);
+        Ok(all)
     }
 
     /// Takes the lock, waiting for whoever holds it.
@@ -129,7 +140,7 @@ impl Cache {
     /// # Errors
     /// The file cannot be written.
     pub fn stage(&self, entries: &[Cached]) -> io::Result<Staged> {
-        let staged = Staged { temporary: self.dir.join(format!("{FILE}.new")), target: self.dir.join(FILE) };
+        let staged = Staged { temporary: self.dir.join(STAGED), target: self.dir.join(FILE) };
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -181,8 +192,10 @@ mod tests {
         assert_eq!(cache.read().unwrap(), []);
         let entries = vec![Cached { index: 1, text: "{ } drop { }".to_owned() }];
         let staged = cache.stage(&entries).unwrap();
-        assert_eq!(cache.read().unwrap(), []);
+        assert!(!dir.path().join(FILE).exists());
+        assert_eq!(cache.read().unwrap(), entries, "a change that was cut short is read as well");
         staged.commit().unwrap();
         assert_eq!(cache.read().unwrap(), entries);
+        assert!(!dir.path().join(STAGED).exists());
     }
 }

@@ -95,9 +95,9 @@ impl Policy {
     /// The loaded entries as typed.
     ///
     /// # Errors
-    /// The cache cannot be read.
-    pub fn entries(&self) -> Result<Vec<Cached>, LoadError> {
-        Ok(self.cache.read()?)
+    /// Maps or cache cannot be read.
+    pub fn entries(&mut self) -> Result<Vec<Cached>, LoadError> {
+        Ok(self.without(|_| false)?.1)
     }
 
     /// Adds the entries of a file; with `instead_of` they take the place of that part, in one step.
@@ -107,13 +107,13 @@ impl Policy {
     pub fn add(&mut self, file: &PolicyFile, instead_of: Option<&Part>) -> Result<Loaded, LoadError> {
         let _lock = self.cache.lock()?;
         let (rules, mut entries) = self.without(|rule| instead_of.is_some_and(|p| p.holds(rule.tunnel.as_deref())))?;
-        let last = rules.iter().map(|r| r.rule.index).chain(entries.iter().map(|e| e.index)).max();
+        let first_index = self.first_index(!rules.is_empty(), file.entries.len())?;
         let defined = self.tunnels.list()?;
         let ends = |name: &str| -> Option<(IpAddr, IpAddr)> {
             defined.iter().find(|t| t.name == name).map(|t| (t.local, t.remote))
         };
         let Compiled { rules, indexes, problems, warnings } =
-            compile::compile(rules, &file.entries, last.unwrap_or(0).saturating_add(1), &ends);
+            compile::compile(rules, &file.entries, first_index, &ends);
         if !problems.is_empty() {
             return Err(LoadError::Bad(problems));
         }
@@ -172,13 +172,23 @@ impl Policy {
     fn without(&mut self, gone: impl Fn(&CompiledRule) -> bool) -> Result<(Vec<CompiledRule>, Vec<Cached>), LoadError> {
         let (gone, kept): (Vec<_>, Vec<_>) = self.spd.rules()?.into_iter().partition(gone);
         let mut entries = self.cache.read()?;
-        // Also drops what a load that died half-way left behind: entries without rules.
+        // Also drops what is not in force: entries of a change that died before its switch, or that it was to replace.
         entries.retain(|e| kept.iter().any(|r| r.rule.index == e.index));
         debug_assert!(
             gone.iter().all(|g| kept.iter().all(|k| k.rule.index != g.rule.index)),
             "an entry goes as a whole"
         );
         Ok((kept, entries))
+    }
+
+    /// Index for the first of `count` new entries: none of them may be in use, not even by an entry that goes.
+    fn first_index(&mut self, some_stay: bool, count: usize) -> Result<u32, LoadError> {
+        let used: Vec<u32> = self.spd.rules()?.iter().map(|r| r.rule.index).collect();
+        match (used.iter().min(), used.iter().max()) {
+            (Some(least), _) if !some_stay && (count as u64) < u64::from(*least) => Ok(1),
+            (_, Some(last)) => Ok(last.saturating_add(1)),
+            _ => Ok(1),
+        }
     }
 
     /// Puts rules and cache in place. The cache is written before the switch and renamed after it.

@@ -77,8 +77,12 @@ fn replacement_delete_and_remove() {
     let gone = bench.file("gone", "{ ulp  udp rport 7 dir out } drop # same words\n{ }\n");
     bench.ipsecconf(&["-r", gone.to_str().unwrap()]).ok();
     assert_eq!(bench.ipsecconf(&["-L"]).ok().matches("#INDEX").count(), 1);
-    bench.ipsecconf(&["-q", "-F", "-a", name]).ok();
-    assert!(bench.ipsecconf(&[]).ok().starts_with("#INDEX 1 \n{ laddr"));
+    // An index is not given to another entry in the same step.
+    for first in [2, 6, 1] {
+        bench.ipsecconf(&["-q", "-F", "-a", name]).ok();
+        let text = bench.ipsecconf(&[]).ok();
+        assert!(text.starts_with(&format!("#INDEX {first} \n{{ laddr")), "{text}");
+    }
     assert_eq!(bench.ipsecconf(&["-L"]).ok().matches("#INDEX").count(), 4);
     bench.ipsecconf(&["-F"]).ok();
     assert_eq!(bench.ipsecconf(&["-L"]).ok(), "");
@@ -145,4 +149,29 @@ fn standard_input_and_an_empty_file() {
     let ran = bench.run(tool, &["-F", "-a", "-"], "# nothing\n", &[]).ok();
     assert!(ran.contains("has no rules"), "{ran}");
     assert_eq!(bench.ipsecconf(&["-l"]).ok(), "");
+}
+
+#[test]
+fn killed_at_every_write_text_and_rules_agree() {
+    let bench = Bench::new();
+    let tool = Path::new(env!("CARGO_BIN_EXE_ipsecconf"));
+    let old = bench.file("old", "{ ulp tcp lport 1 dir in } drop { }\n{ ulp tcp lport 2 dir in } drop { }\n");
+    let new = bench.file("new", "{ ulp udp lport 3 dir in } drop { }\n");
+    let mut survived = false;
+    for n in 1..50 {
+        bench.ipsecconf(&["-F"]).ok();
+        bench.ipsecconf(&["-a", old.to_str().unwrap()]).ok();
+        let fault = [("IPSEC_FAULT_AT_WRITE", n.to_string())];
+        let fault = fault.each_ref().map(|(name, n)| (*name, n.as_str()));
+        let ran = bench.run(tool, &["-F", "-a", new.to_str().unwrap()], "", &fault);
+        let (text, rules) = (bench.ipsecconf(&[]).ok(), bench.ipsecconf(&["-l", "-n"]).ok());
+        let seen = |text: &str, word: &str| text.matches(word).count();
+        let found = (seen(&text, "ulp tcp"), seen(&text, "ulp udp"), seen(&rules, "ulp 6"), seen(&rules, "ulp 17"));
+        assert!(found == (2, 0, 2, 0) || found == (0, 1, 0, 1), "write {n}: {text}{rules}");
+        if ran.code == Some(0) {
+            survived = true;
+            break;
+        }
+    }
+    assert!(survived);
 }
