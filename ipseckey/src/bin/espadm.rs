@@ -167,11 +167,17 @@ fn mark(text: &str) -> Result<u32, String> {
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(code) => code,
+        // Whoever read the listing has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("espadm: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {

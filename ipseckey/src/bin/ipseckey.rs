@@ -64,21 +64,37 @@ extern "C" fn interrupt(_: libc::c_int) {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
     let service = std::env::var_os("SMF_FMRI").is_some();
-    // Key files are for their owner to read.
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to do when the text cannot be printed.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    // Key files are for their owner to read, and a core file would hold keys.
     umask(Mode::from_bits_truncate(0o377));
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        eprintln!("ipseckey: warning: core files cannot be turned off: {error}");
+    }
     if !nix::unistd::getuid().is_root() {
         eprintln!("ipseckey: only root may manage keys; run it with sudo or as root");
         return ExitCode::from(if service { SERVICE_PERMISSION } else { 1 });
     }
     match run(&cli, service) {
         Ok(code) => code,
+        // Whoever read the listing has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ipseckey: {error:#}");
             ExitCode::from(if service { SERVICE_CONFIG } else { 1 })
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn run(cli: &Cli, service: bool) -> anyhow::Result<ExitCode> {

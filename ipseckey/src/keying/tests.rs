@@ -58,6 +58,7 @@ fn an_add_carries_everything_over() {
 
 #[test]
 fn inner_addresses_make_a_tunnel() {
+    // PFK-10
     let spec = spec(&format!("{GCM} proto 4 isrc 10.1.0.9/16 idst 10.2.0.0/15 iproto 6 idport 80"));
     let selectors = spec.selectors.unwrap();
     assert_eq!(spec.mode, Mode::Tunnel);
@@ -92,6 +93,7 @@ fn nat_ports_follow_the_direction() {
 
 #[test]
 fn algorithms_that_do_not_run_are_refused_by_name() {
+    // ESP-FMT-13, ALG-01, PFK-06
     let error = |text: &str| specs(text).unwrap_err().text;
     let base = "add esp spi 1 dst 192.0.2.1";
     let missing = |text: &str, what: &str| {
@@ -112,6 +114,7 @@ fn algorithms_that_do_not_run_are_refused_by_name() {
 
 #[test]
 fn a_counter_mode_warns_and_keys_stay_out_of_messages() {
+    // ALG-02, PFK-12, PFK-13
     let parsed = read(&format!("{GCM} replay 64"));
     assert_eq!(parsed.warnings.len(), 2);
     assert!(parsed.warnings[0].text.contains("counter mode"));
@@ -136,6 +139,7 @@ fn names_with_several_addresses_make_several_sas() {
 
 #[test]
 fn every_fault_is_reported_with_its_place() {
+    // PFK-02: what is missing, doubled or not needed is an error.
     assert_error("bogus", "1:1: unknown command");
     assert_error("add", "1:1: the SA type is missing");
     assert_error("add all", "1:5: a specific SA type is needed");

@@ -219,8 +219,7 @@ impl<'a> Cursor<'_, 'a> {
             return None;
         }
         let properties = self.section(Property::from_word, Problem::InvalidProperty)?;
-        // An unknown action is a problem already: the rule is refused, but its properties are still looked at.
-        Some(ActionSyntax { action: action.unwrap_or(Action::Drop), word, properties })
+        Some(ActionSyntax { action: action?, word, properties })
     }
 
     /// What stands between two braces, the opening one taken already.

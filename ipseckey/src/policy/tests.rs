@@ -84,6 +84,7 @@ fn a_listing_loads_as_the_same_rules() {
 
 #[test]
 fn precedence_is_pass_then_protection_then_drop() {
+    // ARC-SPD-03
     let text = "{ ulp udp dir both } drop { }
 { ulp udp } ipsec { encr_algs aes-gcm }
 { ulp udp lport 53 } ipsec { encr_algs aes-gcm }
@@ -160,6 +161,7 @@ fn tunnels() {
 
 #[test]
 fn algorithms_and_key_ranges() {
+    // ALG-01: encryption without authentication never loads.
     let bits = |alg: &str| match &file(&format!("{{ }} ipsec {{ encr_algs {alg} }}")).entries[0].verdict {
         Verdict::Protect { accepted, .. } => accepted.iter().map(|a| (a.encr, a.encr_bits)).collect::<Vec<_>>(),
         other => panic!("{other:?}"),

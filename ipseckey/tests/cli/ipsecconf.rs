@@ -90,6 +90,7 @@ fn replacement_delete_and_remove() {
 
 #[test]
 fn one_bad_rule_installs_nothing() {
+    // ROB-09, ROB-11
     let bench = Bench::new();
     bench.ipsecconf(&["-q", "-a", bench.file("good", POLICY).to_str().unwrap()]).ok();
     let before = bench.ipsecconf(&["-L"]).ok();
@@ -153,6 +154,7 @@ fn standard_input_and_an_empty_file() {
 
 #[test]
 fn killed_at_every_write_text_and_rules_agree() {
+    // ROB-10
     let bench = Bench::new();
     let tool = Path::new(env!("CARGO_BIN_EXE_ipsecconf"));
     let old = bench.file("old", "{ ulp tcp lport 1 dir in } drop { }\n{ ulp tcp lport 2 dir in } drop { }\n");

@@ -18,6 +18,7 @@ fn pair() -> String {
 
 #[test]
 fn a_file_loads_and_dumps() {
+    // ARC-KEY-01, PFK-09, PFK-13
     let bench = Bench::new();
     let file = bench.file("keys", &pair());
     let loaded = bench.ipseckey(&["-f", file.to_str().unwrap()]);
@@ -90,6 +91,7 @@ Dump succeeded for SA type 3.",
 
 #[test]
 fn paranoid_listings_and_json_hide_keys() {
+    // PFK-11
     let bench = Bench::new();
     let file = bench.file("keys", &pair());
     bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
@@ -105,6 +107,7 @@ fn paranoid_listings_and_json_hide_keys() {
 
 #[test]
 fn get_delete_and_flush() {
+    // PFK-07, PFK-08
     let bench = Bench::new();
     let file = bench.file("keys", &pair());
     bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
@@ -126,6 +129,7 @@ fn get_delete_and_flush() {
 
 #[test]
 fn a_bad_file_reports_everything_and_keys_never() {
+    // PFK-12, ROB-02
     let bench = Bench::new();
     let text = format!(
         "add esp spi 1 dst 192.0.2.9 encr_alg aes encrkey {KEY} auth_alg sha1 authkey 11\n\
@@ -173,10 +177,12 @@ fn checking_changes_nothing_and_needs_no_instance() {
 
 #[test]
 fn keys_are_refused_on_the_command_line() {
+    // PFK-12
     let bench = Bench::new();
     let ran = bench.ipseckey(&["add", "esp", "spi", "1", "dst", "192.0.2.1", "encr_alg", "aes-gcm", "encrkey", KEY]);
     assert!(ran.failed().err.contains("refused on the command line"));
     assert_eq!(bench.ipseckey(&["dump", "ah"]).ok(), "Dump succeeded for SA type 2.\n");
+    assert!(bench.ipseckey(&["-s", "x", "-f", "y"]).failed().err.contains("Usage"));
     assert!(bench.ipseckey(&["flush", "rsvp"]).failed().err.contains("'rsvp' is no SA type"));
     assert!(bench.ipseckey(&["help", "attr"]).ok().contains("replay_value"));
 }
@@ -194,6 +200,7 @@ fn standard_input_is_a_session() {
 
 #[test]
 fn what_is_saved_loads_again() {
+    // PFK-11
     let bench = Bench::new();
     let file = bench.file("keys", &pair());
     bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
@@ -219,6 +226,7 @@ fn what_is_saved_loads_again() {
 
 #[test]
 fn updates_change_lifetimes_and_pairs() {
+    // PFK-05
     let bench = Bench::new();
     let text = pair()
         + "update-pair esp spi 0x1001 dst 198.51.100.7 hard_bytes 4000000 soft_bytes 3000000\n\
@@ -249,6 +257,7 @@ fn a_service_flushes_first_and_keeps_quiet() {
 
 #[test]
 fn the_same_key_twice_gets_other_ivs() {
+    // ALG-02
     // RFC 4106 section 3.1, RFC 7634 section 2: a nonce never repeats under one key, even when the key is loaded twice.
     use sadb_maps::sa::SaState;
     let bench = Bench::new();
@@ -272,6 +281,7 @@ fn the_same_key_twice_gets_other_ivs() {
 
 #[test]
 fn killed_at_every_write_the_next_tool_repairs() {
+    // ROB-09, ROB-10
     let bench = Bench::new();
     let tool = Path::new(env!("CARGO_BIN_EXE_ipseckey"));
     let file = bench.file("keys", &pair());
