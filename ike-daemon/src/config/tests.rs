@@ -317,3 +317,26 @@ proptest! {
         prop_assert_eq!(rule.remote_addr[0], AddressSpec::prefix(address.into(), length).unwrap());
     }
 }
+
+/// The displayed blocks of a manual page.
+fn examples(page: &str) -> Vec<String> {
+    let blocks = page.split(".nf\n.in +4\n").skip(1);
+    blocks.filter_map(|block| block.split("\n.in\n").next()).map(|text| text.replace("\\-", "-") + "\n").collect()
+}
+
+#[test]
+fn the_examples_of_the_manual_are_accepted() {
+    let configs = examples(include_str!("../../../docs/man/ikev2.config.5"));
+    assert_eq!(configs.len(), 2);
+    for text in configs {
+        assert!(!good(&text).rules().is_empty(), "{text}");
+    }
+    let keys: Vec<String> = examples(include_str!("../../../docs/man/ikev2.preshared.5"))
+        .into_iter()
+        .filter(|text| text.starts_with('{'))
+        .collect();
+    assert_eq!(keys.len(), 1);
+    let loaded = parse_preshared("ikev2.preshared", &keys[0]).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(loaded.value.entries().len(), 2);
+    assert!(loaded.warnings.is_empty());
+}

@@ -450,7 +450,7 @@ mod tests {
         assert!(first.has_lease() && !second.has_lease());
         assert!(second.new_event_fd().unwrap().is_some());
         let compiled = tunnel_rule(7);
-        let event = crate::driver::policy::tests::event(&compiled, "10.1.0.5", "10.2.0.9");
+        let event = policy::tests::event(&compiled, "10.1.0.5", "10.2.0.9");
         first.listener.publish(&Message::acquire(&event, &compiled.rule));
         let events = second.events().unwrap();
         let mine = |heard: &KernelEvent| matches!(heard, KernelEvent::Acquire(heard) if heard.binding == event.binding);
