@@ -4,7 +4,7 @@
 use super::times;
 use crate::algorithms::{self, Kind};
 use crate::names::Names;
-use sadb_maps::host::pfkey::{self, Association, Endpoint, Message, Proposal, kind, sa_flag};
+use sadb_maps::host::pfkey::{Association, Endpoint, Message, Proposal, kind, sa_flag};
 use sadb_maps::host::{Diagnostic, SaInfo, SecretKey};
 use sadb_maps::sa::{self, Lifetime, flag, km, state};
 use serde::Serialize;
@@ -339,7 +339,8 @@ fn remaining(limits: &Lifetime, age: u64, used: Option<u64>) -> Option<u64> {
 
 /// Inner source and destination of a tunnel-mode SA, with prefix lengths.
 pub fn inner(sa: &SaInfo) -> Option<(Endpoint, Endpoint)> {
-    sa.selectors.as_ref().filter(|_| sa.is_tunnel()).map(pfkey::ends)
+    let message = Message::about(0, sa);
+    message.inner_src.zip(message.inner_dst).filter(|_| sa.is_tunnel())
 }
 
 /// An SA for `--json`.
