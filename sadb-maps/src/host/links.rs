@@ -25,6 +25,10 @@ impl Sadb {
         if found.flags & flag::BOTH == flag::BOTH {
             return fail(D::PairInappropriate);
         }
+        // Both SAs of a pair have one mode (RFC 4301 section 4.1).
+        if (found.flags ^ known.flags) & flag::TUNNEL != 0 {
+            return fail(D::PairInappropriate);
+        }
         if found.src != known.dst {
             return fail(D::PairAddressMismatch);
         }
@@ -68,6 +72,8 @@ impl Sadb {
         for key in bind::keys(known, &self.rules()?) {
             let bundle = self.maps.outbound.get(&key)?.unwrap_or_default();
             self.maps.outbound.insert(&key, &bind::with(bundle, known.proto, known.slot))?;
+            // Should the SA go soon, the next packet is to ask again at once.
+            self.maps.acquires.remove(&key)?;
         }
         Ok(())
     }

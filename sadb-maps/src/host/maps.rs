@@ -99,7 +99,16 @@ pub(super) struct Table<K: aya::Pod, V: aya::Pod> {
 
 impl<K: aya::Pod, V: aya::Pod> Table<K, V> {
     pub(super) fn open(instance: &Instance, name: &'static str) -> Result<Self, SadbError> {
-        let map = HashMap::try_from(Map::HashMap(open(instance, name)?)).map_err(failed(name, "open"))?;
+        Self::from_map(name, Map::HashMap(open(instance, name)?))
+    }
+
+    /// A map that forgets the entries least recently used when it is full.
+    pub(super) fn open_lru(instance: &Instance, name: &'static str) -> Result<Self, SadbError> {
+        Self::from_map(name, Map::LruHashMap(open(instance, name)?))
+    }
+
+    fn from_map(name: &'static str, map: Map) -> Result<Self, SadbError> {
+        let map = HashMap::try_from(map).map_err(failed(name, "open"))?;
         Ok(Self { name, map })
     }
 
@@ -162,6 +171,7 @@ pub(super) struct SaMaps {
     pub(super) states: Slots<SaState>,
     pub(super) windows: Slots<Window>,
     pub(super) ghash: Table<u32, GhashTable>,
+    pub(super) acquires: Table<BindingKey, u64>,
 }
 
 impl SaMaps {
@@ -175,6 +185,7 @@ impl SaMaps {
             states: Slots::open(instance, map::SA_STATE)?,
             windows: Slots::open(instance, map::SA_WINDOW)?,
             ghash: Table::open(instance, map::SA_GHASH)?,
+            acquires: Table::open_lru(instance, map::ACQUIRES)?,
         })
     }
 

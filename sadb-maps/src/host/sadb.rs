@@ -17,13 +17,16 @@ use super::pfkey::{Message, kind};
 use super::slots::{self, Known, LARVAL_SECONDS, Register};
 use super::spec::{Direction, IvSource, SaInfo, SaKey, SaSpec, SaUpdate};
 use super::{clock, repair, transform};
-use crate::sa::{Lifetime, SaState, SaStatic, SlotRef, Window, flag, km, state};
+use crate::sa::{BindingKey, Lifetime, SaState, SaStatic, SlotRef, Window, flag, km, state};
 use bytemuck::Zeroable;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 /// Tries to find a free SPI at random before the range counts as full.
 const SPI_TRIES: u32 = 1000;
+
+/// SPIs up to this one are reserved by IANA.
+const LAST_RESERVED_SPI: u32 = 255;
 
 /// The handle on the SADB of an instance. Every change is announced on the [bus](super::bus).
 pub struct Sadb {
@@ -113,6 +116,7 @@ impl Sadb {
         let (inbound, outbound) = check::tables(spec.direction, spec.dst, local);
         let bits = (if inbound { flag::INBOUND } else { 0 }) | (if outbound { flag::OUTBOUND } else { 0 });
         let mut record = Wiped::new(slots::record(spec, bits));
+        record.soft.add = earlier(spec, outbound)?;
         let table = transform::install(spec.encr, &spec.key, &spec.salt, &mut record)?;
         let (first_iv, iv_limit) = match spec.iv {
             // An inbound SA gives out no IV, so it costs no epoch.
@@ -210,7 +214,7 @@ impl Sadb {
     /// Reserves a random SPI of the range with a larval inbound SA that lives 90 s (GETSPI).
     ///
     /// # Errors
-    /// [`D::MalformedRange`] when the range is empty or holds 0, [`SadbError::Exists`] when every SPI is taken,
+    /// [`D::MalformedRange`] when the range is empty or begins below 256 (RFC 4303 section 2.1 reserves 1 to 255), [`SadbError::Exists`] when every SPI is taken,
     /// [`SadbError::Full`].
     pub fn reserve_spi(
         &mut self,
@@ -220,16 +224,14 @@ impl Sadb {
         range: RangeInclusive<u32>,
         km: u8,
     ) -> Result<u32, SadbError> {
-        if range.is_empty() || *range.start() == 0 {
+        if range.is_empty() || *range.start() <= LAST_RESERVED_SPI {
             return Err(SadbError::diagnostic(D::MalformedRange));
         }
         let span = u64::from(range.end() - range.start()) + 1;
         self.locked(|sadb, held| {
             let mut free = None;
             for _ in 0..SPI_TRIES {
-                let random =
-                    getrandom::u64().map_err(|e| SadbError::io("getrandom", std::io::Error::other(e.to_string())))?;
-                let spi = range.start() + (random % span) as u32;
+                let spi = range.start() + (random()? % span) as u32;
                 if sadb.register.occupant(flag::INBOUND, proto, spi, dst.into()).is_none() {
                     free = Some(spi);
                     break;
@@ -280,6 +282,15 @@ impl Sadb {
             sadb.begin(held)?;
             sadb.bind(&known)
         })
+    }
+
+    /// Forgets that an ACQUIRE was raised for a binding, so that the next packet raises another one: for a key manager
+    /// whose negotiation has failed (the error ACQUIRE of spec section 4.5).
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn forget_acquire(&mut self, binding: &BindingKey) -> Result<(), SadbError> {
+        self.maps.acquires.remove(binding)
     }
 
     /// One SA (GET).
@@ -542,6 +553,21 @@ impl Sadb {
         }
         Ok((known.clone(), moving))
     }
+}
+
+/// The soft limit of the time since added. That of a negotiated outbound SA is shortened at random, so that the two ends
+/// do not both rekey (spec section 7.10).
+fn earlier(spec: &SaSpec, outbound: bool) -> Result<u64, SadbError> {
+    const LEAST: u64 = 8;
+    const SPAN: u64 = 16;
+    if !outbound || spec.km == km::MANUAL || spec.soft.add <= 2 * (LEAST + SPAN) {
+        return Ok(spec.soft.add);
+    }
+    Ok(spec.soft.add - LEAST - random()? % SPAN)
+}
+
+fn random() -> Result<u64, SadbError> {
+    getrandom::u64().map_err(|e| SadbError::io("getrandom", std::io::Error::other(e.to_string())))
 }
 
 /// Whether the error is the answer to a request that was carried out as far as it goes, and not a failure half-way.

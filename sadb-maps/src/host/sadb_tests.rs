@@ -115,6 +115,7 @@ fn capacity_is_a_clear_limit() {
     assert_eq!(sadb.add(&spec(4, Direction::In)).unwrap().slot, 2);
 }
 
+/// ESP-FMT-11: IVs of counter modes are unique, across loads of the same key as well.
 #[test]
 fn nonces_of_a_key_loaded_twice_do_not_meet() {
     let test = TestInstance::with_maps(8).unwrap();
@@ -136,6 +137,7 @@ fn nonces_of_a_key_loaded_twice_do_not_meet() {
     assert_eq!((states.get(slot).unwrap().iv, statics.get(slot).unwrap().iv_limit), (1, u64::MAX));
 }
 
+/// ARC-SAD-05: several SAs with the same selectors may exist side by side.
 #[test]
 fn outbound_traffic_goes_to_the_newest_sa() {
     let test = TestInstance::with_maps(8).unwrap();
@@ -165,6 +167,9 @@ fn a_reserved_spi_matures_in_place() {
     let spi = sadb.reserve_spi(ESP, src, dst, 0x2000..=0x2000, km::IKEV2).unwrap();
     assert!(matches!(sadb.reserve_spi(ESP, src, dst, 0x2000..=0x2000, km::IKEV2), Err(SadbError::Exists)));
     assert_eq!(sadb.get(&key(spi, Direction::In)).unwrap().state, state::LARVAL);
+    // ESP-FMT-02: 1 to 255 are never allocated.
+    let low = sadb.reserve_spi(ESP, src, dst, 255..=300, km::IKEV2).unwrap_err();
+    assert_eq!(low.code(), Some(Diagnostic::MalformedRange));
     assert!(matches!(sadb.add(&spec(spi, Direction::In)), Err(SadbError::Exists)));
     let negotiated = SaSpec { km: km::IKEV2, iv: IvSource::FreshKey, ..spec(spi, Direction::In) };
     sadb.add(&negotiated).unwrap();
@@ -184,6 +189,9 @@ fn pairs_are_linked_updated_and_deleted_together() {
     sadb.add(&spec(2, Direction::In)).unwrap();
     let elsewhere = SaSpec { dst: ip("198.51.100.8"), ..paired(1, Direction::Out, 2) };
     assert_eq!(code(sadb.add(&elsewhere)), Some(Diagnostic::PairAddressMismatch));
+    // ARC-SAD-04: both SAs of a pair have one mode.
+    let tunnel = SaSpec { mode: Mode::Tunnel, ..paired(1, Direction::Out, 2) };
+    assert_eq!(code(sadb.add(&tunnel)), Some(Diagnostic::PairInappropriate));
     sadb.add(&paired(1, Direction::Out, 2)).unwrap();
     assert_eq!(code(sadb.add(&paired(3, Direction::Out, 2))), Some(Diagnostic::PairAlready));
     assert_eq!(sadb.get(&key(2, Direction::In)).unwrap().pair_spi, Some(1));
@@ -304,9 +312,9 @@ fn every_change_is_announced_and_no_key_with_it() {
         let test = TestInstance::with_maps(8).unwrap();
         let mut listener = Subscriber::open(None).unwrap();
         let mut sadb = Sadb::open(&test).unwrap();
-        sadb.reserve_spi(ESP, ip("198.51.100.7"), ip("192.0.2.1"), 5..=5, km::IKEV2).unwrap();
-        sadb.add(&SaSpec { km: km::IKEV2, ..spec(5, Direction::In) }).unwrap();
-        sadb.add(&SaSpec { pair_spi: Some(5), ..spec(6, Direction::Out) }).unwrap();
+        sadb.reserve_spi(ESP, ip("198.51.100.7"), ip("192.0.2.1"), 256..=256, km::IKEV2).unwrap();
+        sadb.add(&SaSpec { km: km::IKEV2, ..spec(256, Direction::In) }).unwrap();
+        sadb.add(&SaSpec { pair_spi: Some(256), ..spec(6, Direction::Out) }).unwrap();
         sadb.update(&key(6, Direction::Out), &SaUpdate::default()).unwrap();
         sadb.delete(&key(6, Direction::Out)).unwrap();
         assert!(sadb.delete(&key(6, Direction::Out)).is_err());
@@ -317,8 +325,65 @@ fn every_change_is_announced_and_no_key_with_it() {
             assert_eq!(message.satype, 3);
         }
         use pfkey::kind::{ADD, DELETE, FLUSH, GETSPI, UPDATE};
-        let wanted = [(GETSPI, 5), (UPDATE, 5), (ADD, 6), (UPDATE, 6), (DELETE, 6)];
+        let wanted = [(GETSPI, 256), (UPDATE, 256), (ADD, 6), (UPDATE, 6), (DELETE, 6)];
         assert_eq!(heard[..5], wanted.map(|(kind, spi)| (kind, Some(spi))));
         assert_eq!(heard[5..], [(FLUSH, None)]);
     });
+}
+
+#[test]
+fn a_tool_killed_at_any_other_write_leaves_something_whole() {
+    let test = TestInstance::with_maps(4).unwrap();
+    put_rule(&test, rule());
+    let (src, dst) = (ip("198.51.100.7"), ip("192.0.2.1"));
+    for n in 1.. {
+        let lived = fault::survives(n, || {
+            let mut sadb = Sadb::open(&test).unwrap();
+            sadb.reserve_spi(ESP, src, dst, 0x2000..=0x2000, km::IKEV2).unwrap();
+            sadb.add(&SaSpec { km: km::IKEV2, ..spec(0x2000, Direction::In) }).unwrap();
+            sadb.add_unbound(&spec(1, Direction::Out)).unwrap();
+            sadb.update(&key(1, Direction::Out), &SaUpdate { pair_spi: Some(0x2000), ..SaUpdate::default() }).unwrap();
+            sadb.switch_outbound(&key(1, Direction::Out)).unwrap();
+            sadb.flush(None).unwrap();
+        });
+        let mut sadb = Sadb::open(&test).unwrap();
+        let all = sadb.dump(None).unwrap();
+        let paired: Vec<_> = all.iter().filter_map(|sa| sa.pair_spi).collect();
+        assert!(paired.is_empty() || paired.len() == 2, "write {n}: half a pair");
+        for sa in &all {
+            // Whoever is in the dump is found by name as well, and nobody is there twice.
+            assert_eq!(sadb.get(&sa.sa_key()).unwrap().slot, sa.slot, "write {n}");
+        }
+        sadb.flush(None).unwrap();
+        assert_clean(&test, 4);
+        if lived {
+            assert!(all.is_empty());
+            return;
+        }
+    }
+}
+
+#[test]
+fn the_ends_of_a_negotiated_pair_do_not_rekey_at_once() {
+    let test = TestInstance::with_maps(4).unwrap();
+    let mut sadb = Sadb::open(&test).unwrap();
+    let soft = Lifetime { add: 3600, ..Lifetime::default() };
+    let mut stored = |direction, km| {
+        sadb.add(&SaSpec { soft, km, ..spec(9, direction) }).unwrap();
+        let add = sadb.get(&key(9, direction)).unwrap().soft.add;
+        sadb.delete(&key(9, direction)).unwrap();
+        add
+    };
+    assert!((3600 - 23..=3600 - 8).contains(&stored(Direction::Out, km::IKEV2)));
+    assert_eq!(stored(Direction::In, km::IKEV2), 3600);
+    assert_eq!(stored(Direction::Out, km::MANUAL), 3600);
+}
+
+#[test]
+fn a_handle_may_move_between_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Sadb>();
+    is_send::<Spd>();
+    is_send::<EventLease>();
+    is_send::<Subscriber>();
 }
