@@ -114,6 +114,12 @@ pub fn icmp_code(name: &str, proto: u8) -> Option<u8> {
     ICMP_CODES.iter().find(|(n, p, _)| *n == name && *p == proto).map(|(_, _, v)| *v)
 }
 
+/// Something that a resolver may be asked for; keeps half-typed addresses and numbers from going to a name server.
+pub fn is_host_name(text: &str) -> bool {
+    let labels_fine = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'));
+    labels_fine && text.chars().any(|c| c.is_ascii_alphabetic()) && !text.starts_with("0x")
+}
+
 /// The C library's databases, with built-in protocol numbers where protocols(5) is missing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemNames;
@@ -341,6 +347,12 @@ mod tests {
         assert_eq!(names.service("no such service", 0), None);
         assert_eq!(names.network("no such network"), None);
         assert_eq!(names.protocol("no such protocol"), None);
+    }
+
+    #[test]
+    fn half_typed_addresses_are_no_names() {
+        assert!(["host", "a-1.example", "x_y"].iter().all(|t| is_host_name(t)));
+        assert!(["", "10.0.0.300", "1.2", "0xff", "a b", "2001:db8::g", "é"].iter().all(|t| !is_host_name(t)));
     }
 
     #[test]

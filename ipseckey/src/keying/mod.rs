@@ -17,6 +17,7 @@ pub mod script;
 pub mod session;
 pub mod times;
 pub mod tokens;
+mod values;
 
 use crate::policy::Position;
 

@@ -8,13 +8,14 @@ use super::hexkey::HexKey;
 use super::reader::{Line, Word};
 use super::request::{Command, Natt, SaName, SaRequest, SaType};
 use super::tokens::{Extension, Values};
+use super::values::parse_number;
 use crate::algorithms::{self, Kind};
 use crate::names::Names;
 use crate::policy::Position;
 use crate::policy::selectors::Prefix;
 use sadb_maps::host::Direction;
-use sadb_maps::sa::{Lifetime, state};
-use std::net::{IpAddr, Ipv4Addr};
+use sadb_maps::sa::Lifetime;
+use std::net::IpAddr;
 
 /// A command that was read.
 #[derive(Debug, Default)]
@@ -77,10 +78,10 @@ enum Verb {
     Name,
 }
 
-struct Parser<'a> {
+pub(super) struct Parser<'a> {
     words: &'a [Word],
     next: usize,
-    names: &'a dyn Names,
+    pub(super) names: &'a dyn Names,
     errors: Vec<Message>,
     warnings: Vec<Message>,
 }
@@ -92,11 +93,11 @@ impl<'a> Parser<'a> {
         Some(word)
     }
 
-    fn error(&mut self, at: Position, text: impl Into<String>) {
+    pub(super) fn error(&mut self, at: Position, text: impl Into<String>) {
         self.errors.push(Message::new(at, text));
     }
 
-    fn warn(&mut self, at: Position, text: impl Into<String>) {
+    pub(super) fn warn(&mut self, at: Position, text: impl Into<String>) {
         self.warnings.push(Message::new(at, text));
     }
 
@@ -428,188 +429,6 @@ impl<'a> Parser<'a> {
             _ => self.error(word.at, format!("'{}' takes no value", word.shown())),
         }
     }
-
-    fn number<T: TryFrom<u64>>(&mut self, word: &Word) -> Option<T> {
-        let Some(number) = parse_number(word.text()) else {
-            self.error(word.at, format!("'{}' is no number (decimal, 0x hexadecimal, leading 0 octal)", word.shown()));
-            return None;
-        };
-        match T::try_from(number) {
-            Ok(number) => Some(number),
-            Err(_) => {
-                let text = format!("{} does not fit {} bits", word.shown(), size_of::<T>() * 8);
-                self.error(word.at, text);
-                None
-            }
-        }
-    }
-
-    fn u32(&mut self, word: &Word) -> Option<u64> {
-        self.number::<u32>(word).map(u64::from)
-    }
-
-    fn spi(&mut self, word: &Word) -> Option<u32> {
-        let spi = self.number(word)?;
-        if spi == 0 {
-            self.error(word.at, "an SPI of 0 is invalid");
-            return None;
-        }
-        Some(spi)
-    }
-
-    fn replay(&mut self, word: &Word) -> Option<u32> {
-        let window = self.number(word)?;
-        let most = sadb_maps::sa::MAX_REPLAY_WINDOW;
-        if window > most {
-            self.error(word.at, format!("the replay window has at most {most} packets"));
-            return None;
-        }
-        Some(window)
-    }
-
-    fn state(&mut self, word: &Word) -> Option<u32> {
-        match word.text() {
-            "mature" => Some(state::MATURE),
-            "larval" | "dying" | "dead" => {
-                self.error(word.at, format!("an SA cannot be added as {} (diagnostic code 43)", word.shown()));
-                None
-            }
-            other => {
-                self.error(word.at, format!("'{other}' is no state: use mature"));
-                None
-            }
-        }
-    }
-
-    fn algorithm(&mut self, kind: Kind, word: &Word) -> Option<u8> {
-        if let Some(algorithm) = algorithms::by_name(kind, word.text()) {
-            return Some(algorithm.id);
-        }
-        let what = if kind == Kind::Encryption { "encryption" } else { "authentication" };
-        match parse_number(word.text()) {
-            Some(number) => match u8::try_from(number) {
-                Ok(id) => Some(id),
-                Err(_) => {
-                    self.error(word.at, format!("{what} algorithm numbers go from 0 to 255"));
-                    None
-                }
-            },
-            None => {
-                let known: Vec<_> = algorithms::of_kind(kind).map(|a| a.name()).collect();
-                self.error(
-                    word.at,
-                    format!("unknown {what} algorithm '{}'; known: {}", word.shown(), known.join(", ")),
-                );
-                None
-            }
-        }
-    }
-
-    fn encryption(&mut self, kind: SaType, word: &Word) -> Option<u8> {
-        let id = self.algorithm(Kind::Encryption, word)?;
-        let known = algorithms::by_id(Kind::Encryption, id);
-        if kind == SaType::Esp
-            && let Some(algorithm) = known.filter(|a| a.combined.is_some())
-        {
-            let text = format!(
-                "{} is a counter mode: two packets with one key and IV give both away. IVs of this host never repeat, \
-                 but nothing keeps another host from using the same key and salt; prefer IKE",
-                algorithm.name()
-            );
-            self.warn(word.at, text);
-        }
-        Some(id)
-    }
-
-    fn key(&mut self, word: &Word) -> Option<HexKey> {
-        match HexKey::parse(word.text()) {
-            Ok((key, cut)) => {
-                if cut {
-                    self.warn(word.at, format!("the key is cut to {} bits", key.bits));
-                }
-                Some(key)
-            }
-            Err(error) => {
-                self.error(word.at, error.to_string());
-                None
-            }
-        }
-    }
-
-    fn addresses(&mut self, word: &Word, v6_only: bool) -> Option<Vec<IpAddr>> {
-        let mut found = match word.text().parse::<IpAddr>() {
-            Ok(address) => vec![address],
-            Err(_) if is_host_name(word.text()) => self.names.hosts(word.text()),
-            Err(_) => Vec::new(),
-        };
-        if v6_only {
-            found.retain(IpAddr::is_ipv6);
-        }
-        if found.is_empty() {
-            let version = if v6_only { "IPv6 " } else { "" };
-            self.error(word.at, format!("'{}' is neither an {version}address nor the name of one", word.shown()));
-            return None;
-        }
-        Some(found)
-    }
-
-    fn prefix(&mut self, word: &Word, v6_only: bool) -> Option<Prefix> {
-        let (text, length) = match word.text().split_once('/') {
-            Some((text, length)) => (text, Some(length)),
-            None => (word.text(), None),
-        };
-        let address = match text.parse::<IpAddr>() {
-            Ok(address) => address,
-            Err(_) => {
-                let mut found = if is_host_name(text) { self.names.hosts(text) } else { Vec::new() };
-                found.retain(|a| a.is_ipv6() || !v6_only);
-                match found.as_slice() {
-                    [] => {
-                        self.error(word.at, format!("'{text}' is neither an address nor the name of one"));
-                        return None;
-                    }
-                    [one] => *one,
-                    [_, ..] => {
-                        self.warn(word.at, format!("'{text}' has several addresses; the inner address is ignored"));
-                        return None;
-                    }
-                }
-            }
-        };
-        if v6_only && address.is_ipv4() {
-            self.error(word.at, format!("'{text}' is no IPv6 address"));
-            return None;
-        }
-        let Some(length) = length else { return Some(Prefix::host(address)) };
-        let prefix = length.parse().ok().and_then(|length| Prefix::new(address, length));
-        if prefix.is_none() {
-            self.error(word.at, format!("'{length}' is no prefix length for {address}"));
-        }
-        prefix
-    }
-
-    fn ipv4(&mut self, word: &Word) -> Option<Ipv4Addr> {
-        let address = word.text().parse().ok();
-        if address.is_none() {
-            self.error(word.at, format!("'{}' is no IPv4 address", word.shown()));
-        }
-        address
-    }
-}
-
-/// A number in C notation.
-fn parse_number(text: &str) -> Option<u64> {
-    let digits = |text: &str, radix| {
-        if text.starts_with('+') { None } else { u64::from_str_radix(text, radix).ok() }
-    };
-    if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        return digits(hex, 16);
-    }
-    match text.strip_prefix('0') {
-        Some("") => Some(0),
-        Some(octal) => digits(octal, 8),
-        None => digits(text, 10),
-    }
 }
 
 /// `Some(None)` is every type.
@@ -620,9 +439,4 @@ fn sa_type(word: &str) -> Option<Option<SaType>> {
         "esp" | "3" => Some(Some(SaType::Esp)),
         _ => None,
     }
-}
-
-fn is_host_name(text: &str) -> bool {
-    text.chars().any(|c| c.is_ascii_alphabetic())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
 }

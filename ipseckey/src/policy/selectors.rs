@@ -63,7 +63,7 @@ pub fn addresses(value: &Token<'_>, subject: Subject, names: &dyn Names) -> Resu
             None => Prefix::host(addr),
         }]);
     }
-    if !looks_like_name(name) {
+    if !names::is_host_name(name) {
         return Err(bad(format!("'{name}' is neither an address nor a name")));
     }
     let found = names.hosts(name);
@@ -77,12 +77,6 @@ pub fn addresses(value: &Token<'_>, subject: Subject, names: &dyn Names) -> Resu
         return Ok(vec![prefix(net.into(), len.unwrap_or(net_len))?]);
     }
     Err(bad(format!("no host or network is named '{name}'")))
-}
-
-/// Something that a resolver may be asked for; keeps half-typed addresses from going to a name server.
-fn looks_like_name(text: &str) -> bool {
-    let labels_fine = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'));
-    labels_fine && text.chars().any(|c| c.is_ascii_alphabetic()) && !text.starts_with("0x")
 }
 
 /// `smask`, `dmask`: a contiguous IPv4 mask that is not zero, in hexadecimal or dotted form. Gives the prefix length.
