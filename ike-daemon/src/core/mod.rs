@@ -26,5 +26,7 @@ mod retransmit;
 mod sa;
 mod selectors;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use endpoint::Endpoint;

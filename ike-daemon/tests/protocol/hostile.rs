@@ -471,7 +471,7 @@ fn rob_05_recovery_after_hostile_input() {
             let to = if random.chance(50) { Side::A } else { Side::B };
             let now = world.now;
             let known = world.node(to).endpoint.snapshot(now);
-            if !known.first().is_some_and(|sa| sa.encr.is_some()) {
+            if known.first().is_none_or(|sa| sa.encr.is_none()) {
                 continue;
             }
             let forger = Forger::of(world.node(to), now);

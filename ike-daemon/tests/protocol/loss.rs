@@ -12,7 +12,7 @@ fn patient(seed: u64) -> World {
     for side in [Side::A, Side::B] {
         world.node(side).rule(|rule| {
             rule.retry = RetryPolicy { limit: 12, initial: seconds(1), max: seconds(4) };
-            rule.childsa_pfs = if seed % 2 == 0 { GroupId::NONE } else { GroupId::CURVE25519 };
+            rule.childsa_pfs = if seed.is_multiple_of(2) { GroupId::NONE } else { GroupId::CURVE25519 };
         });
     }
     world
