@@ -481,10 +481,8 @@ mod tests {
         assert_eq!(seconds("0.5"), Some(Duration::from_millis(500)));
         assert_eq!(seconds(".25"), Some(Duration::from_millis(250)));
         assert_eq!(seconds("2"), Some(Duration::from_secs(2)));
-        for bad in [".", "1.2.3", "1.", "0.1234567890", "x", "1.x"] {
-            if bad != "1." {
-                assert_eq!(seconds(bad), None, "{bad}");
-            }
+        for bad in [".", "1.2.3", "0.1234567890", "x", "1.x", "-0.5"] {
+            assert_eq!(seconds(bad), None, "{bad}");
         }
     }
 }

@@ -75,11 +75,12 @@ pub struct Report {
     file: String,
     findings: Vec<Finding>,
     left_out: usize,
+    errors: usize,
 }
 
 impl Report {
     pub(super) fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), findings: Vec::new(), left_out: 0 }
+        Self { file: file.to_owned(), findings: Vec::new(), left_out: 0, errors: 0 }
     }
 
     pub(super) fn error(&mut self, at: Position, message: impl Into<String>) {
@@ -91,6 +92,7 @@ impl Report {
     }
 
     fn push(&mut self, at: Position, severity: Severity, message: String) {
+        self.errors = self.errors.saturating_add(usize::from(severity == Severity::Error));
         if self.findings.len() >= MAX_FINDINGS {
             self.left_out = self.left_out.saturating_add(1);
             return;
@@ -125,7 +127,7 @@ impl Report {
     /// Whether the file has to be refused.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Error) || self.left_out > 0
+        self.errors > 0
     }
 
     /// Whether there is nothing to say.
@@ -183,5 +185,8 @@ mod tests {
         }
         assert_eq!(report.findings().len(), MAX_FINDINGS);
         assert!(report.to_string().ends_with("f: 3 more findings not shown"));
+        assert!(!report.has_errors());
+        report.error(Position::START, "e");
+        assert!(report.has_errors());
     }
 }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tracing::{info, warn};
 
-use crate::config::{self, ConfigError, FileError, PresharedKeys, Report, RuleSet};
+use crate::config::{self, ConfigError, ConfiguredRule, FileError, PresharedKeys, Report, RuleSet};
 
 /// Where the rules are when no option says otherwise.
 pub const DEFAULT_CONFIG: &str = "/etc/inet/ike/ikev2.config";
@@ -142,14 +142,21 @@ impl DaemonLock {
     }
 }
 
-/// Writes the labels behind the key manager cookies of the SAs, for tools that show them: `cookie<TAB>label` per line.
+/// The cookie under which the SADB shows that an SA was negotiated under the rule with this label. It depends on nothing
+/// but the label, so that it still means the same after the file was changed.
+pub(super) fn cookie(label: &str) -> u64 {
+    let digest = ring::digest::digest(&ring::digest::SHA256, label.as_bytes());
+    let first = digest.as_ref().first_chunk::<4>().copied().unwrap_or_default();
+    // 0 is no cookie.
+    u64::from(u32::from_be_bytes(first)).max(1)
+}
+
+/// Writes the labels behind the cookies of the SAs, for tools that show them: `cookie<TAB>label` per line.
 pub(super) fn write_labels(run_dir: &Path, rules: &RuleSet) -> io::Result<()> {
     let path = run_dir.join("ipsec_kmc_map");
     let new = run_dir.join("ipsec_kmc_map.new");
-    let mut text = String::new();
-    for (place, rule) in rules.rules().iter().enumerate() {
-        text.push_str(&format!("{}\t{}\n", place + 1, rule.rule.label));
-    }
+    let line = |rule: &ConfiguredRule| format!("{}\t{}\n", cookie(&rule.rule.label), rule.rule.label);
+    let text: String = rules.rules().iter().map(line).collect();
     std::fs::write(&new, text)?;
     std::fs::set_permissions(&new, Permissions::from_mode(0o600))?;
     std::fs::rename(&new, &path)
@@ -202,10 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_written_by_place() {
+    fn labels_stand_behind_their_cookies() {
         let dir = tempfile::tempdir().unwrap();
         let rules = config::parse_rules("f", RULES).unwrap().value;
         write_labels(dir.path(), &rules).unwrap();
-        assert_eq!(fs::read_to_string(dir.path().join("ipsec_kmc_map")).unwrap(), "1\ta\n2\tb\n");
+        let text = fs::read_to_string(dir.path().join("ipsec_kmc_map")).unwrap();
+        assert_eq!(text, format!("{}\ta\n{}\tb\n", cookie("a"), cookie("b")));
+        assert_ne!(cookie("a"), cookie("b"));
     }
 }

@@ -16,6 +16,7 @@ use sadb_maps::sa::BindingKey;
 use tracing::{debug, info, warn};
 
 use super::clock;
+use super::files;
 use super::kernel::{FoundPair, KernelEvent, KernelSide, PairKey};
 use super::policy;
 use crate::config::RuleSet;
@@ -106,12 +107,6 @@ impl<K: KernelSide> DriverHost<K> {
     /// Number of pairs left over from an earlier daemon.
     pub(super) fn orphans(&self) -> usize {
         self.orphans.len()
-    }
-
-    /// The cookie under which the SADB shows whose rule an SA belongs to: its place in the file, from 1.
-    fn cookie(&self, label: &str) -> u64 {
-        let place = self.rules.rules().iter().position(|rule| rule.rule.label == label);
-        place.and_then(|place| u64::try_from(place).ok()).map_or(0, |place| place.saturating_add(1))
     }
 
     fn policy(&self) -> Vec<CompiledRule> {
@@ -215,7 +210,7 @@ impl<K: KernelSide> DriverHost<K> {
         if let Some(id) = sa.acquire {
             self.pending.retain(|_, pending| *pending != id);
         }
-        let (key, cookie) = (PairKey::from(sa), self.cookie(&sa.rule_label));
+        let (key, cookie) = (PairKey::from(sa), files::cookie(&sa.rule_label));
         if let Err(error) = self.kernel.get_mut().install(sa, cookie) {
             self.counts.install_failures += 1;
             warn!(target: "ikev2d::sadb", %error, rule = sa.rule_label, peer = %sa.remote, "a negotiated SA is not installed");

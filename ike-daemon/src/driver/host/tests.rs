@@ -76,10 +76,10 @@ fn a_request_without_policy_is_dropped() {
 }
 
 #[test]
-fn installed_pairs_carry_the_place_of_their_rule() {
+fn installed_pairs_carry_the_cookie_of_their_rule() {
     let mut host = host();
     host.effect(&Effect::InstallChild(Box::new(ChildSa { rule_label: "second".into(), ..child(300, 77) })));
-    assert_eq!(host.kernel().installed[0].1, 2);
+    assert_eq!(host.kernel().installed[0].1, files::cookie("second"));
     assert_eq!(host.owned(), 1);
 }
 
