@@ -46,7 +46,7 @@ pub enum FileError {
     /// Not UTF-8.
     #[error("not UTF-8 text")]
     NotText,
-    /// Over [`MAX_FILE`].
+    /// More octets than a key file may have.
     #[error("too big: a key file has at most {MAX_FILE} octets")]
     TooBig,
 }

@@ -10,7 +10,7 @@ const CHACHA: &str = "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c
 fn pair() -> String {
     format!(
         "# two SAs\nadd esp spi 0x1001 src 192.0.2.1 dst 198.51.100.7 outbound \\\n  encr_alg aes-gcm encrkey {KEY}/160 \\\n  \
-         soft_bytes 1048576 hard_bytes 2097152 soft_addtime 25920 hard_addtime 28800 esn\n\
+         soft_bytes 1048576 hard_bytes 2097152 soft_addtime 25920 hard_addtime 28800 esn isrc 10.1.0.0/16 idst 10.2.0.0/16\n\
          add esp spi 0x1002 src 198.51.100.7 dst 192.0.2.1 inbound pair-spi 0x1001 replay 64 \\\n  \
          encr_alg chacha20-poly1305 encrkey {CHACHA} proto 4 isrc 10.2.0.0/16 idst 10.1.0.0/16\n"
     )
@@ -37,11 +37,15 @@ fn a_file_loads_and_dumps() {
         "Base message (version 2) type DUMP, SA type ESP.
 SA: SADB_ASSOC spi=0x1001, replay window size=0, state=MATURE
 SA: Encryption algorithm = aes-gcm
-SA: flags=0x18002 < NOREPLAY X_PAIRED X_OUTBOUND >
-SRC: Source address (proto=0)
+SA: flags=0x38002 < NOREPLAY X_PAIRED X_OUTBOUND X_TUNNEL >
+SRC: Source address (proto=4)
 SRC: AF_INET: port 0, 192.0.2.1.
-DST: Destination address (proto=0)
+DST: Destination address (proto=4)
 DST: AF_INET: port 0, 198.51.100.7.
+INS: Inner source address (proto=0)
+INS: AF_INET: port 0, 10.1.0.0/16.
+IND: Inner destination address (proto=0)
+IND: AF_INET: port 0, 10.2.0.0/16.
 EKY: Encryption key.
 EKY: {}[01020304]/128+32
 OTH: Paired with spi=0x1002
