@@ -97,3 +97,34 @@ fn one_process_at_a_time_reads_events() {
     child.wait().unwrap();
     assert!(line.contains("another process reads the events"), "{line}");
 }
+
+/// Keys, policy and tunnel may come in any order: the outbound SA ends up bound to the action of the rule.
+#[test]
+fn keys_policy_and_tunnel_find_each_other_in_any_order() {
+    use aya::maps::{HashMap, Map, MapData};
+    use sadb_maps::abi::map;
+    use sadb_maps::sa::{BindingKey, Bundle};
+    let policy =
+        "{ tunnel vpn0 negotiate tunnel laddr 10.1.0.0/16 raddr 10.2.0.0/16 } ipsec { encr_algs aes-gcm(128) }\n";
+    let keys = "add esp spi 0x1001 src 192.0.2.1 dst 198.51.100.7 outbound isrc 10.1.0.0/16 idst 10.2.0.0/16 \
+                encr_alg aes-gcm encrkey 000102030405060708090a0b0c0d0e0f01020304\n";
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let bench = Bench::new();
+        let (policy, keys) = (bench.file("policy", policy), bench.file("keys", keys));
+        for step in order {
+            match step {
+                0 => bench.ipseckey(&["-f", keys.to_str().unwrap()]).ok(),
+                1 => bench.ipsecconf(&["-q", "-a", policy.to_str().unwrap()]).ok(),
+                _ => bench.espadm(&["tunnel", "create", "vpn0", "-a", "local=192.0.2.1,remote=198.51.100.7"]).ok(),
+            };
+        }
+        let rules: serde_json::Value = serde_json::from_str(&bench.ipsecconf(&["-L", "--json"]).ok()).unwrap();
+        let data = MapData::from_pin(bench.instance.pin(map::SA_OUT)).unwrap();
+        let bindings: HashMap<_, [u8; size_of::<BindingKey>()], [u8; size_of::<Bundle>()]> =
+            HashMap::try_from(Map::HashMap(data)).unwrap();
+        let bound: Vec<BindingKey> = bindings.keys().map(|key| bytemuck::pod_read_unaligned(&key.unwrap())).collect();
+        assert_eq!(bound.len(), 1, "{order:?}");
+        assert_eq!(rules[0]["action_id"], format!("{:#018x}", bound[0].action), "{order:?}");
+        assert_eq!(bound[0].dst, "198.51.100.7".parse::<std::net::IpAddr>().unwrap().into(), "{order:?}");
+    }
+}
