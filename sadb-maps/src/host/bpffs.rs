@@ -30,8 +30,9 @@ pub(super) fn open_root() -> Result<OwnedFd, InstanceError> {
         Some((file, id)) if id != own => in_namespace(file),
         Some(_) => mount_here(),
         None => match private_netns_name() {
-            Some(name) => Err(InstanceError::PrivateMountNamespace(name)),
-            None => mount_here(),
+            // One that is there was there when the namespace was copied, and is the same as outside.
+            Some(name) if !is_bpffs(Path::new(BPF_DIR))? => Err(InstanceError::PrivateMountNamespace(name)),
+            _ => mount_here(),
         },
     }
 }

@@ -84,7 +84,10 @@ impl AsFd for EventLease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::kernel::{bpf, descriptor};
     use crate::host::testing::TestInstance;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::OwnedFd;
 
     #[test]
     fn one_process_at_a_time_drains_the_ring() {
@@ -94,5 +97,101 @@ mod tests {
         assert_eq!(lease.next_event(), None);
         drop(lease);
         assert!(EventLease::acquire(&test).unwrap().is_some());
+    }
+
+    /// `struct bpf_insn`: code, registers (destination low, source high), offset, immediate.
+    #[repr(C)]
+    struct Instruction(u8, u8, i16, i32);
+
+    /// The leading fields of `union bpf_attr` for `BPF_PROG_LOAD`.
+    #[repr(C)]
+    struct LoadAttr {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log: [u32; 4],
+    }
+
+    /// The leading fields of `union bpf_attr` for `BPF_PROG_TEST_RUN`.
+    #[repr(C)]
+    struct RunAttr {
+        program: u32,
+        result: u32,
+        size_in: u32,
+        size_out: u32,
+        data_in: u64,
+        data_out: u64,
+        repeat: u32,
+        duration: u32,
+    }
+
+    /// A program that puts one record of `words` words, 0, 1, 2 and so on, into the ring each time it runs.
+    fn producer(ring: RawFd, words: i32) -> OwnedFd {
+        let mut program: Vec<_> = (0..words).map(|i| Instruction(0x62, 10, (4 * (i - words)) as i16, i)).collect();
+        program.extend([
+            Instruction(0x18, 0x11, 0, ring),
+            Instruction(0, 0, 0, 0),
+            Instruction(0xbf, 0xa2, 0, 0),
+            Instruction(0x07, 2, 0, -4 * words),
+            Instruction(0xb7, 3, 0, 4 * words),
+            Instruction(0xb7, 4, 0, 0),
+            // bpf_ringbuf_output
+            Instruction(0x85, 0, 0, 130),
+            Instruction(0xb7, 0, 0, 0),
+            Instruction(0x95, 0, 0, 0),
+        ]);
+        let license = c"GPL";
+        let load = LoadAttr {
+            kind: 1,
+            count: program.len() as u32,
+            instructions: program.as_ptr() as u64,
+            license: license.as_ptr() as u64,
+            log: [0; 4],
+        };
+        descriptor(bpf(5, &load).unwrap())
+    }
+
+    fn run(program: &OwnedFd) {
+        let packet = [0u8; 64];
+        let run = RunAttr {
+            program: program.as_raw_fd() as u32,
+            result: 0,
+            size_in: packet.len() as u32,
+            size_out: 0,
+            data_in: packet.as_ptr() as u64,
+            data_out: 0,
+            repeat: 1,
+            duration: 0,
+        };
+        bpf(10, &run).unwrap();
+    }
+
+    fn readable(lease: &EventLease) -> bool {
+        let mut fds = [PollFd::new(lease.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
+    }
+
+    #[test]
+    fn events_come_out_as_the_programs_put_them_in() {
+        let test = TestInstance::with_maps(2).unwrap();
+        let mut lease = EventLease::acquire(&test).unwrap().unwrap();
+        let ring = maps::open(&test, map::EVENTS).unwrap();
+        let fd = ring.fd().as_fd().as_raw_fd();
+        let (good, strange) = (producer(fd, 32), producer(fd, 2));
+        assert!(!readable(&lease));
+        [&good, &strange, &good].into_iter().for_each(run);
+        assert!(readable(&lease));
+        let event = lease.next_event().unwrap();
+        assert_eq!((event.kind, event.detail, event.time), (0, 1, 3 << 32 | 2));
+        assert_eq!(lease.next_event(), Some(event));
+        assert_eq!(lease.next_event(), None);
+        assert!(!readable(&lease));
+        // Who takes the lease over goes on where the last holder stopped.
+        run(&good);
+        drop(lease);
+        let mut next = EventLease::acquire(&test).unwrap().unwrap();
+        assert_eq!(next.next_event(), Some(event));
+        assert_eq!(next.next_event(), None);
     }
 }

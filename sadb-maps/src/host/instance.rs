@@ -1,6 +1,6 @@
 //! Instances: one data path, with its maps, policy and SAs, in one network namespace.
 //!
-//! An instance is a name. Its pins are a directory on our BPF file system ([`bpffs`](super::bpffs)), its runtime files
+//! An instance is a name. Its pins are a directory on our BPF file system (module `bpffs`), its runtime files
 //! live in `/run/ipsec/<name>`, what outlives a boot in `/var/lib/ipsec/<name>`. It belongs to the network namespace it
 //! was attached in, and every tool refuses to touch it from another one.
 
@@ -49,7 +49,7 @@ pub enum InstanceError {
     },
     /// The maps were made by another version.
     #[error(
-        "instance {name:?} has map version {theirs}, this tool knows {ours}; detach with the tool that attached it"
+        "instance {name:?} has map version {theirs}, this tool knows {ours}; run espadm detach --all and attach again"
     )]
     Abi {
         /// Name of the instance.
@@ -60,7 +60,7 @@ pub enum InstanceError {
         ours: u32,
     },
     /// A pinned map is not what this tool expects.
-    #[error("map {map} of the instance does not fit: {what}")]
+    #[error("map {map} of the instance does not fit: {what}; run espadm detach --all and attach again")]
     Map {
         /// Name of the map.
         map: &'static str,

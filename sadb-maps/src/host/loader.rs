@@ -276,8 +276,12 @@ impl Loader {
     /// [`InstanceError::OtherNamespace`] while the instance lives in another network namespace.
     pub fn detach_all(instance: &Instance) -> Result<(), LoaderError> {
         let _lock = InstanceLock::acquire(instance)?;
-        // Refuses where the instance is alive elsewhere.
-        usable_header(instance)?;
+        match usable_header(instance) {
+            // What another version has made can still be taken away.
+            Err(LoaderError::Sadb(SadbError::Instance(InstanceError::Abi { .. } | InstanceError::Map { .. }))) => {}
+            // Refuses where the instance is alive elsewhere.
+            other => drop(other?),
+        }
         remove_base(instance, &Route::open()?)
     }
 }

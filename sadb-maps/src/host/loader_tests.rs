@@ -91,6 +91,13 @@ fn interfaces_come_and_go_and_the_sas_stay() {
             assert!(refused(Status::read(&test).map(drop)));
         });
 
+        // The next version of the tools can take away what this one has made.
+        let header = test.new_header(100).unwrap();
+        maps::write_header(&test, &crate::abi::Header { abi: header.abi + 1, ..header }).unwrap();
+        assert!(
+            Loader::attach(&test, &["lan0"], &AttachOptions::default()).unwrap_err().to_string().contains("version")
+        );
+
         Loader::detach_all(&test).unwrap();
         assert!(!test.is_attached() && !test.pin_dir().exists());
         assert!(netdev::Route::open().unwrap().find("ipsec0").unwrap().is_none());

@@ -1,7 +1,9 @@
-//! User space: the typed handle on the maps of an instance.
+//! User space: the typed handle on the maps of an instance, and what the tools and daemons share around it.
 //!
-//! [`Instance`] names and checks an instance; [`Sadb`] changes its SAs under a lock that survives the death of its
-//! holder.
+//! [`Instance`] names and checks an instance and [`Loader`] brings it to life. [`Sadb`] changes its SAs under a lock that
+//! survives the death of its holder, [`Spd`] replaces its rules, [`Tunnels`] gives names to tunnel ends. [`Counters`] and
+//! [`Status`] show. [`EventLease`] drains what the programs report, [`Publisher`] and [`Subscriber`] are the bus on which
+//! everybody hears of every change, [`KmSockets`] lets key management out in clear.
 
 pub mod announce;
 pub mod attach;

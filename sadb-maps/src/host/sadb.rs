@@ -3,7 +3,7 @@
 //!
 //! Every operation takes the instance lock. A change first raises the dirty flag and announces itself, then writes in
 //! an order in which every prefix is a valid state: contents of a slot before the index that leads to it, and the index
-//! gone before the contents. Who dies in between leaves the flag, and the next holder repairs ([`repair`](super::repair)).
+//! gone before the contents. Who dies in between leaves the flag, and the next holder repairs (module `repair`).
 
 use super::bus::Publisher;
 use super::check::{self, LocalAddresses};
@@ -152,7 +152,7 @@ impl Sadb {
             if let Some(table) = &table {
                 sadb.maps.ghash.insert(&slot.slot, table)?;
             }
-            sadb.maps.states.set(slot.slot, &moving)?;
+            slots::enliven(&mut sadb.maps, slot.slot, &moving)?;
             let known = Known::new(slot.slot, &record, &moving);
             if inbound {
                 sadb.maps.inbound.insert(&known.inbound_key(), &slot)?;
@@ -260,7 +260,7 @@ impl Sadb {
             };
             sadb.maps.statics.set(slot.slot, &record)?;
             sadb.maps.windows.set(slot.slot, &Window::zeroed())?;
-            sadb.maps.states.set(slot.slot, &moving)?;
+            slots::enliven(&mut sadb.maps, slot.slot, &moving)?;
             let known = Known::new(slot.slot, &record, &moving);
             sadb.maps.inbound.insert(&known.inbound_key(), &slot)?;
             sadb.tell(kind::GETSPI, &known)?;

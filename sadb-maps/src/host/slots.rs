@@ -159,7 +159,10 @@ pub(super) fn is_gone(moving: &SaState, now: u64) -> bool {
 /// and no program may still be at work with it ([`grace_period`]).
 pub(super) fn wipe(maps: &mut SaMaps, slot: SlotRef) -> Result<(), SadbError> {
     let SlotRef { slot, generation } = slot;
-    // First the word that says whether there is an SA: repair wipes what lies in a free slot.
+    // First the word that says whether there is an SA: repair wipes what lies in a free slot. It goes alone, because
+    // the sweep timer looks at every slot, and an update of a record is not atomic.
+    let moving = maps.states.get(slot)?;
+    maps.states.set(slot, &SaState { state: state::FREE.into(), ..moving })?;
     maps.states.set(slot, &free_state(generation))?;
     maps.statics.set(slot, &SaStatic { generation, ..SaStatic::zeroed() })?;
     if maps.ghash.get(&slot)?.map(Wiped::new).is_some() {
@@ -168,6 +171,13 @@ pub(super) fn wipe(maps: &mut SaMaps, slot: SlotRef) -> Result<(), SadbError> {
         maps.ghash.remove(&slot)?;
     }
     maps.windows.set(slot, &Window::zeroed())
+}
+
+/// Brings an SA to life whose static part is in place: the times first and the state word after them, because the sweep
+/// timer may look at the slot in between, and to it an SA of age nothing would be one that expired long ago.
+pub(super) fn enliven(maps: &mut SaMaps, slot: u32, moving: &SaState) -> Result<(), SadbError> {
+    maps.states.set(slot, &SaState { state: state::FREE.into(), ..*moving })?;
+    maps.states.set(slot, moving)
 }
 
 /// The state record of a slot that was given back.
