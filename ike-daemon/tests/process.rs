@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ike_door::{Client, ErrorCode, Item, Privilege, Request, place};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use sadb_maps::host::testing::TestInstance;
 
@@ -116,8 +116,9 @@ fn a_life_from_start_to_sigterm() {
         eprintln!("skipped: needs root for network namespaces and maps");
         return;
     }
-    // This thread's namespace is that of the processes it starts.
+    // This thread's namespace is that of the processes it starts, and so is its signal mask: the daemon must undo that.
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    SigSet::all().thread_set_mask().unwrap();
     let test = TestInstance::with_maps(4).unwrap();
     let files = Files::new();
     let door = place::ikev2_door(test.name());

@@ -14,6 +14,7 @@ use ike_daemon::driver::{Daemon, Files, LogControl, SadbKernel, Settings};
 use ike_door::place::IKEV2_DOOR;
 use ike_door::{DebugLevel, Privilege};
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
 use sadb_maps::host::Instance;
 
@@ -107,8 +108,10 @@ fn check(files: &Files) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keys must not end up in a core file, in another process of the same user, or in a file that others can read.
+/// Keys must not end up in a core file, in another process of the same user, or in a file that others can read. Whoever
+/// starts the daemon may have blocked signals for itself; here they have to arrive.
 fn harden() -> anyhow::Result<()> {
+    SigSet::empty().thread_set_mask().context("signals cannot be unblocked")?;
     umask(Mode::from_bits_truncate(0o077));
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("core files cannot be forbidden")?;
     nix::sys::prctl::set_dumpable(false).context("the process cannot be made undumpable")?;
