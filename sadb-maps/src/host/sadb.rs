@@ -345,11 +345,22 @@ impl Sadb {
     /// [`D::DuplicateKmProtocol`] and [`D::DuplicateKmCookie`] when another key manager owns the SA.
     pub fn update(&mut self, key: &SaKey, update: &SaUpdate) -> Result<(), SadbError> {
         self.locked(|sadb, held| {
-            let (known, moving) = sadb.living(key)?;
-            if moving.state != u64::from(state::MATURE) {
-                return Err(SadbError::diagnostic(D::BadState));
+            let (known, _) = sadb.living(key)?;
+            let mut record = sadb.updated(&known, update)?;
+            let partner = match update.pair_spi {
+                Some(_) if record.flags & flag::PAIRED != 0 => return Err(SadbError::diagnostic(D::PairAlready)),
+                Some(spi) => Some((spi, sadb.partner(spi, &known)?)),
+                None => None,
+            };
+            sadb.begin(held)?;
+            if let Some((spi, _)) = &partner {
+                record.flags |= flag::PAIRED;
+                record.pair_spi = *spi;
             }
-            sadb.update_held(held, &known, update)?;
+            sadb.rewrite(&known, &record)?;
+            if let Some((_, partner)) = partner {
+                sadb.set_pair(partner, known.spi)?;
+            }
             sadb.tell(kind::UPDATE, &known)
         })
     }
@@ -362,21 +373,23 @@ impl Sadb {
         self.locked(|sadb, held| {
             let (known, _) = sadb.living(key)?;
             let partner = sadb.paired(&known).ok_or(SadbError::diagnostic(D::PairNotFound))?;
-            let update = SaUpdate { pair_spi: None, ..*update };
-            for known in [known, partner] {
-                if sadb.maps.states.get(known.slot.slot)?.state != u64::from(state::MATURE) {
-                    return Err(SadbError::diagnostic(D::BadState));
-                }
-                sadb.update_held(held, &known, &update)?;
-                sadb.tell(kind::UPDATE_PAIR, &known)?;
+            // Both are checked before one is changed.
+            let pair = [sadb.updated(&known, update)?, sadb.updated(&partner, update)?];
+            sadb.begin(held)?;
+            for (known, record) in [known, partner].iter().zip(&pair) {
+                sadb.rewrite(known, record)?;
+                sadb.tell(kind::UPDATE_PAIR, known)?;
             }
             Ok(())
         })
     }
 
-    fn update_held(&mut self, held: &mut Held, known: &Known, update: &SaUpdate) -> Result<(), SadbError> {
-        let slot = known.slot.slot;
-        let mut record = Wiped::new(self.maps.statics.get(slot)?);
+    /// The record of a mature SA with the limits and the cookie of the update.
+    fn updated(&self, known: &Known, update: &SaUpdate) -> Result<Wiped<SaStatic>, SadbError> {
+        if self.maps.states.get(known.slot.slot)?.state != u64::from(state::MATURE) {
+            return Err(SadbError::diagnostic(D::BadState));
+        }
+        let mut record = Wiped::new(self.maps.statics.get(known.slot.slot)?);
         record.soft = update.soft.unwrap_or(record.soft);
         record.hard = update.hard.unwrap_or(record.hard);
         record.idle = update.idle.unwrap_or(record.idle);
@@ -390,23 +403,16 @@ impl Sadb {
             }
             (record.km, record.km_cookie) = (km, cookie);
         }
-        let partner = match update.pair_spi {
-            Some(_) if record.flags & flag::PAIRED != 0 => return Err(SadbError::diagnostic(D::PairAlready)),
-            Some(spi) => Some((spi, self.partner(spi, known)?)),
-            None => None,
-        };
-        if let Some((spi, _)) = &partner {
-            record.flags |= flag::PAIRED;
-            record.pair_spi = *spi;
-        }
-        self.begin(held)?;
-        self.maps.statics.set(slot, &record)?;
+        Ok(record)
+    }
+
+    /// Writes the immutable part anew, in place: nothing that the data path counts is in it.
+    fn rewrite(&mut self, known: &Known, record: &SaStatic) -> Result<(), SadbError> {
+        let slot = known.slot.slot;
+        self.maps.statics.set(slot, record)?;
         let moving = self.maps.states.get(slot)?;
-        self.register.put(Known::new(slot, &record, &moving));
-        match partner {
-            Some((_, partner)) => self.set_pair(partner, known.spi),
-            None => Ok(()),
-        }
+        self.register.put(Known::new(slot, record, &moving));
+        Ok(())
     }
 
     /// Removes an SA, wipes its keys and frees its slot (DELETE). Its partner, if any, loses the link.

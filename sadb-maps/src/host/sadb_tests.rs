@@ -198,6 +198,12 @@ fn pairs_are_linked_updated_and_deleted_together() {
     let hard = Lifetime { add: 60, ..Lifetime::default() };
     sadb.update_pair(&key(1, Direction::Out), &SaUpdate { hard: Some(hard), ..SaUpdate::default() }).unwrap();
     assert_eq!(sadb.get(&key(2, Direction::In)).unwrap().hard, hard);
+    // What one of the two cannot take is refused for both.
+    let low = Lifetime { add: 5, ..Lifetime::default() };
+    sadb.update(&key(2, Direction::In), &SaUpdate { soft: Some(hard), ..SaUpdate::default() }).unwrap();
+    let refused = sadb.update_pair(&key(1, Direction::Out), &SaUpdate { hard: Some(low), ..SaUpdate::default() });
+    assert_eq!(refused.unwrap_err().code(), Some(Diagnostic::AddTimeSoftHard));
+    assert_eq!(sadb.get(&key(1, Direction::Out)).unwrap().hard, hard);
     sadb.delete_pair(&key(2, Direction::In)).unwrap();
     assert_clean(&test, 8);
     sadb.add(&spec(2, Direction::In)).unwrap();
