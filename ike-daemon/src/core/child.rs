@@ -223,7 +223,10 @@ impl ChildOffer {
         let carries = |(l, r): (TrafficSelector, TrafficSelector)| {
             selectors::covered(&[l], local) && selectors::covered(&[r], remote)
         };
-        if self.wish.packet.is_some_and(|packet| !carries(packet)) {
+        let offered = |(l, r): (TrafficSelector, TrafficSelector)| {
+            selectors::covered(&[l], &self.ts_local) && selectors::covered(&[r], &self.ts_remote)
+        };
+        if self.wish.packet.is_some_and(|packet| offered(packet) && !carries(packet)) {
             return refused("the peer narrowed the selectors so that the waiting packet does not fit".to_owned());
         }
         Ok(())

@@ -94,6 +94,8 @@ pub(super) struct Established {
     dpd_at: Option<Timestamp>,
     /// The peer made it while we were making a successor ourselves: its children are still with the predecessor.
     on_probation: bool,
+    /// A rekey was begun because message IDs run out.
+    exhausted: bool,
 }
 
 impl Established {
@@ -118,6 +120,7 @@ impl Established {
             created: 0,
             deleted: 0,
             on_probation: false,
+            exhausted: false,
         }
     }
 
@@ -326,7 +329,7 @@ impl Established {
         if self.expire_at.is_some_and(|at| at <= ctx.now) {
             return Verdict::Delete(RemoveReason::LocalDeleted);
         }
-        if self.rekey_at.is_some_and(|at| at <= ctx.now) || (self.link.nearly_exhausted() && self.rekey_at.is_some()) {
+        if self.rekey_at.is_some_and(|at| at <= ctx.now) {
             self.rekey_at = None;
             self.queue.push_back(Task::RekeyIke { tries: 0 });
         }
@@ -403,6 +406,9 @@ impl Established {
     pub(super) fn conclude(mut self: Box<Self>, ctx: &mut Ctx<'_>, verdict: Verdict) -> Option<Sa> {
         let reason = match verdict {
             Verdict::Stay => {
+                if self.link.nearly_exhausted() && !std::mem::replace(&mut self.exhausted, true) {
+                    self.queue.push_front(Task::RekeyIke { tries: 0 });
+                }
                 self.pump(ctx);
                 return Some(Sa::Established(self));
             }

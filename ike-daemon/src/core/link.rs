@@ -14,6 +14,9 @@ use crate::wire::chain::{ChainBuilder, PayloadType, parse_inner, parse_message, 
 use crate::wire::header::{ExchangeType, Header, Received};
 use crate::wire::payloads::Payloads;
 
+/// Message IDs kept for what has to be said when they run out.
+const MARGIN: u32 = 64;
+
 /// A datagram whose header was read.
 #[derive(Clone, Copy)]
 pub(super) struct Message<'a> {
@@ -150,7 +153,7 @@ impl Link {
 
     /// Whether message IDs run out (V2-MID-09): time for a new IKE SA.
     pub(super) fn nearly_exhausted(&self) -> bool {
-        self.next_request.max(self.expected) >= u32::MAX - 16
+        self.next_request.max(self.expected) >= u32::MAX - MARGIN
     }
 
     pub(super) fn place(&self, message: &Message<'_>, outstanding: Option<u32>) -> Place {
@@ -162,7 +165,8 @@ impl Link {
         if header.response {
             return if outstanding == Some(header.message_id) { Place::Response } else { Place::Outside };
         }
-        if header.message_id == self.expected {
+        // The last ID is never used, so that none is ever expected twice (V2-MID-09).
+        if header.message_id == self.expected && self.expected != u32::MAX {
             return Place::Request;
         }
         let repeated = self.answered.as_ref().is_some_and(|a| a.id == header.message_id);

@@ -1,15 +1,23 @@
 //! The parts of the core that decide without a peer: proposals, selectors, identities, NAT hashes, cookies, intervals.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::api::*;
+use super::child::Peer;
+use super::context::{Ctx, Outbox};
 use super::cookie::CookieJar;
+use super::established::{Established, Verdict};
+use super::link::{Link, Message, Place};
 use super::natd;
 use super::proposal::*;
 use super::retransmit::{Due, Retransmission};
+use super::sa::Sa;
 use super::selectors::{covered, narrow, offer};
-use crate::crypto::{IkeSuite, Standard, nat_detection_hash};
+use crate::crypto::keys::Freshness;
+use crate::crypto::{IkeSuite, Secret, Standard, nat_detection_hash};
+use crate::wire::header::{ExchangeType, Header, Received};
 use crate::wire::id::{IdType, Identification};
 use crate::wire::nonce::Nonce;
 use crate::wire::notify::{Notify, NotifyType};
@@ -301,6 +309,77 @@ fn v2_cky_01_05_cookie() {
     assert!(!good(1, 500, 1, 1, &cookie[1..]) && !good(1, 500, 1, 1, &[]));
     assert!(good(70, 500, 1, 1, &cookie), "the previous secret");
     assert!(!good(200, 500, 1, 1, &cookie));
+}
+
+struct Nobody;
+
+impl Host for Nobody {
+    fn rule_for_initiator(&self, _: &Acquire) -> Option<Arc<Rule>> {
+        None
+    }
+
+    fn rules_for_responder(&self, _: IpAddr, _: IpAddr) -> Vec<Arc<Rule>> {
+        Vec::new()
+    }
+
+    fn child_policy(&self, _: &ChildQuery<'_>) -> Result<ChildPolicy, ChildRefusal> {
+        Err(ChildRefusal { reason: String::new() })
+    }
+
+    fn allocate_spi(&mut self, _: &SpiRequest) -> Result<u32, SpiRefusal> {
+        Err(SpiRefusal { reason: String::new() })
+    }
+
+    fn last_inbound(&self, _: u32) -> Option<Timestamp> {
+        None
+    }
+}
+
+/// V2-MID-09: when message IDs run out the IKE SA is rekeyed; the last ID is never taken.
+#[test]
+fn v2_mid_09_message_ids_run_out() {
+    let (config, mut random, mut host, mut out) = (EndpointConfig::default(), Counting(0), Nobody, Outbox::default());
+    let mut ctx = Ctx {
+        now: Timestamp::default(),
+        config: &config,
+        provider: &Standard,
+        random: &mut random,
+        host: &mut host,
+        out: &mut out,
+    };
+    let suite = IkeSuite {
+        encr: Encr::aes_gcm_16(256),
+        integ: IntegId::NONE,
+        prf: PrfId::HMAC_SHA2_256,
+        group: GroupId::CURVE25519,
+    };
+    let spis = IkeSpis { initiator: [1; 8], responder: [2; 8] };
+    let path = Path { local: "192.0.2.1:500".parse().unwrap(), remote: "198.51.100.2:500".parse().unwrap() };
+    let nonce = Nonce::new(vec![1; 32]).unwrap();
+    let fresh = Freshness {
+        nonce_initiator: &nonce,
+        nonce_responder: &nonce,
+        spi_initiator: spis.initiator,
+        spi_responder: spis.responder,
+    };
+    let keys = IkeKeys::initial(&Standard, &suite, &Secret::copy_of(&[7; 32]), &fresh).unwrap();
+    let ids = (u32::MAX - 10, u32::MAX);
+    let link = Link::new(&ctx, spis, Role::Initiator, path, suite, keys, ids).unwrap();
+    let header = Header {
+        spi_initiator: spis.initiator,
+        spi_responder: spis.responder,
+        exchange: ExchangeType::INFORMATIONAL,
+        from_initiator: false,
+        response: false,
+        message_id: u32::MAX,
+    };
+    let received = Received { header, major: 2, first_payload: 0 };
+    assert_eq!(link.place(&Message { path, octets: &[], received }, None), Place::Outside);
+    let id = Identification::address(path.local.ip());
+    let peer = Peer { rule: Arc::new(rule()), local_id: id.clone(), remote_id: id };
+    let sa = Box::new(Established::new(&mut ctx, link, peer));
+    let Some(Sa::Established(sa)) = sa.conclude(&mut ctx, Verdict::Stay) else { panic!("closed") };
+    assert!(sa.is_rekeying());
 }
 
 /// V2-MID-06: a wait of zero does not spin, and the limit is kept.

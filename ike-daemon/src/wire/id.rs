@@ -50,6 +50,8 @@ pub struct BadIdentity(
 
 /// Data beyond this length is refused: no name or key identifier in use comes near.
 const MAX_DATA: usize = 4096;
+/// Octets of an identity that a log line shows.
+const MAX_SHOWN: usize = 128;
 
 impl Identification {
     /// Checks the data against the type: addresses have 4 and 16 octets, every other type at least one.
@@ -105,11 +107,17 @@ impl fmt::Display for Identification {
         if let Some(address) = self.as_address() {
             return write!(f, "{address}");
         }
-        if let Some(text) = self.as_text() {
-            return f.write_str(text);
+        let (head, cut) = match self.data.split_at_checked(MAX_SHOWN) {
+            Some((head, tail)) => (head, !tail.is_empty()),
+            None => (self.data.as_slice(), false),
+        };
+        if self.as_text().is_some() {
+            head.iter().try_for_each(|octet| write!(f, "{}", char::from(*octet)))?;
+        } else {
+            write!(f, "type {}:", self.id_type.0)?;
+            head.iter().try_for_each(|octet| write!(f, "{octet:02x}"))?;
         }
-        write!(f, "type {}:", self.id_type.0)?;
-        self.data.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+        if cut { f.write_str("...") } else { Ok(()) }
     }
 }
 

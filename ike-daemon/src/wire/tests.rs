@@ -228,6 +228,17 @@ fn v2_hdr_13_reserved_octets_of_an_identity_are_signed() {
     assert_eq!(all.id_initiator.unwrap().signed_body(), body);
 }
 
+/// ROB-02: a peer's identity in a log line is short and printable.
+#[test]
+fn rob_02_identities_in_logs() {
+    let shown = |kind, data: &[u8]| Identification::new(kind, data.to_vec()).unwrap().to_string();
+    assert_eq!(shown(IdType::FQDN, b"gw.example"), "gw.example");
+    assert_eq!(shown(IdType::FQDN, b"a\n"), "type 2:610a");
+    assert_eq!(shown(IdType::KEY_ID, &[0xab; 300]), format!("type 11:{}...", "ab".repeat(128)));
+    assert_eq!(shown(IdType::FQDN, &[b'x'; 300]), format!("{}...", "x".repeat(128)));
+    assert_eq!(shown(IdType::IPV6_ADDR, &[0; 16]), "::");
+}
+
 /// V2-TS-01, V2-TS-02, V2-TS-04.
 #[test]
 fn v2_ts_01_02_04_selector_shapes() {

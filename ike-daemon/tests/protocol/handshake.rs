@@ -339,3 +339,60 @@ fn v2_live_07_crossing_handshakes() {
     world.assert_mirrored(2);
     assert_eq!(world.a.up(world.now).len(), 2);
 }
+
+/// V2-NAT-01, V2-AUTH-09, V2-TS-01: IPv6 outside, IPv4 and IPv6 inside, with and without a NAT.
+#[test]
+fn v2_nat_01_auth_09_ts_01_ipv6() {
+    for (seed, inner_v6, nat) in [(21, false, false), (22, true, false), (23, true, true)] {
+        let mut world = World::over_ipv6(seed);
+        if inner_v6 {
+            let (left, right) = (net("fd00:1::", "fd00:1::ffff"), net("fd00:2::", "fd00:2::ffff"));
+            (world.a.policy().ts_local, world.a.policy().ts_remote) = (vec![left], vec![right]);
+            (world.b.policy().ts_local, world.b.policy().ts_remote) = (vec![right], vec![left]);
+        }
+        world.nat = nat.then(|| ("2001:db8:9::9".parse().unwrap(), 1000));
+        world.acquire(Side::A);
+        world.settle();
+        world.assert_mirrored(1);
+        assert_eq!(world.b.only_child().encap.is_some(), nat);
+        assert_eq!(world.a.only_child().local_id, Identification::address(world.a.address));
+        world.expire(Side::B, ExpireKind::Soft);
+        world.rekey_ike(Side::A);
+        world.run(seconds(60));
+        world.assert_mirrored(1);
+        world.assert_one_ike();
+    }
+}
+
+/// V2-HDR-01: messages of 3000 octets are taken, those over the limit dropped whole.
+#[test]
+fn v2_hdr_01_long_messages() {
+    let pad = |message: &[u8], length: usize| {
+        let mut long = message.to_vec();
+        let mut rest = length - message.len();
+        // Vendor IDs in front of the first payload; nobody knows them (V2-MISC-05).
+        let first = std::mem::replace(&mut long[16], 43);
+        let mut vendors = Vec::new();
+        while rest > 0 {
+            let size = if rest > 1004 { 1000 } else { rest };
+            rest -= size;
+            let next = if rest == 0 { first } else { 43 };
+            vendors.extend_from_slice(&[next, 0]);
+            vendors.extend_from_slice(&u16::try_from(size).unwrap().to_be_bytes());
+            vendors.resize(vendors.len() + size - 4, 0xee);
+        }
+        long.splice(28..28, vendors);
+        let total = u32::try_from(long.len()).unwrap();
+        long[24..28].copy_from_slice(&total.to_be_bytes());
+        long
+    };
+    for (length, answered) in [(1280, true), (3000, true), (16_384, true), (16_385, false)] {
+        let mut world = World::new(24);
+        world.acquire(Side::A);
+        let mut packet = world.wire.pop_front().unwrap();
+        packet.bytes = pad(&packet.bytes, length);
+        assert_eq!(packet.bytes.len(), length);
+        world.deliver(&packet);
+        assert_eq!(world.b.sent.len(), usize::from(answered), "{length}");
+    }
+}

@@ -297,6 +297,14 @@ impl World {
         }
     }
 
+    /// The same hosts with IPv6 addresses; the networks behind them keep IPv4.
+    pub(crate) fn over_ipv6(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        world.a.address = "2001:db8::1".parse().unwrap();
+        world.b.address = "2001:db8:2::2".parse().unwrap();
+        world
+    }
+
     /// A world in which A has negotiated one child with B.
     pub(crate) fn connected(seed: u64) -> Self {
         let mut world = Self::new(seed);
