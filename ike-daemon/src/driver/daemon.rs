@@ -29,13 +29,14 @@ use crate::core::Endpoint;
 use crate::core::api::{Command, EndpointConfig, IkeSaSnapshot, IkeSpis, Timestamp};
 use crate::door_server::{Answer, Knock};
 
-/// The longest sleep. The timer of the runtime stands still in suspend, the core's clock does not.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-
 /// How often the data path is asked whether the peer uses a pair that it rekeyed.
 const USE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often dead SAs are removed.
+/// Rounds of events taken before everything else gets its turn.
+const EVENT_ROUNDS: usize = 8;
+
+/// How often dead SAs are removed, and the longest sleep: the timer of the runtime stands still in suspend, the core's
+/// clock does not.
 const REAP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long the end waits for peers to answer the Deletes.
@@ -89,6 +90,9 @@ pub struct Daemon<K: KernelSide> {
     log: LogControl,
     /// Ring or bus: what to wait for.
     ring: Option<AsyncFd<OwnedFd>>,
+    /// There was more to hear when the rounds were over.
+    more_events: bool,
+    looked: Timestamp,
     reaped: Timestamp,
 }
 
@@ -106,8 +110,19 @@ impl<K: KernelSide> Daemon<K> {
         }
         let host = DriverHost::new(kernel, configuration.rules.clone());
         let endpoint = Endpoint::new(settings.endpoint.clone(), Box::new(SystemSource::new()), host);
-        let daemon =
-            Self { endpoint, sockets, datagrams, configuration, settings, log, ring: None, reaped: clock::now() };
+        let now = clock::now();
+        let daemon = Self {
+            endpoint,
+            sockets,
+            datagrams,
+            configuration,
+            settings,
+            log,
+            ring: None,
+            more_events: false,
+            looked: now,
+            reaped: now,
+        };
         daemon.write_labels();
         Ok(daemon)
     }
@@ -143,23 +158,28 @@ impl<K: KernelSide> Daemon<K> {
         Ok(())
     }
 
-    /// Time until something has to be looked at.
+    /// Time until something has to be looked at. Counted from the last look, so that a busy loop looks as well.
     fn nap(&self) -> Duration {
-        let mut nap = LONGEST_SLEEP.min(REAP_INTERVAL);
-        if let Some(timeout) = self.endpoint.poll_timeout() {
-            nap = nap.min(timeout.since(clock::now()));
+        if self.more_events {
+            return Duration::ZERO;
         }
+        let mut interval = REAP_INTERVAL;
         if self.endpoint.host().waits_for_use() {
-            nap = nap.min(USE_INTERVAL);
+            interval = interval.min(USE_INTERVAL);
         }
         if !self.endpoint.host().has_lease() || self.ring.is_none() {
-            nap = nap.min(LEASE_INTERVAL);
+            interval = interval.min(LEASE_INTERVAL);
         }
-        nap
+        let mut wake = self.looked.after(interval);
+        if let Some(timeout) = self.endpoint.poll_timeout() {
+            wake = wake.min(timeout);
+        }
+        wake.since(clock::now())
     }
 
     fn tick(&mut self) {
         let now = clock::now();
+        self.looked = now;
         if self.endpoint.poll_timeout().is_some_and(|timeout| timeout <= now) {
             self.endpoint.handle_timeout(now);
             self.drain();
@@ -184,15 +204,19 @@ impl<K: KernelSide> Daemon<K> {
 
     /// Takes everything the data path has to tell, and waits for another descriptor if that has changed.
     fn events(&mut self) {
-        loop {
+        self.more_events = true;
+        for _ in 0..EVENT_ROUNDS {
             let events = match self.endpoint.host_mut().kernel().events() {
-                Ok(events) if events.is_empty() => break,
                 Ok(events) => events,
                 Err(error) => {
                     warn!(target: "ikev2d::sadb", %error, "events");
-                    break;
+                    Vec::new()
                 }
             };
+            if events.is_empty() {
+                self.more_events = false;
+                break;
+            }
             for event in &events {
                 if let Some(input) = self.endpoint.host_mut().event(event) {
                     self.input(input);
