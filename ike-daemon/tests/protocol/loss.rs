@@ -41,6 +41,7 @@ fn v2_mid_01_03_whole_life_over_a_bad_wire() {
         world.command(Side::B, Command::FlushIkeSas);
         world.run(seconds(200));
         world.assert_mirrored(0);
+        world.assert_answered();
         assert!(world.a.endpoint.poll_timeout().is_none() && world.b.endpoint.poll_timeout().is_none());
     }
 }
@@ -73,6 +74,7 @@ fn v2_col_14_everything_at_once_over_a_bad_wire() {
         world.run(seconds(300));
         let children = world.a.installed.len();
         world.assert_mirrored(children);
+        world.assert_answered();
         assert!(world.a.up(world.now).len() <= 1 || children == 0, "seed {seed}: {}", world.story());
     }
 }

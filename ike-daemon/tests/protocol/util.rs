@@ -471,6 +471,22 @@ impl World {
         }
     }
 
+    /// Every request of the data path was answered exactly once, by an SA or by a failure.
+    pub(crate) fn assert_answered(&self) {
+        let mut answers: BTreeMap<u64, usize> = (1..=self.acquires).map(|id| (id, 0)).collect();
+        for effect in self.a.effects.iter().chain(&self.b.effects) {
+            let id = match effect {
+                Effect::InstallChild(sa) => sa.acquire,
+                Effect::AcquireFailed { id, .. } => Some(*id),
+                _ => None,
+            };
+            if let Some(count) = id.and_then(|id| answers.get_mut(&id)) {
+                *count += 1;
+            }
+        }
+        assert!(answers.values().all(|count| *count == 1), "{answers:?}\n{}", self.story());
+    }
+
     /// Both hosts have exactly one IKE SA, the same one, and can talk on it.
     pub(crate) fn assert_one_ike(&mut self) -> IkeSpis {
         let (here, there) = (self.a.up(self.now), self.b.up(self.now));
