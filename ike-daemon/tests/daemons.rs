@@ -30,7 +30,7 @@ use sadb_maps::event::Event;
 use sadb_maps::host::testing::TestInstance;
 use sadb_maps::host::{CompiledRule, SaInfo, Sadb, Spd};
 use sadb_maps::policy::{Action, MAX_ACTIONS, Rule, Selectors, direction, rule_flag, verdict};
-use sadb_maps::sa::encr;
+use sadb_maps::sa::{BindingKey, encr};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -97,6 +97,9 @@ impl KernelSide for Injected {
     }
     fn pairs(&mut self) -> Result<Vec<FoundPair>, KernelError> {
         self.kernel.pairs()
+    }
+    fn forget_acquire(&mut self, binding: &BindingKey) -> Result<(), KernelError> {
+        self.kernel.forget_acquire(binding)
     }
     fn reap(&mut self) -> Result<(), KernelError> {
         self.kernel.reap()

@@ -21,8 +21,8 @@ use super::kernel::{FoundPair, KernelEvent, KernelSide, PairKey};
 use super::policy;
 use crate::config::RuleSet;
 use crate::core::api::{
-    Acquire, ChildPolicy, ChildQuery, ChildRefusal, ChildSa, Effect, Expire, ExpireKind, Host, Level, OutboundUse,
-    PeerMoved, RemovedChild, Rule, SpiRefusal, SpiRequest, Timestamp,
+    Acquire, ChildPolicy, ChildQuery, ChildRefusal, ChildSa, Effect, Expire, ExpireKind, FailureCause, Host, Level,
+    OutboundUse, PeerMoved, RemovedChild, Rule, SpiRefusal, SpiRequest, Timestamp,
 };
 
 /// Something for the core that came out of an event or an effect.
@@ -190,7 +190,7 @@ impl<K: KernelSide> DriverHost<K> {
                 }
             }
             Effect::MovePeer(moved) => self.move_peer(moved),
-            Effect::AcquireFailed { id, .. } => self.pending.retain(|_, pending| pending != id),
+            Effect::AcquireFailed { id, cause, .. } => self.acquire_failed(*id, *cause),
             Effect::IkeSaUp { path, rekeys, .. } => {
                 if rekeys.is_none() {
                     self.renewed.insert((path.local.ip(), path.remote.ip()));
@@ -204,6 +204,21 @@ impl<K: KernelSide> DriverHost<K> {
             },
         }
         None
+    }
+
+    /// A request came to nothing. The data path keeps quiet for a while, which is as it should be after a refusal; where
+    /// only the moment was wrong, the next packet may ask again at once.
+    fn acquire_failed(&mut self, id: u64, cause: FailureCause) {
+        let Some(binding) = self.pending.iter().find(|(_, pending)| **pending == id).map(|(binding, _)| *binding)
+        else {
+            return;
+        };
+        self.pending.remove(&binding);
+        if matches!(cause, FailureCause::IkeSaGone | FailureCause::TemporaryFailure | FailureCause::ChildNotFound)
+            && let Err(error) = self.kernel.get_mut().forget_acquire(&binding)
+        {
+            debug!(target: "ikev2d::sadb", %error, "the next request comes later");
+        }
     }
 
     fn install(&mut self, sa: &ChildSa) -> Option<Input> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sadb_maps::event::Event;
 use sadb_maps::host::CompiledRule;
+use sadb_maps::sa::BindingKey;
 
 use crate::core::api::{ChildSa, ExpireKind, PeerMoved, Protocol, RemovedChild, SpiPair};
 
@@ -120,6 +121,13 @@ pub trait KernelSide {
     /// # Errors
     /// The maps cannot be read.
     fn pairs(&mut self) -> Result<Vec<FoundPair>, KernelError>;
+
+    /// Forgets that traffic of this binding has asked for an SA, so that its next packet asks again at once and not only
+    /// after the time for which the data path keeps quiet.
+    ///
+    /// # Errors
+    /// The map cannot be changed.
+    fn forget_acquire(&mut self, binding: &BindingKey) -> Result<(), KernelError>;
 
     /// Removes what limits have ended: dead SAs and reserved SPIs that nobody used.
     ///

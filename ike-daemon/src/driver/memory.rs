@@ -5,6 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use sadb_maps::host::CompiledRule;
+use sadb_maps::sa::BindingKey;
 
 use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
 use super::policy::tests::ip;
@@ -31,6 +32,7 @@ pub(super) struct MemoryKernel {
     pub(super) switched: Vec<PairKey>,
     pub(super) released: Vec<u32>,
     pub(super) exempt: usize,
+    pub(super) forgotten: Vec<BindingKey>,
     pub(super) last_spi: u32,
 }
 
@@ -74,6 +76,11 @@ impl KernelSide for MemoryKernel {
 
     fn pairs(&mut self) -> Result<Vec<FoundPair>, KernelError> {
         Ok(self.found.clone())
+    }
+
+    fn forget_acquire(&mut self, binding: &BindingKey) -> Result<(), KernelError> {
+        self.forgotten.push(*binding);
+        Ok(())
     }
 
     fn reap(&mut self) -> Result<(), KernelError> {

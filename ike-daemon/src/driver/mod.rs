@@ -1,5 +1,5 @@
-//! The driver: everything around the sans-I/O core that touches the outside. Sockets ([`udp`]), the data path ([`kernel`],
-//! [`sadb`]), configuration and books ([`host`]), the loop that joins them ([`daemon`]).
+//! The driver: everything around the sans-I/O core that touches the outside. Sockets (`udp`), the data path ([`kernel`],
+//! [`sadb`]), configuration and books (`host`), the loop that joins them ([`daemon`]).
 
 mod answers;
 mod clock;

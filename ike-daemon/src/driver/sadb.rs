@@ -12,7 +12,7 @@ use sadb_maps::host::{
     CompiledRule, Direction, Encap, Instance, IvSource, KmSockets, Mode, SaInfo, SaKey, SaSpec, Sadb, SadbError,
     SecretKey, Spd,
 };
-use sadb_maps::sa::{AH, ESP, Lifetime, SaSelectors, km};
+use sadb_maps::sa::{AH, BindingKey, ESP, Lifetime, SaSelectors, km};
 
 use tracing::warn;
 
@@ -192,6 +192,10 @@ impl KernelSide for SadbKernel {
             }
         }
         Ok(pairs)
+    }
+
+    fn forget_acquire(&mut self, binding: &BindingKey) -> Result<(), KernelError> {
+        self.sadb.forget_acquire(binding).map_err(|error| failed("cannot forget an ACQUIRE", &error))
     }
 
     fn reap(&mut self) -> Result<(), KernelError> {

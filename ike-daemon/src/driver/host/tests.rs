@@ -60,11 +60,22 @@ fn one_request_at_a_time_for_a_binding() {
     assert!(host.event(&acquire_event()).is_none());
     assert_eq!(host.counts.acquires_repeated, 1);
     host.effect(&Effect::AcquireFailed { id: first.id, action: 7, cause: FailureCause::Timeout });
+    assert!(host.kernel().forgotten.is_empty());
     let Some(Input::Acquire(second)) = host.event(&acquire_event()) else { panic!("an acquire") };
     assert_ne!(first.id, second.id);
     let sa = ChildSa { acquire: Some(second.id), ..child(300, 77) };
     assert!(host.effect(&Effect::InstallChild(Box::new(sa))).is_none());
     assert!(host.event(&acquire_event()).is_some());
+}
+
+#[test]
+fn traffic_may_ask_again_at_once_where_only_the_moment_was_wrong() {
+    let mut host = host();
+    let Some(Input::Acquire(acquire)) = host.event(&acquire_event()) else { panic!("an acquire") };
+    host.effect(&Effect::AcquireFailed { id: acquire.id, action: 7, cause: FailureCause::IkeSaGone });
+    assert_eq!(host.kernel().forgotten.len(), 1);
+    host.effect(&Effect::AcquireFailed { id: acquire.id, action: 7, cause: FailureCause::IkeSaGone });
+    assert_eq!(host.kernel().forgotten.len(), 1);
 }
 
 #[test]
