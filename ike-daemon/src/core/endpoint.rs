@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::api::{
-    Acquire, Command, Effect, EndpointConfig, Expire, FailureCause, Host, IkeKeys, IkeSaSnapshot, IkeSpis, Level, Path,
-    RandomSource, RemoveReason, Role, Rule, Stats, Timestamp, Transmit,
+    Acquire, Command, Effect, EndpointConfig, Expire, ExpireKind, FailureCause, Host, IkeKeys, IkeSaSnapshot, IkeSpis,
+    Level, LogLine, Path, RandomSource, RemoveReason, Role, Rule, Stats, Timestamp, Transmit,
 };
 use super::child::Wish;
 use super::child_answer::Refusal;
@@ -17,7 +17,7 @@ use super::init::{InitSent, serves};
 use super::link::Message;
 use super::sa::Sa;
 use super::table::Table;
-use crate::crypto::{Provider, Standard, digest};
+use crate::crypto::{Provider, Tested, digest};
 use crate::wire::WireError;
 use crate::wire::chain::{ChainBuilder, PayloadType, RawPayload, parse_message};
 use crate::wire::header::{ExchangeType, Header, MAJOR};
@@ -41,9 +41,17 @@ pub struct Endpoint<H> {
 }
 
 impl<H: Host> Endpoint<H> {
-    /// An endpoint without SAs, with the algorithms of [`Standard`].
+    /// An endpoint without SAs, with the algorithms of [`Standard`](crate::crypto::Standard) that pass their test. Those
+    /// that do not are named in the log.
     pub fn new(config: EndpointConfig, random: Box<dyn RandomSource + Send>, host: H) -> Self {
-        Self::with_provider(config, Box::new(Standard), random, host)
+        let provider = Tested::standard();
+        let failed: Vec<String> = provider.failed().iter().map(ToString::to_string).collect();
+        let mut endpoint = Self::with_provider(config, Box::new(provider), random, host);
+        for algorithm in failed {
+            let text = format!("{algorithm} failed its self-test and is not used");
+            endpoint.out.effects.push_back(Effect::Log(LogLine { level: Level::Warning, text }));
+        }
+        endpoint
     }
 
     /// An endpoint with other algorithms.
@@ -149,10 +157,14 @@ impl<H: Host> Endpoint<H> {
 
     /// A child ran into a limit. Children that are not ours are none of our business.
     pub fn handle_expire(&mut self, now: Timestamp, expire: Expire) {
-        let found = self.find_child(|spis| if expire.inbound { spis.0 == expire.spi } else { spis.1 == expire.spi });
-        if let Some((id, inbound)) = found {
+        let fits = |spis: (u32, u32)| if expire.inbound { spis.0 == expire.spi } else { spis.1 == expire.spi };
+        let found = self.find_children(fits);
+        // Outbound SPIs are chosen by peers: two may choose the same. Then replacing each is right for the one that is meant
+        // and harmless to the others.
+        let kind = if found.len() > 1 { ExpireKind::Soft } else { expire.kind };
+        for (id, inbound) in found {
             self.step(now, id, |sa, ctx| match sa {
-                Sa::Established(sa) => sa.handle_expire(ctx, inbound, expire.kind),
+                Sa::Established(sa) => sa.handle_expire(ctx, inbound, kind),
                 other => Some(other),
             });
         }
@@ -353,13 +365,19 @@ impl<H: Host> Endpoint<H> {
     }
 
     fn find_child(&self, fits: impl Fn((u32, u32)) -> bool) -> Option<(u64, u32)> {
-        self.table.iter().find_map(|(id, sa)| match sa {
-            Sa::Established(sa) => {
-                let mut pairs = sa.children.values().map(|c| (c.spis.inbound, c.spis.outbound));
-                pairs.find(|pair| fits(*pair)).map(|(inbound, _)| (id, inbound))
+        self.find_children(fits).first().copied()
+    }
+
+    /// The SAs and inbound SPIs of children whose inbound and outbound SPI fit.
+    fn find_children(&self, fits: impl Fn((u32, u32)) -> bool) -> Vec<(u64, u32)> {
+        let mut found = Vec::new();
+        for (id, sa) in self.table.iter() {
+            if let Sa::Established(sa) = sa {
+                let pairs = sa.children.values().map(|c| (c.spis.inbound, c.spis.outbound));
+                found.extend(pairs.filter(|pair| fits(*pair)).map(|(inbound, _)| (id, inbound)));
             }
-            _ => None,
-        })
+        }
+        found
     }
 
     fn enqueue(&mut self, now: Timestamp, id: Option<u64>, task: Task) {

@@ -11,6 +11,7 @@ mod prf;
 mod protect;
 mod provider;
 mod secret;
+mod selftest;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ pub use prf::Prf;
 pub use protect::{IvKind, Protector};
 pub use provider::{IkeSuite, ProtectionShape, Provider, Standard};
 pub use secret::Secret;
+pub use selftest::{Algorithm, Tested};
 
 /// SHA-256, to recognise octets seen before.
 pub fn digest(octets: &[u8]) -> [u8; 32] {
