@@ -44,6 +44,18 @@ pub(super) enum Task {
     Liveness,
 }
 
+impl Task {
+    /// Whether `other` has nothing to do once this is done.
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::RekeyChild { inbound: one, .. }, Self::RekeyChild { inbound: two, .. })
+            | (Self::DeleteChild { inbound: one, .. }, Self::DeleteChild { inbound: two, .. }) => one == two,
+            (Self::RekeyIke { .. }, Self::RekeyIke { .. }) | (Self::Liveness, Self::Liveness) => true,
+            _ => false,
+        }
+    }
+}
+
 /// The request that is out.
 pub(super) enum Exchange {
     Child(Box<PendingChild>),
@@ -331,7 +343,7 @@ impl Established {
         }
         if self.rekey_at.is_some_and(|at| at <= ctx.now) {
             self.rekey_at = None;
-            self.queue.push_back(Task::RekeyIke { tries: 0 });
+            self.want(Task::RekeyIke { tries: 0 });
         }
         let (due, later) = std::mem::take(&mut self.delayed).into_iter().partition(|(at, _)| *at <= ctx.now);
         self.delayed = later;
@@ -362,20 +374,24 @@ impl Established {
     }
 
     fn probe(&mut self) {
-        let asked = self.outstanding.is_some() || self.queue.iter().any(|t| matches!(t, Task::Liveness));
-        if !asked {
-            self.queue.push_back(Task::Liveness);
+        if self.outstanding.is_none() {
+            self.want(Task::Liveness);
+        }
+    }
+
+    /// Queues a task, unless it waits already: limits are met again and again while a peer does not answer.
+    fn want(&mut self, task: Task) {
+        let waiting = self.queue.iter().chain(self.delayed.iter().map(|(_, task)| task));
+        if !waiting.into_iter().any(|other| other.covers(&task)) {
+            self.queue.push_back(task);
         }
     }
 
     /// A child ran into a limit.
     pub(super) fn handle_expire(mut self: Box<Self>, ctx: &mut Ctx<'_>, inbound: u32, kind: ExpireKind) -> Option<Sa> {
         match kind {
-            ExpireKind::Soft => self.queue.push_back(Task::RekeyChild { inbound, tries: 0 }),
-            ExpireKind::Hard => {
-                let reason = RemoveReason::LocalDeleted;
-                self.queue.push_back(Task::DeleteChild { inbound, reason });
-            }
+            ExpireKind::Soft => self.want(Task::RekeyChild { inbound, tries: 0 }),
+            ExpireKind::Hard => self.want(Task::DeleteChild { inbound, reason: RemoveReason::LocalDeleted }),
             ExpireKind::Idle => self.probe(),
         }
         self.conclude(ctx, Verdict::Stay)
@@ -390,7 +406,7 @@ impl Established {
     }
 
     pub(super) fn enqueue(mut self: Box<Self>, ctx: &mut Ctx<'_>, task: Task) -> Option<Sa> {
-        self.queue.push_back(task);
+        self.want(task);
         self.conclude(ctx, Verdict::Stay)
     }
 

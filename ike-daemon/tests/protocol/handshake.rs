@@ -231,6 +231,12 @@ fn v2_auth_10_the_identity_picks_the_rule() {
     world.settle();
     world.assert_mirrored(1);
     assert_eq!(world.b.only_child().rule_label, "to-a");
+    world.command(Side::A, Command::FlushIkeSas);
+    world.settle();
+    world.a.rule(|rule| rule.psk.as_mut().unwrap().local = Secret::copy_of(b"wrong"));
+    world.acquire(Side::A);
+    world.settle();
+    assert!(world.b.logged("differ; rule \"to-a\" (ikev2.config:12)"), "{}", world.story());
 }
 
 /// A rule without key, no rule, no SPI: told at once, with the reason.

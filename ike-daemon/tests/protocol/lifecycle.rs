@@ -290,6 +290,24 @@ fn v2_live_03_idle_child() {
     world.assert_mirrored(1);
 }
 
+/// ROB-01: limits that are met again and again while the peer is silent pile nothing up.
+#[test]
+fn rob_01_repeated_limits_do_not_pile_up() {
+    let mut world = World::connected(79);
+    world.hold = Some(|_| true);
+    for _ in 0..50 {
+        world.expire(Side::A, ExpireKind::Soft);
+        world.expire(Side::A, ExpireKind::Idle);
+        world.rekey_ike(Side::A);
+    }
+    world.hold = None;
+    let sent = world.a.sent.len();
+    world.run(seconds(60));
+    world.assert_mirrored(1);
+    assert_eq!(world.a.endpoint.stats().ike_rekeyed, 1);
+    assert!(world.a.sent.len() < sent + 10);
+}
+
 /// V2-MID-03, V2-MID-04, V2-MID-12: a repeated request gets the stored octets again and changes nothing; an older one gets
 /// nothing; so does one that is too new.
 #[test]

@@ -120,7 +120,8 @@ pub enum ExpireKind {
     Idle,
 }
 
-/// A child SA ran into a limit (PF_KEY EXPIRE).
+/// A child SA ran into a limit (PF_KEY EXPIRE). The inbound SPI of the pair is the better name where the caller has it: two
+/// peers may choose the same outbound SPI, and then every child with it is replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Expire {
     /// Inbound or outbound SPI of the pair.
