@@ -164,6 +164,9 @@ fn a_life_from_start_to_sigterm() {
     for request in [Request::DumpPreshared, Request::ReadPreshared, Request::SetPriv { level: Privilege::Keymat }] {
         assert_eq!(ask(&door, request).unwrap_err().code, ErrorCode::Privilege);
     }
+    for (request, count) in [(Request::DumpGroups, 3), (Request::DumpEncrAlgs, 3), (Request::DumpAuthAlgs, 3)] {
+        assert_eq!(ask(&door, request).unwrap().len(), count);
+    }
     assert_eq!(ask(&door, Request::DumpIkeSa).unwrap_err().code, ErrorCode::NoData);
 
     let (code, log) = end(daemon);

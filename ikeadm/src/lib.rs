@@ -282,7 +282,8 @@ fn connect(door: &Path) -> Result<Client, ClientError> {
 }
 
 fn is_dump(request: &Request) -> bool {
-    matches!(request, Request::DumpIkeSa | Request::DumpRule | Request::DumpPreshared)
+    use Request::{DumpAuthAlgs, DumpEncrAlgs, DumpGroups, DumpIkeSa, DumpPreshared, DumpRule};
+    matches!(request, DumpIkeSa | DumpRule | DumpPreshared | DumpGroups | DumpEncrAlgs | DumpAuthAlgs)
 }
 
 /// Whether the JSON of the answer is an array.
@@ -331,6 +332,7 @@ fn refusal(object: Object, request: &Request, failure: &Failure) -> String {
         Request::DelIkeSa { .. } => "deleting",
         Request::FlushIkeSa => "flushing",
         Request::DumpIkeSa | Request::DumpRule | Request::DumpPreshared => "dumping",
+        Request::DumpGroups | Request::DumpEncrAlgs | Request::DumpAuthAlgs => "dumping",
         Request::ReadRule | Request::ReadPreshared => "reading",
     };
     format!("error {doing} {}: {}", object.singular(), failure.detail)

@@ -23,6 +23,7 @@ pub fn items(out: &mut String, items: &[Item], style: Style) {
     if items.iter().any(|item| matches!(item, Item::Default(_))) {
         defaults_head(out);
     }
+    algorithms_head(out, items.first());
     for item in items {
         match item {
             Item::Debug { old, level } => debug(out, old.is_some(), *level),
@@ -32,6 +33,16 @@ pub fn items(out: &mut String, items: &[Item], style: Style) {
             Item::IkeSa(sa) => ike_sa(out, sa, style),
             Item::Rule(rule) => self::rule(out, rule),
             Item::Preshared(entry) => preshared(out, entry, style),
+            Item::Group { value, strength, description } => {
+                let _ = writeln!(out, "{value:<6}{strength:<9}{description}");
+            }
+            Item::EncrAlg { value, name, key_bits } => {
+                let range = key_bits.map_or("N/A".to_owned(), |(least, greatest)| format!("{least}-{greatest}"));
+                let _ = writeln!(out, "{value:<6}{name:<20}{range}");
+            }
+            Item::AuthAlg { value, name } => {
+                let _ = writeln!(out, "{value:<6}{name}");
+            }
             Item::Count(_) | Item::Note(_) => {}
         }
     }
@@ -51,6 +62,13 @@ pub fn json(item: Item, paranoid: bool) -> Option<serde_json::Value> {
         Item::IkeSa(sa) => serde_json::to_value(sa).ok()?,
         Item::Rule(rule) => serde_json::to_value(rule).ok()?,
         Item::Preshared(entry) => serde_json::to_value(entry).ok()?,
+        Item::Group { value, strength, description } => {
+            serde_json::json!({ "value": value, "strength": strength, "description": description })
+        }
+        Item::EncrAlg { value, name, key_bits } => {
+            serde_json::json!({ "value": value, "name": name, "key_bits": key_bits })
+        }
+        Item::AuthAlg { value, name } => serde_json::json!({ "value": value, "name": name }),
         Item::Count(count) => serde_json::json!({ "count": count }),
         Item::Note(_) => return None,
     };
@@ -147,6 +165,21 @@ fn defaults_head(out: &mut String) {
     let _ = writeln!(out, "\nThese are the values that rules have unless they name their own.\n");
     let _ = writeln!(out, "A change of the file takes effect when the daemon reads it again.\n");
     let _ = writeln!(out, "{:<22}{:<10}{:>12} {:<10}{:<26}", "Token", "Source", "Value", "Unit", "Description");
+}
+
+/// The heading of a table of algorithms.
+fn algorithms_head(out: &mut String, first: Option<&Item>) {
+    // Widths are those of the rows: 6, then 9 for a strength or 20 for a name.
+    let head = match first {
+        Some(Item::Group { .. }) => {
+            "Key exchange groups for IKE SAs and PFS of child SAs.\nStrength is that of a symmetric key, in bits.\n\n\
+             Value Strength Description"
+        }
+        Some(Item::EncrAlg { .. }) => "Ciphers for IKE SAs.\n\nValue Name                Keylen range",
+        Some(Item::AuthAlg { .. }) => "Authentication algorithms for IKE SAs.\n\nValue Name",
+        _ => return,
+    };
+    let _ = writeln!(out, "\n{head}");
 }
 
 fn default(out: &mut String, default: &DefaultInfo) {

@@ -22,6 +22,12 @@ pub enum Object {
     Rule,
     /// Preshared keys
     Preshared,
+    /// Key exchange groups
+    Groups,
+    /// Ciphers of IKE SAs
+    EncrAlgs,
+    /// Authentication algorithms of IKE SAs
+    AuthAlgs,
 }
 
 impl Object {
@@ -36,6 +42,9 @@ impl Object {
             Self::IkeSa => "IKE SA",
             Self::Rule => "policy rule",
             Self::Preshared => "preshared key",
+            Self::Groups => "groups",
+            Self::EncrAlgs => "encralgs",
+            Self::AuthAlgs => "authalgs",
         }
     }
 
@@ -110,6 +119,7 @@ const OVERVIEW: &[(&str, &str, &str)] = &[
     ("set", "priv LEVEL", "lower the privilege level: 2 keymat, 1 modkeys, 0 base"),
     ("del", "ikesa LOCAL REMOTE | ikesa 0xSPI_I 0xSPI_R", "delete IKE SAs with their children"),
     ("dump", "ikesa | rule | preshared", "show all"),
+    ("dump", "groups | encralgs | authalgs", "show what IKE SAs can be made of"),
     ("flush", "ikesa", "delete all IKE SAs with their children"),
     ("read", "rule | preshared", "make the daemon read its file again"),
     ("help", "[COMMAND]", "this text"),
@@ -119,7 +129,7 @@ const OVERVIEW: &[(&str, &str, &str)] = &[
 /// Commands of Solaris that this release lacks.
 const NOT_HERE: &[&str] = &["add", "write", "token", "dbg"];
 
-const OBJECTS_NOT_HERE: &[&str] = &["certcache", "groups", "encralgs", "authalgs"];
+const OBJECTS_NOT_HERE: &[&str] = &["certcache"];
 
 /// What `help` prints.
 #[must_use]
@@ -242,10 +252,13 @@ fn dump(words: &[&str]) -> Result<Command, WordError> {
         ["ikesa" | "p1"] => ask(Object::IkeSa, Request::DumpIkeSa),
         ["rule" | "rules"] => ask(Object::Rule, Request::DumpRule),
         ["preshared"] => ask(Object::Preshared, Request::DumpPreshared),
-        ["ikesa" | "p1" | "rule" | "rules" | "preshared", ..] => {
-            Err(WordError::Arguments("dump ikesa | rule | preshared, without arguments"))
+        ["groups"] => ask(Object::Groups, Request::DumpGroups),
+        ["encralgs"] => ask(Object::EncrAlgs, Request::DumpEncrAlgs),
+        ["authalgs"] => ask(Object::AuthAlgs, Request::DumpAuthAlgs),
+        ["ikesa" | "p1" | "rule" | "rules" | "preshared" | "groups" | "encralgs" | "authalgs", ..] => {
+            Err(WordError::Arguments("dump ikesa | rule | preshared | groups | encralgs | authalgs, without arguments"))
         }
-        other => Err(unknown("dump", other.first(), "ikesa, rule, preshared")),
+        other => Err(unknown("dump", other.first(), "ikesa, rule, preshared, groups, encralgs, authalgs")),
     }
 }
 

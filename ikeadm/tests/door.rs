@@ -312,6 +312,26 @@ XF  0: PRF: HMAC-SHA2-256 ; Oakley Group: ECP-256
 }
 
 #[test]
+fn tables_of_algorithms() {
+    let group = Item::Group { value: 31, strength: 128, description: "X25519".into() };
+    let cipher = |value, name: &str, key_bits| Item::EncrAlg { value, name: name.into(), key_bits };
+    let double = Double::new(vec![
+        Ok(vec![group.clone()]),
+        Ok(vec![cipher(12, "AES-CBC", Some((128, 256))), cipher(28, "CHACHA20-POLY1305", None)]),
+        Ok(vec![Item::AuthAlg { value: 12, name: "HMAC-SHA2-256-128".into() }]),
+        Ok(vec![group]),
+    ]);
+    let (_, out, _) = double.run("dump groups", false, false);
+    assert!(out.ends_with("Value Strength Description\n31    128      X25519\n\nCompleted dump of groups\n"), "{out}");
+    let (_, out, _) = double.run("dump encralgs", false, false);
+    assert!(out.contains("\n12    AES-CBC             128-256\n28    CHACHA20-POLY1305   N/A\n"), "{out}");
+    let (_, out, _) = double.run("dump authalgs", false, false);
+    assert!(out.contains("\n12    HMAC-SHA2-256-128\n"), "{out}");
+    let (_, out, _) = double.run("dump groups", true, false);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap()[0]["value"], 31);
+}
+
+#[test]
 fn changes_report_on_the_error_stream() {
     let double = Double::new(vec![
         Ok(vec![Item::Count(1)]),

@@ -66,6 +66,12 @@ pub enum Request {
     },
     /// Every preshared entry.
     DumpPreshared,
+    /// Key exchange groups this daemon has.
+    DumpGroups,
+    /// Ciphers this daemon has for IKE SAs.
+    DumpEncrAlgs,
+    /// Authentication algorithms this daemon has for IKE SAs.
+    DumpAuthAlgs,
     /// Read ikev2.config again.
     ReadRule,
     /// Read ikev2.preshared again.
@@ -204,6 +210,31 @@ pub enum Item {
     Rule(RuleInfo),
     /// One preshared entry.
     Preshared(PresharedInfo),
+    /// One key exchange group.
+    Group {
+        /// Its number at IANA (IKEv2 transform type 4).
+        value: u16,
+        /// About as hard to break as a symmetric key of this many bits.
+        strength: u16,
+        /// What it is.
+        description: String,
+    },
+    /// One cipher.
+    EncrAlg {
+        /// Its number at IANA (IKEv2 transform type 1).
+        value: u16,
+        /// Its name.
+        name: String,
+        /// Least and greatest key length in bits; none where there is only one.
+        key_bits: Option<(u16, u16)>,
+    },
+    /// One authentication algorithm.
+    AuthAlg {
+        /// Its number at IANA (IKEv2 transform type 3).
+        value: u16,
+        /// Its name.
+        name: String,
+    },
     /// How many were deleted or read.
     Count(u64),
     /// Something to know beside a success: warnings over a file.

@@ -19,15 +19,15 @@ pub const IKEV2_DOOR: &str = "ikev2_door";
 #[error("{0:?} is no instance name: expected 1 to 32 of a-z, 0-9 and -, but not \"bpf\" or \"epoch\"")]
 pub struct BadInstance(pub String);
 
-/// The instance that an option names, else the environment, else the default one. The variable is ignored under sudo,
-/// which would hand on what an unprivileged user chose.
+/// The instance that an option names, else the environment, else the default one. The variable is ignored where somebody
+/// without rights may have set it: under `AT_SECURE` and under sudo.
 ///
 /// # Errors
 /// [`BadInstance`].
 pub fn instance(option: Option<&str>) -> Result<String, BadInstance> {
     let name = match option {
         Some(name) => name.to_owned(),
-        None if std::env::var_os("SUDO_UID").is_some() => DEFAULT_INSTANCE.to_owned(),
+        None if !environment_is_ours() => DEFAULT_INSTANCE.to_owned(),
         None => std::env::var(INSTANCE_VARIABLE).unwrap_or_else(|_| DEFAULT_INSTANCE.to_owned()),
     };
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -36,6 +36,12 @@ pub fn instance(option: Option<&str>) -> Result<String, BadInstance> {
         return Err(BadInstance(name));
     }
     Ok(name)
+}
+
+fn environment_is_ours() -> bool {
+    // SAFETY: getauxval reads the auxiliary vector of the process and has no precondition.
+    let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    !secure && std::env::var_os("SUDO_UID").is_none()
 }
 
 /// The socket of in.ikev2d of this instance.

@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::wire::transform::{Encr, GroupId, IntegId, PrfId};
+use crate::wire::transform::{Encr, EncrId, GroupId, IntegId, PrfId};
 
 /// A family of ciphers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,12 @@ static HASHES: &[(&str, Hash)] = &[("sha256", Hash::Sha256), ("sha384", Hash::Sh
 
 static HASHES_ELSEWHERE: &[&str] = &["sha", "sha1", "md5"];
 
-static GROUPS: &[GroupId] = &[GroupId::ECP_256, GroupId::ECP_384, GroupId::CURVE25519];
+/// Groups with their strength in bits of a symmetric key and a description.
+static GROUPS: &[(GroupId, u16, &str)] = &[
+    (GroupId::ECP_256, 128, "256-bit ECP"),
+    (GroupId::ECP_384, 192, "384-bit ECP"),
+    (GroupId::CURVE25519, 128, "X25519"),
+];
 
 static GROUPS_ELSEWHERE: &[u64] = &[1, 2, 5, 14, 15, 16, 17, 18, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32];
 
@@ -146,14 +151,33 @@ pub(super) fn hash(word: &str) -> Result<Hash, String> {
 
 /// The group with this number; the error is a message.
 pub(super) fn group(number: u64) -> Result<GroupId, String> {
-    let names = "19 (256-bit ECP), 20 (384-bit ECP), 31 (X25519)";
-    if let Some(group) = GROUPS.iter().find(|group| u64::from(group.0) == number) {
+    if let Some((group, _, _)) = GROUPS.iter().find(|(group, _, _)| u64::from(group.0) == number) {
         return Ok(*group);
     }
+    let names: Vec<String> = GROUPS.iter().map(|(group, _, what)| format!("{} ({what})", group.0)).collect();
+    let names = names.join(", ");
     if GROUPS_ELSEWHERE.contains(&number) {
         return Err(format!("group {number} is known but not supported by this release; supported: {names}"));
     }
     Err(format!("unknown group {number}; expected one of {names}"))
+}
+
+/// Every group this release has: number, strength in bits of a symmetric key, description.
+pub fn groups() -> impl Iterator<Item = (GroupId, u16, &'static str)> {
+    GROUPS.iter().copied()
+}
+
+/// Every cipher this release has for IKE SAs, with its least and greatest key length where it has several.
+pub fn ciphers() -> impl Iterator<Item = (EncrId, Option<(u16, u16)>)> {
+    [CipherKind::AesCbc, CipherKind::AesGcm16, CipherKind::ChaCha20Poly1305].into_iter().filter_map(|kind| {
+        let (longest, shortest) = (*kind.lengths().first()?, *kind.lengths().last()?);
+        Some((kind.with_key(longest).id, (shortest != longest).then_some((shortest, longest))))
+    })
+}
+
+/// Every integrity algorithm this release has for IKE SAs.
+pub fn integrity() -> impl Iterator<Item = IntegId> {
+    HASHES.iter().map(|(_, hash)| hash.integ())
 }
 
 #[cfg(test)]

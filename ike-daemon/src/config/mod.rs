@@ -20,6 +20,7 @@ mod source;
 use std::path::Path;
 
 pub use address::{AddressError, AddressSpec};
+pub use algorithms::{ciphers, groups, integrity};
 pub use file::{FileError, MAX_FILE};
 pub use preshared::{PresharedEntry, PresharedKeys};
 pub use rules::{ConfiguredRule, Defaults, MAX_LABEL, RuleSet};

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use ike_door::message::Sides;
 use ike_door::{
-    AddressRange, ChildInfo, DefaultInfo, DefaultSource, IdentityInfo, IkeSaInfo, KeyInfo, LifetimeInfo, PresharedInfo,
-    Privilege, Role, RuleInfo, SecretText, StatsInfo, TransformInfo,
+    AddressRange, ChildInfo, DefaultInfo, DefaultSource, IdentityInfo, IkeSaInfo, Item, KeyInfo, LifetimeInfo,
+    PresharedInfo, Privilege, Role, RuleInfo, SecretText, StatsInfo, TransformInfo,
 };
 
 use super::host::HostCounts;
-use crate::config::{AddressSpec, ConfiguredRule, Defaults, PresharedEntry, RuleSet};
+use crate::config::{self, AddressSpec, ConfiguredRule, Defaults, PresharedEntry, RuleSet};
 use crate::core::api::{self, ChildSnapshot, IkeKeys, IkeSaSnapshot, LocalIdentity, Stats};
 use crate::crypto::Secret;
 use crate::wire::id::{IdType, Identification};
+use crate::wire::transform::{EncrId, GroupId};
 use crate::wire::ts::TrafficSelector;
 
 /// The most selectors per side that are shown of a child.
@@ -239,6 +240,27 @@ pub(super) fn preshared(entry: &PresharedEntry, level: Privilege) -> PresharedIn
         local_key: entry.local.as_ref().map(|secret| octets(key("Pre-shared key, local", secret, shown))),
         remote_key: entry.remote.as_ref().map(|secret| octets(key("Pre-shared key, remote", secret, shown))),
     }
+}
+
+/// The groups this release has.
+pub(super) fn groups() -> Vec<Item> {
+    let item = |(group, strength, what): (GroupId, u16, &str)| Item::Group {
+        value: group.0,
+        strength,
+        description: what.to_owned(),
+    };
+    config::groups().map(item).collect()
+}
+
+/// The ciphers this release has for IKE SAs.
+pub(super) fn ciphers() -> Vec<Item> {
+    let item = |(id, key_bits): (EncrId, _)| Item::EncrAlg { value: id.0, name: id.to_string(), key_bits };
+    config::ciphers().map(item).collect()
+}
+
+/// The integrity algorithms this release has for IKE SAs.
+pub(super) fn integrity() -> Vec<Item> {
+    config::integrity().map(|id| Item::AuthAlg { value: id.0, name: id.to_string() }).collect()
 }
 
 #[cfg(test)]

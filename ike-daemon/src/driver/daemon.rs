@@ -362,6 +362,9 @@ impl<K: KernelSide> Daemon<K> {
                 let entries = self.configuration.keys.entries().iter();
                 found(entries.map(|entry| Item::Preshared(answers::preshared(entry, level))).collect())
             }
+            Request::DumpGroups => found(answers::groups()),
+            Request::DumpEncrAlgs => found(answers::ciphers()),
+            Request::DumpAuthAlgs => found(answers::integrity()),
             Request::ReadRule => self.read_rules(),
             Request::ReadPreshared => self.read_keys(),
         }
