@@ -145,8 +145,9 @@ fn fit(compiled: &CompiledRule, query: &ChildQuery<'_>) -> Option<ChildPolicy> {
         }
         ts.iter().filter_map(|ts| TrafficSelector::new(ts.protocol(), ts.ports(), end, end).ok()).collect()
     };
-    let local = widest(&offered(query.ts_local, query.local), |v4| selector(rule, Side::Local, v4))?;
-    let remote = widest(&offered(query.ts_remote, query.remote), |v4| selector(rule, Side::Remote, v4))?;
+    let pick = if rule.flags & rule_flag::UNIQUE != 0 { first_flow } else { widest };
+    let local = pick(&offered(query.ts_local, query.local), &|v4| selector(rule, Side::Local, v4))?;
+    let remote = pick(&offered(query.ts_remote, query.remote), &|v4| selector(rule, Side::Remote, v4))?;
     if local.start().is_ipv4() != remote.start().is_ipv4() {
         return None;
     }
@@ -155,7 +156,7 @@ fn fit(compiled: &CompiledRule, query: &ChildQuery<'_>) -> Option<ChildPolicy> {
 
 /// The largest piece of the rule's selector that one of the peer's selectors leaves. The peer's first selector is often
 /// just the packet that caused its request.
-fn widest(offered: &[TrafficSelector], ours: impl Fn(bool) -> Option<TrafficSelector>) -> Option<TrafficSelector> {
+fn widest(offered: &[TrafficSelector], ours: &dyn Fn(bool) -> Option<TrafficSelector>) -> Option<TrafficSelector> {
     let mut best: Option<TrafficSelector> = None;
     for ts in offered {
         let Some(common) = ours(ts.start().is_ipv4()).and_then(|own| own.intersect(ts)) else { continue };
@@ -164,6 +165,12 @@ fn widest(offered: &[TrafficSelector], ours: impl Fn(bool) -> Option<TrafficSele
         }
     }
     best
+}
+
+/// The first piece that is one end of one flow: what a rule with an SA for each flow can grant.
+fn first_flow(offered: &[TrafficSelector], ours: &dyn Fn(bool) -> Option<TrafficSelector>) -> Option<TrafficSelector> {
+    let common = offered.iter().filter_map(|ts| ours(ts.start().is_ipv4())?.intersect(ts));
+    common.filter(|ts| ts.protocol() != 0).find(|ts| matches!(ts.ports(), Ports::Range(low, high) if low == high))
 }
 
 fn child_policy(compiled: &CompiledRule, ts_local: TrafficSelector, ts_remote: TrafficSelector) -> Option<ChildPolicy> {
@@ -468,6 +475,19 @@ pub(super) mod tests {
         let refusal = ask(Mode::Tunnel, &here, &there, None, &rules);
         assert!(refusal.unwrap_err().reason.contains("ipsecinit.conf entry 1 wants transport mode"));
         assert_eq!(ask(Mode::Transport, &here, &there, None, &rules).unwrap().mode, Mode::Transport);
+    }
+
+    #[test]
+    fn a_rule_with_an_sa_for_each_flow_grants_one_flow() {
+        let mut rules = [host_rule(7)];
+        rules[0].rule.flags = rule_flag::UNIQUE;
+        let end =
+            |address: &str, port| TrafficSelector::new(6, Ports::Range(port, port), ip(address), ip(address)).unwrap();
+        let (here, there) = (TrafficSelector::host(ip("192.0.2.1")), TrafficSelector::host(ip("192.0.2.2")));
+        let flow = (end("192.0.2.1", 80), end("192.0.2.2", 4000));
+        let policy = ask(Mode::Transport, &[flow.0, here], &[flow.1, there], None, &rules).unwrap();
+        assert_eq!((policy.ts_local, policy.ts_remote), (vec![flow.0], vec![flow.1]));
+        assert!(ask(Mode::Transport, &[here], &[there], None, &rules).is_err());
     }
 
     #[test]

@@ -12,7 +12,8 @@ use sadb_maps::host::{
     CompiledRule, Direction, Encap, Instance, IvSource, KmSockets, Mode, SaInfo, SaKey, SaSpec, Sadb, SadbError,
     SecretKey, Spd,
 };
-use sadb_maps::sa::{AH, BindingKey, ESP, Lifetime, SaSelectors, km};
+use sadb_maps::policy::rule_flag;
+use sadb_maps::sa::{AH, BindingKey, ESP, Lifetime, SaSelectors, flag, km};
 
 use tracing::warn;
 
@@ -133,7 +134,12 @@ impl KernelSide for SadbKernel {
     }
 
     fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), KernelError> {
-        let (inbound, outbound) = specs(sa, cookie)?;
+        let rules = self.rules()?;
+        let rule = rules.iter().map(|compiled| &compiled.rule).find(|rule| rule.action_id == sa.action);
+        let (mut inbound, mut outbound) = specs(sa, cookie)?;
+        // Bound to its flow, where the policy wants an SA for each.
+        let unique = rule.is_some_and(|rule| rule.flags & rule_flag::UNIQUE != 0);
+        (inbound.unique, outbound.unique) = (unique, unique);
         self.sadb.add(&inbound).map_err(|error| failed("cannot add the inbound SA", &error))?;
         let added = match sa.outbound_use {
             OutboundUse::Now => self.sadb.add(&outbound),
@@ -320,7 +326,7 @@ fn rebuilt(info: &SaInfo, src: IpAddr, dst: IpAddr, direction: Direction) -> SaS
         bytes: if limit.bytes == 0 { 0 } else { limit.bytes.saturating_sub(info.bytes).max(1) },
         ..limit
     };
-    let flag = |bit| info.flags & bit != 0;
+    let is = |bit| info.flags & bit != 0;
     SaSpec {
         direction,
         mode: if info.is_tunnel() { Mode::Tunnel } else { Mode::Transport },
@@ -328,7 +334,10 @@ fn rebuilt(info: &SaInfo, src: IpAddr, dst: IpAddr, direction: Direction) -> SaS
         key: info.key().clone(),
         salt: info.salt().clone(),
         auth: info.auth,
-        esn: flag(sadb_maps::sa::flag::ESN),
+        esn: is(flag::ESN),
+        unique: is(flag::UNIQUE),
+        copy_df: is(flag::COPY_DF),
+        pfs: is(flag::PFS),
         replay_window: info.replay_window,
         replay_value: if direction == Direction::In { info.top } else { info.seq },
         selectors: info.selectors,
@@ -417,6 +426,28 @@ mod tests {
         kernel.remove(&pair).unwrap();
         kernel.remove(&pair).unwrap();
         assert!(kernel.pairs().unwrap().is_empty());
+    }
+
+    /// Spec section 4.4, `sa unique`: the binding is that of the flow.
+    #[test]
+    fn a_pair_of_a_unique_rule_is_bound_to_its_flow() {
+        let test = TestInstance::with_maps(8).unwrap();
+        let mut compiled = policy::tests::host_rule(7);
+        compiled.rule.flags = rule_flag::UNIQUE;
+        Spd::open(&test).unwrap().replace(std::slice::from_ref(&compiled)).unwrap();
+        let mut kernel = SadbKernel::open(&test).unwrap();
+        let flow =
+            |address: &str, port| TrafficSelector::new(6, Ports::Range(port, port), ip(address), ip(address)).unwrap();
+        let sa = ChildSa {
+            mode: api::Mode::Transport,
+            ts_local: vec![flow("192.0.2.1", 4000)],
+            ts_remote: vec![flow("192.0.2.2", 80)],
+            ..child(300, 77, OutboundUse::Now)
+        };
+        kernel.install(&sa, 0).unwrap();
+        let info = kernel.sadb.get(&outbound_key(&PairKey::from(&sa))).unwrap();
+        assert!(info.flags & flag::UNIQUE != 0);
+        assert_eq!((info.selectors.unwrap().sport, info.selectors.unwrap().dport), ([4000; 2], [80; 2]));
     }
 
     #[test]
