@@ -8,6 +8,7 @@ pub mod net;
 pub mod scapy;
 pub mod scenario;
 pub mod strongswan;
+pub mod suite;
 pub mod test;
 pub mod tshark;
 pub mod workspace;

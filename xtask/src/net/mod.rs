@@ -8,6 +8,7 @@ pub mod transfer;
 pub mod undo;
 
 use crate::debian;
+use crate::suite;
 use crate::workspace::{run, run_text};
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sched::{CloneFlags, setns};
@@ -29,6 +30,7 @@ const NAMESPACES: &str = "/run/netns";
 /// A set of hosts that live and die together.
 pub struct Lab {
     name: String,
+    prefix: String,
     undo: Arc<Undo>,
     directory: PathBuf,
 }
@@ -43,16 +45,21 @@ impl Lab {
             bail!("network namespaces and BPF programs need root: run this as root");
         }
         debian::ensure(&["iproute2", "ethtool", "iputils-ping"], "hosts in network namespaces")?;
-        remove_leftovers()?;
-        let name = format!("{PREFIX}{}-{name}", std::process::id());
+        remove_leftovers();
+        let prefix = format!("{PREFIX}{}-{name}", std::process::id());
         let undo = Undo::new();
-        let directory = std::env::temp_dir().join(&name);
+        let directory = std::env::temp_dir().join(&prefix);
         fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
         let gone = directory.clone();
         undo.push(move || {
             let _ = fs::remove_dir_all(gone);
         })?;
-        Ok(Self { name, undo, directory })
+        Ok(Self { name: name.to_owned(), prefix, undo, directory })
+    }
+
+    /// The name it was given.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// A directory for the files of the lab, removed with it.
@@ -73,7 +80,7 @@ impl Lab {
     /// # Errors
     /// What `ip netns add` said.
     pub fn host(&self, name: &str) -> Result<Host> {
-        let namespace = format!("{}-{name}", self.name);
+        let namespace = format!("{}-{name}", self.prefix);
         run(Command::new("ip").args(["netns", "add", &namespace]))?;
         let gone = namespace.clone();
         self.undo.push(move || {
@@ -246,30 +253,30 @@ fn enter_before_exec(command: &mut Command, namespace: RawFd) {
     }
 }
 
-/// Deletes the namespaces and files of processes that are gone.
-fn remove_leftovers() -> Result<()> {
-    for directory in [Path::new(NAMESPACES), &std::env::temp_dir()] {
-        let Ok(entries) = fs::read_dir(directory) else { continue };
-        for entry in entries {
-            let entry = entry.with_context(|| format!("reading {}", directory.display()))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if owner(&name).is_none_or(is_alive) {
-                continue;
-            }
-            // Another process may be removing the same: what is gone already is no error.
-            if directory == Path::new(NAMESPACES) {
-                let _ = Command::new("ip").args(["netns", "delete", &name]).stderr(Stdio::null()).status();
-            } else {
-                let _ = fs::remove_dir_all(entry.path());
-            }
+/// Deletes the namespaces, files and instances of processes that are gone. Another process may be doing the same: what
+/// cannot be deleted is left to the next.
+fn remove_leftovers() {
+    for (name, _) in leftovers(Path::new(NAMESPACES), PREFIX) {
+        let _ = Command::new("ip").args(["netns", "delete", &name]).stderr(Stdio::null()).status();
+    }
+    let instances = suite::DIRECTORIES.iter().map(|directory| (PathBuf::from(directory), suite::PREFIX));
+    for (directory, prefix) in instances.chain([(std::env::temp_dir(), PREFIX)]) {
+        for (_, path) in leftovers(&directory, prefix) {
+            let _ = fs::remove_dir_all(path);
         }
     }
-    Ok(())
+}
+
+/// What is in `directory` and carries the number of a process that is gone.
+fn leftovers(directory: &Path, prefix: &str) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let named = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    named.filter(|(name, _)| owner(name, prefix).is_some_and(|pid| !is_alive(pid))).collect()
 }
 
 /// The process that made what carries this name.
-fn owner(name: &str) -> Option<u32> {
-    name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok()
+fn owner(name: &str, prefix: &str) -> Option<u32> {
+    name.strip_prefix(prefix)?.split_once('-')?.0.parse().ok()
 }
 
 /// A zombie is dead: whoever should have waited for it may never do so.
@@ -285,8 +292,8 @@ mod tests {
 
     #[test]
     fn only_names_of_labs_have_an_owner() {
-        assert_eq!(owner("ipsec-123-demo-a"), Some(123));
-        assert_eq!(owner("ipsec-gateway"), None);
-        assert_eq!(owner("blue"), None);
+        assert_eq!(owner("ipsec-123-demo-a", PREFIX), Some(123));
+        assert_eq!(owner("ipsec-gateway", PREFIX), None);
+        assert_eq!(owner("blue", PREFIX), None);
     }
 }
