@@ -1,6 +1,6 @@
 //! The harness itself: that a capture sees what is in clear, and that strongSwan works in it.
 
-use super::topology::{INNER_B, TwoSites};
+use super::topology::{A, B, INNER_B, NET_A, NET_B, TwoSites};
 use crate::net::capture::Capture;
 use crate::net::transfer;
 use crate::strongswan::Strongswan;
@@ -41,10 +41,9 @@ pub(super) fn strongswan_pair() -> Result<()> {
             secrets {{ ike {{ secret = \"a secret of the tests\" }} }}"
         )
     };
-    let (a, b) = ("198.51.100.2", "203.0.113.2");
     let capture = Capture::start(&sites.router, "to-a")?;
-    let responder = Strongswan::start(&sites.lab, &sites.b, &connection(b, a, "10.2.0.0/24", "10.1.0.0/24"))?;
-    let initiator = Strongswan::start(&sites.lab, &sites.a, &connection(a, b, "10.1.0.0/24", "10.2.0.0/24"))?;
+    let responder = Strongswan::start(&sites.lab, &sites.b, &connection(B, A, NET_B, NET_A))?;
+    let initiator = Strongswan::start(&sites.lab, &sites.a, &connection(A, B, NET_A, NET_B))?;
     initiator.swanctl(&["--initiate", "--child", "net", "--timeout", "10"])?;
     ensure!(sites.a.ping(&INNER_B.to_string(), &[])?, "no answer through the tunnel\n{}", responder.log_end());
     let transfer = transfer::tcp(&sites.a, &sites.b, INNER_B, 4 << 20, |_| {})?;

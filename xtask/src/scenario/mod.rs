@@ -2,6 +2,8 @@
 //! error that says what was expected. `cargo xtask scenario NAME` runs one by hand.
 
 mod baseline;
+mod manual;
+mod second_opinion;
 mod topology;
 
 use anyhow::{Context, Result, bail};
@@ -30,19 +32,41 @@ pub struct Scenario {
 
 /// All of them, in the order in which they run.
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "harness",
-        group: Group::Namespace,
-        about: "a transfer in clear between two hosts is seen on the wire between them",
-        run: baseline::clear_transfer,
-    },
-    Scenario {
-        name: "strongswan-pair",
-        group: Group::Interop,
-        about: "two strongSwans agree in this harness: what fails against us is not the harness",
-        run: baseline::strongswan_pair,
-    },
+    namespace(
+        "harness",
+        "a transfer in clear between two hosts is seen on the wire between them",
+        baseline::clear_transfer,
+    ),
+    namespace(
+        "manual-chacha20-poly1305",
+        "keys by hand: ping and TCP through a tunnel, nothing in clear, equal counters, clear without policy",
+        manual::chacha20,
+    ),
+    namespace("manual-aes-gcm", "the same with AES-GCM", manual::aes_gcm),
+    namespace("manual-generic-xdp", "the same with XDP on the socket buffer", manual::generic_xdp),
+    namespace("manual-xdp-exit", "the same with sealed packets leaving by XDP redirect", manual::xdp_exit),
+    namespace("manual-rp-filter", "the same under strict reverse path filtering", manual::strict_rp_filter),
+    interop("scapy-tunnel", "tunnel mode against scapy, every algorithm, ESN on and off", second_opinion::tunnel),
+    interop(
+        "scapy-tunnel-ipv6",
+        "tunnel mode against scapy, IPv6 outside, inside and both",
+        second_opinion::tunnel_ipv6,
+    ),
+    interop("scapy-transport", "transport mode against scapy, IPv4 and IPv6", second_opinion::transport),
+    interop(
+        "strongswan-pair",
+        "two strongSwans agree in this harness: what fails against us is not the harness",
+        baseline::strongswan_pair,
+    ),
 ];
+
+const fn namespace(name: &'static str, about: &'static str, run: fn() -> Result<()>) -> Scenario {
+    Scenario { name, group: Group::Namespace, about, run }
+}
+
+const fn interop(name: &'static str, about: &'static str, run: fn() -> Result<()>) -> Scenario {
+    Scenario { name, group: Group::Interop, about, run }
+}
 
 /// Runs the named scenarios, or all, in this process.
 ///

@@ -2,10 +2,21 @@
 //! that knows both networks, so that what is not protected arrives all the same and is seen.
 
 use crate::net::{Host, Lab};
+use crate::suite::Suite;
 use anyhow::Result;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The address of host B in its own network, 10.2.0.0/24.
+/// The outer address of host A.
+pub(crate) const A: &str = "198.51.100.2";
+/// The outer address of host B.
+pub(crate) const B: &str = "203.0.113.2";
+/// The network behind host A, with its own address there.
+pub(crate) const NET_A: &str = "10.1.0.0/24";
+/// The network behind host B.
+pub(crate) const NET_B: &str = "10.2.0.0/24";
+/// The address of host A in its network.
+pub(crate) const INNER_A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1));
+/// The address of host B in its network.
 pub(crate) const INNER_B: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1));
 
 /// Two hosts and the router between them.
@@ -45,3 +56,69 @@ impl TwoSites {
         Ok(Self { lab, a, b, router })
     }
 }
+
+/// The suite on both hosts, with a tunnel `vpn0` between them whose rule protects the traffic of the two networks.
+pub(crate) struct Protected {
+    pub(crate) a: Suite,
+    pub(crate) b: Suite,
+    pub(crate) sites: TwoSites,
+}
+
+impl Protected {
+    /// `algorithms` are the properties of the rule, for example `encr_algs aes-gcm(256)`; `attach` has further options
+    /// of `espadm attach`.
+    pub(crate) fn new(name: &str, algorithms: &str, attach: &[&str]) -> Result<Self> {
+        let sites = TwoSites::new(name)?;
+        let attach = [attach, &["wan0"]].concat();
+        let (a, b) = (Suite::attach(&sites.lab, &sites.a, &attach)?, Suite::attach(&sites.lab, &sites.b, &attach)?);
+        a.tunnel("vpn0", A, B)?;
+        b.tunnel("vpn0", B, A)?;
+        let protected = Self { a, b, sites };
+        protected.policy(algorithms)?;
+        Ok(protected)
+    }
+
+    /// Replaces the policy of both.
+    pub(crate) fn policy(&self, algorithms: &str) -> Result<()> {
+        self.a.policy(&rule(NET_A, NET_B, algorithms))?;
+        self.b.policy(&rule(NET_B, NET_A, algorithms))
+    }
+
+    /// Removes the policy of both: what was protected goes in clear.
+    pub(crate) fn unprotect(&self) -> Result<()> {
+        self.a.policy("")?;
+        self.b.policy("")
+    }
+
+    /// Loads a pair of tunnel-mode SAs on both; `transform` are the extensions of ipseckey that say how, with a key for
+    /// each direction.
+    pub(crate) fn keys(&self, a_to_b: &str, b_to_a: &str) -> Result<()> {
+        let add = |spi: u32, src: &str, dst: &str, isrc: &str, idst: &str, direction: &str, transform: &str| {
+            format!("add esp spi {spi:#x} src {src} dst {dst} {direction} isrc {isrc} idst {idst} {transform}\n")
+        };
+        for (suite, first, second) in [(&self.a, "outbound", "inbound"), (&self.b, "inbound", "outbound")] {
+            let there = add(SPI_A_TO_B, A, B, NET_A, NET_B, first, a_to_b);
+            let back = add(SPI_B_TO_A, B, A, NET_B, NET_A, second, b_to_a);
+            suite.keys(&(there + &back))?;
+        }
+        Ok(())
+    }
+}
+
+fn rule(local: &str, remote: &str, algorithms: &str) -> String {
+    format!("{{ tunnel vpn0 negotiate tunnel laddr {local} raddr {remote} }} ipsec {{ {algorithms} }}\n")
+}
+
+/// 256 bits of key and 32 bits of salt, different for each direction, as every counter mode needs.
+pub(crate) const KEY_A_TO_B: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1fa0a1a2a3";
+/// The key of the other direction.
+pub(crate) const KEY_B_TO_A: &str = "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9fb0b1b2b3";
+/// The same with 128 bits of key.
+pub(crate) const SHORT_KEY_A_TO_B: &str = "000102030405060708090a0b0c0d0e0fa0a1a2a3";
+/// The key of the other direction.
+pub(crate) const SHORT_KEY_B_TO_A: &str = "808182838485868788898a8b8c8d8e8fb0b1b2b3";
+
+/// SPI of what A sends.
+pub(crate) const SPI_A_TO_B: u32 = 0x1001;
+/// SPI of what B sends.
+pub(crate) const SPI_B_TO_A: u32 = 0x1002;
