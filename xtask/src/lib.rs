@@ -4,6 +4,7 @@
 
 pub mod build_ebpf;
 pub mod debian;
+pub mod demo;
 pub mod net;
 pub mod scapy;
 pub mod scenario;

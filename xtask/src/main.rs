@@ -14,6 +14,8 @@ struct Arguments {
 enum Task {
     /// Build the programs that run in the kernel into target/ebpf/
     BuildEbpf,
+    /// Show two hosts that negotiate, pass traffic through XDP and rekey, in network namespaces
+    Demo,
     /// Run every test there is, with the time of each stage and a closing count
     Test,
     /// Run tests between hosts in network namespaces; all of them when none is named
@@ -29,6 +31,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::BuildEbpf => xtask::build_ebpf::run_task(),
+        Task::Demo => xtask::demo::run(),
         Task::Test => xtask::test::run(),
         Task::Scenario { list: true, .. } => {
             xtask::scenario::list();

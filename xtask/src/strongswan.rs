@@ -41,7 +41,6 @@ impl Strongswan {
         let directory = lab.directory().join(format!("strongswan-{}", host.name()));
         fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
         fs::write(directory.join("strongswan.conf"), settings(&directory))?;
-        fs::write(directory.join("swanctl.conf"), connections)?;
         // Two charons would fight over the process id file in /run: each gets a /run of its own.
         let mut command = host.command("unshare");
         command
@@ -50,8 +49,17 @@ impl Strongswan {
         let daemon = host.start(command, &directory.join("charon.out"))?;
         let charon = Self { host: host.clone(), daemon, directory };
         charon.wait_for_socket()?;
-        charon.swanctl(&["--load-all", "--file", &charon.path("swanctl.conf")])?;
+        charon.load(connections)?;
         Ok(charon)
+    }
+
+    /// Replaces what is configured; SAs stay.
+    ///
+    /// # Errors
+    /// See [`Strongswan::start`].
+    pub fn load(&self, connections: &str) -> Result<()> {
+        fs::write(self.directory.join("swanctl.conf"), connections)?;
+        self.swanctl(&["--load-all", "--clear", "--file", &self.path("swanctl.conf")]).map(|_| ())
     }
 
     /// Runs swanctl against this charon and hands back what it printed.

@@ -4,7 +4,8 @@
 mod baseline;
 mod manual;
 mod second_opinion;
-mod topology;
+mod strongswan;
+pub(crate) mod topology;
 
 use anyhow::{Context, Result, bail};
 use std::time::Instant;
@@ -58,6 +59,14 @@ pub const ALL: &[Scenario] = &[
         "two strongSwans agree in this harness: what fails against us is not the harness",
         baseline::strongswan_pair,
     ),
+    interop("strongswan-responds", "our traffic makes us negotiate with strongSwan, both AEADs", strongswan::responder),
+    interop("strongswan-initiates", "strongSwan negotiates with us, both AEADs", strongswan::initiator),
+    interop("strongswan-rekeys", "strongSwan rekeys child and IKE SA; no packet is lost", strongswan::rekey_by_them),
+    interop("strongswan-rekeyed", "we rekey child and IKE SA at their limits", strongswan::rekey_by_us),
+    interop("strongswan-delete", "delete by strongSwan, by ikeadm and by SIGTERM", strongswan::delete_by_either),
+    interop("strongswan-wrong-key", "a wrong key fails, says why, and leaves nothing", strongswan::wrong_key),
+    interop("strongswan-no-proposal", "IKE and child without a common proposal", strongswan::no_common_proposal),
+    interop("strongswan-selectors", "selectors that policy does not have", strongswan::unacceptable_selectors),
 ];
 
 const fn namespace(name: &'static str, about: &'static str, run: fn() -> Result<()>) -> Scenario {

@@ -105,7 +105,8 @@ impl Protected {
     }
 }
 
-fn rule(local: &str, remote: &str, algorithms: &str) -> String {
+/// The rule of one end.
+pub(crate) fn rule(local: &str, remote: &str, algorithms: &str) -> String {
     format!("{{ tunnel vpn0 negotiate tunnel laddr {local} raddr {remote} }} ipsec {{ {algorithms} }}\n")
 }
 

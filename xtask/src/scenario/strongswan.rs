@@ -1,0 +1,244 @@
+//! in.ikev2d and the data path against strongSwan, each as initiator and as responder: negotiation, traffic both ways,
+//! rekey of child and IKE SA by either side, delete by either side, and what has to fail. kernel-libipsec makes every
+//! SA one of tunnel mode with UDP encapsulation and 32-bit sequence numbers.
+
+use super::manual::nothing_in_clear;
+use super::topology::{A, B, INNER_A, INNER_B, NET_A, NET_B, TwoSites, rule};
+use crate::net::capture::Capture;
+use crate::net::daemon::Daemon;
+use crate::net::transfer;
+use crate::strongswan::Strongswan;
+use crate::suite::{Suite, counter};
+use crate::tshark;
+use anyhow::{Context, Result, bail, ensure};
+use std::time::{Duration, Instant};
+
+const SECRET: &str = "a secret of the tests, shared by two";
+
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// How both sides name one algorithm.
+struct Algorithm {
+    policy: &'static str,
+    proposal: &'static str,
+}
+
+const CHACHA20: Algorithm = Algorithm { policy: "encr_algs chacha20-poly1305", proposal: "chacha20poly1305" };
+const AES_GCM_128: Algorithm = Algorithm { policy: "encr_algs aes-gcm(128)", proposal: "aes128gcm16" };
+const AES_GCM_256: Algorithm = Algorithm { policy: "encr_algs aes-gcm(256)", proposal: "aes256gcm16" };
+
+/// Our side on host A, strongSwan on host B.
+struct Peers {
+    sites: TwoSites,
+    ours: Suite,
+    daemon: Daemon,
+    theirs: Strongswan,
+}
+
+impl Peers {
+    fn new(name: &str, algorithm: &Algorithm, lifetimes: &str) -> Result<Self> {
+        Self::with(name, algorithm.policy, lifetimes, &connection("aes256gcm16-prfsha256-x25519", algorithm, SECRET))
+    }
+
+    fn with(name: &str, policy: &str, lifetimes: &str, connection: &str) -> Result<Self> {
+        let sites = TwoSites::new(name)?;
+        let theirs = Strongswan::start(&sites.lab, &sites.b, connection)?;
+        let ours = Suite::attach(&sites.lab, &sites.a, &["--acquire-hold", "1", "wan0"])?;
+        ours.tunnel("vpn0", A, B)?;
+        ours.policy(&rule(NET_A, NET_B, policy))?;
+        let config = format!(
+            "ikesa_xform {{ encr_alg aes-gcm(256) auth_alg sha256 oakley_group 31 }}\n{lifetimes}\n\
+             {{ label \"peer\" auth_method preshared local_addr {A} remote_addr {B} }}\n"
+        );
+        let daemon = ours.daemon(&config, &format!("{{ label \"peer\" key \"{SECRET}\" }}\n"))?;
+        Ok(Self { sites, ours, daemon, theirs })
+    }
+
+    /// Pings from our side until there is an answer: the first packets are those that ask for the SA.
+    fn connect(&self) -> Result<()> {
+        self.until("no answer through the tunnel", || self.sites.a.ping(&INNER_B.to_string(), &[]))
+    }
+
+    fn traffic(&self, bytes: u64) -> Result<()> {
+        let there = transfer::tcp(&self.sites.a, &self.sites.b, INNER_B, bytes, |_| {}).with_context(|| self.logs())?;
+        let back = transfer::tcp(&self.sites.b, &self.sites.a, INNER_A, bytes, |_| {}).with_context(|| self.logs())?;
+        println!("{:.2} Gbit/s there, {:.2} back", there.gigabits(), back.gigabits());
+        Ok(())
+    }
+
+    fn until(&self, complaint: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+        let start = Instant::now();
+        while !holds()? {
+            if start.elapsed() > PATIENCE {
+                bail!("{complaint} within {PATIENCE:?}\n{}", self.logs());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Runs what makes either side rekey, and waits until our outbound SA is another; traffic has to pass before,
+    /// meanwhile and after.
+    fn rekeyed(&self, who: &str, start: impl FnOnce() -> Result<()>) -> Result<()> {
+        let before = self.ours.outbound_spis()?;
+        start()?;
+        self.until(&format!("no rekey by {who}"), || {
+            ensure!(self.sites.a.ping(&INNER_B.to_string(), &[])?, "a ping was lost during a rekey by {who}");
+            Ok(self.ours.outbound_spis()?.iter().any(|spi| !before.contains(spi)))
+        })?;
+        self.traffic(1 << 20).with_context(|| format!("after a rekey by {who}"))
+    }
+
+    /// SPIs of the IKE SAs on our side.
+    fn ike_sas(&self) -> Result<String> {
+        self.ours.tool("ikeadm", &["-n", "-p", "--json", "dump", "ikesa"])
+    }
+
+    fn their_sas(&self) -> Result<String> {
+        self.theirs.swanctl(&["--list-sas"])
+    }
+
+    fn logs(&self) -> String {
+        let stats = self.ours.tool("espadm", &["stats"]).unwrap_or_default();
+        format!("{stats}\nin.ikev2d:\n{}\nstrongSwan:\n{}", self.daemon.log_end(), self.theirs.log_end())
+    }
+}
+
+/// strongSwan's side in the syntax of swanctl.conf.
+fn connection(ike: &str, algorithm: &Algorithm, secret: &str) -> String {
+    let esp = algorithm.proposal;
+    format!(
+        "connections {{ peer {{
+            version = 2
+            local_addrs = {B}
+            remote_addrs = {A}
+            proposals = {ike}
+            local {{ auth = psk
+                     id = {B} }}
+            remote {{ auth = psk
+                      id = {A} }}
+            children {{ net {{
+                local_ts = {NET_B}
+                remote_ts = {NET_A}
+                esp_proposals = {esp}
+            }} }}
+        }} }}
+        secrets {{ ike {{ secret = \"{secret}\" }} }}"
+    )
+}
+
+fn initiate(peers: &Peers) -> Result<()> {
+    peers.theirs.swanctl(&["--initiate", "--child", "net", "--timeout", "8"]).map(|_| ())
+}
+
+pub(super) fn responder() -> Result<()> {
+    for (name, algorithm) in [("respchacha", CHACHA20), ("respgcm", AES_GCM_256)] {
+        let peers = Peers::new(name, &algorithm, "")?;
+        let capture = Capture::start(&peers.sites.router, "to-a")?;
+        peers.connect()?;
+        peers.traffic(8 << 20)?;
+        judge(capture, &peers, 4)?;
+    }
+    Ok(())
+}
+
+pub(super) fn initiator() -> Result<()> {
+    for (name, algorithm) in [("initchacha", CHACHA20), ("initgcm", AES_GCM_128)] {
+        let peers = Peers::new(name, &algorithm, "")?;
+        let capture = Capture::start(&peers.sites.router, "to-a")?;
+        initiate(&peers)?;
+        peers.traffic(8 << 20)?;
+        judge(capture, &peers, 4)?;
+    }
+    Ok(())
+}
+
+pub(super) fn rekey_by_them() -> Result<()> {
+    let peers = Peers::new("rekeythem", &CHACHA20, "")?;
+    let capture = Capture::start(&peers.sites.router, "to-a")?;
+    initiate(&peers)?;
+    peers.rekeyed("strongSwan", || peers.theirs.swanctl(&["--rekey", "--child", "net"]).map(|_| ()))?;
+    let before = peers.ike_sas()?;
+    peers.theirs.swanctl(&["--rekey", "--ike", "peer"])?;
+    peers.until("no new IKE SA", || Ok(peers.ike_sas()? != before))?;
+    peers.traffic(1 << 20).context("after strongSwan rekeyed the IKE SA")?;
+    judge(capture, &peers, 8)
+}
+
+pub(super) fn rekey_by_us() -> Result<()> {
+    let lifetimes = "ikesa_lifetime_secs 8\nchildsa_lifetime_secs 30\nchildsa_softlife_secs 3";
+    let peers = Peers::new("rekeyus", &AES_GCM_128, lifetimes)?;
+    let capture = Capture::start(&peers.sites.router, "to-a")?;
+    peers.connect()?;
+    peers.rekeyed("in.ikev2d", || Ok(()))?;
+    let spis = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| line.contains("\"spi_")).map(|line| line.trim().to_owned()).collect()
+    };
+    let before = spis(&peers.ike_sas()?);
+    peers.until("no new IKE SA", || Ok(spis(&peers.ike_sas()?).iter().any(|spi| !before.contains(spi))))?;
+    peers.traffic(1 << 20).context("after in.ikev2d rekeyed the IKE SA")?;
+    judge(capture, &peers, 8)
+}
+
+pub(super) fn delete_by_either() -> Result<()> {
+    let peers = Peers::new("delete", &CHACHA20, "")?;
+    initiate(&peers)?;
+    peers.traffic(1 << 20)?;
+    peers.theirs.swanctl(&["--terminate", "--ike", "peer"])?;
+    peers.until("SAs are left after strongSwan deleted them", || Ok(peers.ours.sas()?.is_empty()))?;
+    peers.connect().context("a new negotiation after strongSwan deleted the first")?;
+    peers.ours.tool("ikeadm", &["flush", "ikesa"])?;
+    peers.until("strongSwan has SAs left after ours were flushed", || Ok(peers.their_sas()?.trim().is_empty()))?;
+    peers.until("SAs are left after the flush", || Ok(peers.ours.sas()?.is_empty()))?;
+    peers.connect().context("a new negotiation after the flush")?;
+    let status = peers.daemon.terminate()?;
+    ensure!(status.success(), "in.ikev2d ended with {status}\n{}", peers.daemon.log_end());
+    peers.until("strongSwan has SAs left after SIGTERM", || Ok(peers.their_sas()?.trim().is_empty()))
+}
+
+pub(super) fn wrong_key() -> Result<()> {
+    let wrong = connection("aes256gcm16-prfsha256-x25519", &CHACHA20, "not what the other side has");
+    let peers = Peers::with("wrongkey", CHACHA20.policy, "", &wrong)?;
+    ensure!(initiate(&peers).is_err(), "strongSwan was accepted with a wrong key");
+    peers.until("the log says nothing about the failure", || {
+        Ok(peers.daemon.log()?.to_lowercase().contains("authentication"))
+    })?;
+    ensure!(peers.ours.sas()?.is_empty(), "a failed negotiation left SAs behind");
+    refused_then_accepted(&peers)
+}
+
+pub(super) fn no_common_proposal() -> Result<()> {
+    let other = connection("aes128-sha256-modp2048", &CHACHA20, SECRET);
+    let peers = Peers::with("noprop", CHACHA20.policy, "", &other)?;
+    let refusal = initiate(&peers).map_or_else(|error| format!("{error:#}"), |()| String::new());
+    ensure!(refusal.contains("NO_PROP"), "strongSwan was not told that no proposal is acceptable: {refusal}");
+    let child = connection("aes256gcm16-prfsha256-x25519", &AES_GCM_128, SECRET);
+    peers.theirs.load(&child)?;
+    let refusal = initiate(&peers).map_or_else(|error| format!("{error:#}"), |()| String::new());
+    ensure!(refusal.contains("NO_PROP"), "a child was not refused for its algorithms: {refusal}");
+    refused_then_accepted(&peers)
+}
+
+pub(super) fn unacceptable_selectors() -> Result<()> {
+    let other = connection("aes256gcm16-prfsha256-x25519", &CHACHA20, SECRET).replace(NET_B, "10.77.0.0/24");
+    let peers = Peers::with("nots", CHACHA20.policy, "", &other)?;
+    let refusal = initiate(&peers).map_or_else(|error| format!("{error:#}"), |()| String::new());
+    ensure!(refusal.contains("TS_UNACCEPT"), "strongSwan was not told that its selectors are refused: {refusal}");
+    refused_then_accepted(&peers)
+}
+
+/// Nothing of the refused negotiation stands in the way of the next one.
+fn refused_then_accepted(peers: &Peers) -> Result<()> {
+    ensure!(peers.ours.sas()?.is_empty(), "a refused negotiation left SAs behind");
+    peers.theirs.load(&connection("aes256gcm16-prfsha256-x25519", &CHACHA20, SECRET))?;
+    initiate(peers)?;
+    peers.traffic(1 << 20)
+}
+
+fn judge(capture: Capture, peers: &Peers, messages: usize) -> Result<()> {
+    let seen = capture.finish()?;
+    nothing_in_clear(&seen)?;
+    let counters = peers.ours.counters()?;
+    ensure!(counter(&counters, "drop-integrity") == 0, "packets failed their integrity check");
+    tshark::accept(&seen, &peers.sites.lab.directory().join("wire.pcap"), messages)
+}
