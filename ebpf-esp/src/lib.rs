@@ -3,3 +3,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod crypto;
+pub mod esp;
+pub mod packet;
+pub mod replay;
+pub mod too_big;

@@ -94,6 +94,8 @@ counters! {
     DropBadEncap = "drop-bad-encapsulation",
     /// NAT keepalives received.
     Keepalive = "keepalive",
+    /// Link-local multicast that the host sends on `ipsec0` itself; there is nobody to hear it.
+    LinkLocal = "link-local-ignored",
 }
 
 /// Number of counters.

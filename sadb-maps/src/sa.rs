@@ -290,8 +290,11 @@ pub struct SaState {
     pub reserved: u32,
     /// Wall clock, seconds since 1970, at which the SA was added. For display.
     pub added_wall: u64,
+    /// Route of the sealed packets as last looked up by TC egress: interface index in the low, path MTU in the high
+    /// half. A cache; 0 before the first packet.
+    pub route: u64,
     /// Zero.
-    pub reserved2: [u64; 2],
+    pub reserved2: u64,
 }
 
 /// Bits of [`SaState::notified`].

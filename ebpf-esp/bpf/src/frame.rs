@@ -1,0 +1,65 @@
+//! Checked access to packet memory under XDP and TC.
+
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use core::arch::asm;
+use ebpf_esp::packet::Frame;
+
+/// Offsets above this are refused: the verifier wants a bound, and no frame that these programs see is longer.
+pub const MAX_OFFSET: u32 = 4095;
+
+/// Adds `offset` to a packet pointer where the compiler cannot see it: folded into another addition, the verifier
+/// loses the range it has proven (facts-crypto section 7).
+#[inline(always)]
+fn add(pointer: usize, offset: u32) -> usize {
+    let mut p = pointer;
+    // SAFETY: register arithmetic only.
+    unsafe {
+        asm!("{0} += {1}", inout(reg) p, in(reg) offset as u64, options(nomem, nostack, preserves_flags));
+    }
+    p
+}
+
+#[inline(always)]
+fn checked<T>(data: usize, end: usize, offset: u32) -> Option<*mut T> {
+    if offset > MAX_OFFSET {
+        return None;
+    }
+    let p = add(data, offset);
+    if p + size_of::<T>() > end {
+        return None;
+    }
+    Some(p as *mut T)
+}
+
+/// A frame under XDP.
+#[derive(Clone, Copy)]
+pub struct XdpFrame(pub *mut xdp_md);
+
+impl XdpFrame {
+    /// Octets in the frame.
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        // SAFETY: the context is valid for the whole run of the program.
+        unsafe { (*self.0).data_end.wrapping_sub((*self.0).data) }
+    }
+}
+
+impl Frame for XdpFrame {
+    #[inline(always)]
+    fn at<T: Copy>(&self, offset: u32) -> Option<*mut T> {
+        // SAFETY: as above.
+        unsafe { checked((*self.0).data as usize, (*self.0).data_end as usize, offset) }
+    }
+}
+
+/// The linear part of an skb under TC.
+#[derive(Clone, Copy)]
+pub struct SkbFrame(pub *mut __sk_buff);
+
+impl Frame for SkbFrame {
+    #[inline(always)]
+    fn at<T: Copy>(&self, offset: u32) -> Option<*mut T> {
+        // SAFETY: the context is valid for the whole run of the program.
+        unsafe { checked((*self.0).data as usize, (*self.0).data_end as usize, offset) }
+    }
+}

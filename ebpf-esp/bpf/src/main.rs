@@ -1,0 +1,77 @@
+//! The entry points of the data path. What they do is in the modules; what can be tested without a kernel is in the
+//! library `ebpf-esp`; names and records are in `sadb-maps`.
+
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics, asm_experimental_arch)]
+#![allow(internal_features, reason = "atomic intrinsics: core::sync::atomic has no read-modify-write on this target")]
+
+mod acquire;
+mod atomic;
+mod checksum;
+mod cipher;
+mod frame;
+mod maps;
+mod open;
+mod policy;
+mod route;
+mod sa;
+mod scratch;
+mod seal;
+mod sweep;
+mod tc;
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+
+#[xdp]
+pub fn xdp_outer(ctx: XdpContext) -> u32 {
+    open::run(ctx.ctx)
+}
+
+#[xdp]
+pub fn xdp_ipsec0x(ctx: XdpContext) -> u32 {
+    seal::run(ctx.ctx)
+}
+
+#[xdp]
+pub fn xdp_ipsec0(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+#[classifier]
+pub fn tc_outer_egress(ctx: TcContext) -> i32 {
+    tc::outer_egress(ctx.skb.skb)
+}
+
+#[classifier]
+pub fn tc_outer_ingress(ctx: TcContext) -> i32 {
+    tc::outer_ingress(ctx.skb.skb)
+}
+
+#[classifier]
+pub fn tc_ipsec0_egress(ctx: TcContext) -> i32 {
+    tc::ipsec0_egress(ctx.skb.skb)
+}
+
+#[classifier]
+pub fn tc_ipsec0x_ingress(ctx: TcContext) -> i32 {
+    tc::ipsec0x_ingress(ctx.skb.skb)
+}
+
+/// Never attached: the loader runs it once.
+#[classifier]
+pub fn arm_sweep(_ctx: TcContext) -> i32 {
+    sweep::arm()
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel lets programs under a GPL-compatible licence call every helper.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,60 @@
+//! Every map of the data path. Names, records and sizes are those of `sadb_maps::abi`; the loader overrides the number
+//! of entries of the slot maps by the capacity it was asked for.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use sadb_maps::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_RULES, Outer};
+use sadb_maps::counter::{COUNTERS as COUNTER_COUNT, Counter};
+use sadb_maps::policy::{PolicyHead, Rule};
+use sadb_maps::sa::{BindingKey, Bundle, GhashTable, InboundKey, SaState, SaStatic, SlotRef, Window};
+
+/// `BPF_F_NO_PREALLOC`.
+const NO_PREALLOC: u32 = 1;
+
+#[map]
+pub static HEADER: Array<Header> = Array::with_max_entries(1, 0);
+#[map]
+pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+#[map]
+pub static OUTER: HashMap<u32, Outer> = HashMap::with_max_entries(256, 0);
+#[map]
+pub static SA_IN: HashMap<InboundKey, SlotRef> = HashMap::with_max_entries(DEFAULT_SA_CAPACITY, 0);
+#[map]
+pub static SA_OUT: HashMap<BindingKey, Bundle> = HashMap::with_max_entries(DEFAULT_SA_CAPACITY, 0);
+#[map]
+pub static SA_STATIC: Array<SaStatic> = Array::with_max_entries(DEFAULT_SA_CAPACITY, 0);
+#[map]
+pub static SA_STATE: Array<SaState> = Array::with_max_entries(DEFAULT_SA_CAPACITY, 0);
+#[map]
+pub static SA_WINDOW: Array<Window> = Array::with_max_entries(DEFAULT_SA_CAPACITY, 0);
+#[map]
+pub static SA_GHASH: HashMap<u32, GhashTable> = HashMap::with_max_entries(DEFAULT_SA_CAPACITY, NO_PREALLOC);
+#[map]
+pub static SPD_HEAD: Array<PolicyHead> = Array::with_max_entries(1, 0);
+#[map]
+pub static SPD_RULES: Array<Rule> = Array::with_max_entries(2 * MAX_RULES, 0);
+#[map]
+pub static KM_SOCKETS: HashMap<u64, u32> = HashMap::with_max_entries(64, 0);
+#[map]
+pub static ACQUIRES: LruHashMap<BindingKey, u64> = LruHashMap::with_max_entries(4096, 0);
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
+#[map]
+pub static SCRATCH: PerCpuArray<crate::scratch::Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Adds one to a counter.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    count_index(counter as u32);
+}
+
+/// Adds one to the counter with this index.
+#[inline(always)]
+pub fn count_index(index: u32) {
+    if let Some(cell) = COUNTERS.get_ptr_mut(index) {
+        // SAFETY: a cell of this CPU; programs on one CPU do not interrupt each other.
+        unsafe { *cell += 1 };
+    }
+}

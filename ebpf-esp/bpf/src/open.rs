@@ -1,0 +1,455 @@
+//! XDP on an outer interface: opens ESP that is addressed to this host and checks clear packets against the policy
+//! (architecture section 3, In; RFC 4301 section 5.2).
+
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::helpers::generated::{
+    bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+};
+use ebpf_esp::esp::{ESP_HEADER, UDP_HEADER, decapsulated_tos};
+use ebpf_esp::packet::{Content, ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, parse, proto};
+use ebpf_esp::replay::{self, Cells};
+use sadb_maps::abi::Config;
+use sadb_maps::counter::Counter;
+use sadb_maps::policy::{Selectors, direction, rule_flag, verdict};
+use sadb_maps::sa::{InboundKey, SaState, WINDOW_WORDS, Window, encr, flag};
+
+use crate::frame::{MAX_OFFSET, XdpFrame};
+use crate::maps::{CONFIG, SA_IN, SA_WINDOW, count};
+use crate::sa::{self, Usable};
+use crate::scratch::scratch;
+use crate::seal::update_checksum;
+use crate::tc::{OPENED_TRANSPORT, OPENED_TUNNEL, Opened};
+use crate::{atomic, cipher, policy, route};
+
+/// Octets of Ethernet and IP header that the scratch has room for.
+const HEADER_ROOM: u32 = 192;
+/// Least window used to infer the high half of a sequence number.
+const INFERENCE_WINDOW: u32 = 64;
+
+/// The program.
+#[inline(always)]
+pub fn run(ctx: *mut xdp_md) -> u32 {
+    let frame = XdpFrame(ctx);
+    // Something that is no IP, or no whole IP header, is the stack's to judge: it drops the latter.
+    let Content::Ip(parsed) = parse(&frame) else { return xdp_action::XDP_PASS };
+    let result = match esp_offset(&frame, &parsed) {
+        Kind::Esp(offset) => match find(&frame, &parsed, offset) {
+            Some(sa) => open(ctx, &parsed, offset, &sa),
+            None if is_local(ctx, &parsed) => Err(Counter::DropNoSaIn),
+            None => clear(ctx, &parsed),
+        },
+        Kind::Keepalive if is_local(ctx, &parsed) => {
+            count(Counter::Keepalive);
+            return xdp_action::XDP_DROP;
+        }
+        Kind::Runt if is_local(ctx, &parsed) => Err(Counter::DropBadEncap),
+        Kind::Fragment if is_local(ctx, &parsed) => Err(Counter::DropFragment),
+        _ => clear(ctx, &parsed),
+    };
+    match result {
+        Ok(action) => action,
+        Err(reason) => {
+            count(reason);
+            xdp_action::XDP_DROP
+        }
+    }
+}
+
+enum Kind {
+    /// ESP header at this offset.
+    Esp(u32),
+    /// NAT keepalive (RFC 3948 section 2.3).
+    Keepalive,
+    /// A datagram to port 4500 that is too short to be anything.
+    Runt,
+    /// A fragment of an ESP packet.
+    Fragment,
+    /// Not for us.
+    Other,
+}
+
+#[inline(always)]
+fn esp_offset(frame: &XdpFrame, parsed: &Parsed) -> Kind {
+    match parsed.proto {
+        proto::ESP if parsed.fragment => Kind::Fragment,
+        proto::ESP => Kind::Esp(parsed.l4),
+        proto::UDP if parsed.dport == 4500 && !parsed.fragment => {
+            let payload = parsed.l4 + UDP_HEADER;
+            let len = match frame.read::<u16>(parsed.l4 + 4) {
+                Some(len) => u16::from_be(len) as u32,
+                None => return Kind::Runt,
+            };
+            if len == UDP_HEADER + 1 {
+                return match frame.read::<u8>(payload) {
+                    Some(0xff) => Kind::Keepalive,
+                    _ => Kind::Runt,
+                };
+            }
+            // UDP-06, UDP-07: at least the SPI and sequence number of ESP, or the marker and something behind.
+            if len < UDP_HEADER + ESP_HEADER {
+                return Kind::Runt;
+            }
+            match frame.read::<u32>(payload) {
+                Some(0) => Kind::Other,
+                Some(_) => Kind::Esp(payload),
+                None => Kind::Runt,
+            }
+        }
+        _ => Kind::Other,
+    }
+}
+
+#[inline(always)]
+fn is_local(ctx: *mut xdp_md, parsed: &Parsed) -> bool {
+    // SAFETY: the context is valid.
+    route::is_local(ctx.cast(), unsafe { (*ctx).ingress_ifindex }, parsed.src, parsed.dst)
+}
+
+#[inline(always)]
+fn find(frame: &XdpFrame, parsed: &Parsed, offset: u32) -> Option<Usable> {
+    let spi = u32::from_be(frame.read::<u32>(offset)?);
+    let key = InboundKey { dst: parsed.dst, spi, proto: proto::ESP, reserved: [0; 3] };
+    // SAFETY: copied at once.
+    let place = unsafe { SA_IN.get(&key) }.copied()?;
+    sa::resolve(place)
+}
+
+/// The window of an SA in its map, for the code that the host tests share.
+struct MapCells {
+    window: *mut Window,
+    state: *mut SaState,
+}
+
+impl Cells for MapCells {
+    #[inline(always)]
+    fn word(&self, index: usize) -> u64 {
+        // SAFETY: a live map value; the index is masked to its words.
+        unsafe { (&raw const (*self.window).0).cast::<u64>().add(index & (WINDOW_WORDS - 1)).read_volatile() }
+    }
+    #[inline(always)]
+    fn swap_word(&self, index: usize, old: u64, new: u64) -> u64 {
+        // SAFETY: as above.
+        unsafe {
+            let cell = (&raw mut (*self.window).0).cast::<u64>().add(index & (WINDOW_WORDS - 1));
+            atomic::compare_swap(cell, old, new)
+        }
+    }
+    #[inline(always)]
+    fn top(&self) -> u64 {
+        // SAFETY: a live map value.
+        unsafe { (&raw const (*self.state).top).read_volatile() }
+    }
+    #[inline(always)]
+    fn swap_top(&self, old: u64, new: u64) -> u64 {
+        // SAFETY: a live map value.
+        unsafe { atomic::compare_swap(&raw mut (*self.state).top, old, new) }
+    }
+}
+
+#[inline(always)]
+fn refused(sa: &Usable, refusal: replay::Refusal) -> Counter {
+    // SAFETY: a live map value.
+    unsafe { atomic::fetch_add(&raw mut (*sa.state).replayed, 1) };
+    match refusal {
+        replay::Refusal::Contended => Counter::DropInternal,
+        _ => Counter::DropReplay,
+    }
+}
+
+#[inline(always)]
+fn open(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Result<u32, Counter> {
+    let frame = XdpFrame(ctx);
+    let config = CONFIG.get(0).ok_or(Counter::DropInternal)?;
+    let now = sa::now();
+    sa::admit(sa, 0, now)?;
+    let (iv_len, icv_len) = (sa.fixed.iv_len as u32, sa.fixed.icv_len as u32);
+    let end = ETH_LEN + parsed.l3_len;
+    if end > MAX_OFFSET || end > frame.len() || offset > MAX_OFFSET {
+        return Err(Counter::DropMalformed);
+    }
+    let front = offset + ESP_HEADER + iv_len;
+    if end < front + icv_len + 4 {
+        return Err(Counter::DropMalformed);
+    }
+    let len = end - front - icv_len;
+    if len & 3 != 0 {
+        return Err(Counter::DropMalformed);
+    }
+    let [spi, low] = frame.read::<[u32; 2]>(offset).ok_or(Counter::DropMalformed)?;
+    let iv = frame.read::<[u32; 2]>(offset + ESP_HEADER).ok_or(Counter::DropMalformed)?;
+    let cells = MapCells { window: SA_WINDOW.get_ptr_mut(sa.place.slot).ok_or(Counter::DropInternal)?, state: sa.state };
+    let window = sa.fixed.replay_window;
+    let low = u32::from_be(low);
+    let seq = if sa.fixed.flags & flag::ESN != 0 {
+        let width = if window > INFERENCE_WINDOW { window } else { INFERENCE_WINDOW };
+        replay::infer_high(cells.top(), low, width)
+    } else {
+        low as u64
+    };
+    if window != 0 {
+        if seq == 0 {
+            return Err(refused(sa, replay::Refusal::TooOld));
+        }
+        replay::precheck(&cells, seq, window).map_err(|r| refused(sa, r))?;
+    }
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    // SAFETY: the scratch of this CPU.
+    unsafe {
+        let job = &mut (*sc).job;
+        job.src = front;
+        job.dst = front;
+        job.len = len;
+        job.spi = spi;
+        job.seq[0] = ((seq >> 32) as u32).to_be();
+        job.seq[1] = low.to_be();
+        job.iv[0] = iv[0];
+        job.iv[1] = iv[1];
+    }
+    let status = match sa.fixed.encr {
+        encr::CHACHA20_POLY1305 => cipher::chacha_poly_open(ctx, sa.fixed),
+        _ => cipher::UNKNOWN,
+    };
+    match status {
+        cipher::OK => {}
+        cipher::FORGED => {
+            // SAFETY: a live map value.
+            unsafe { atomic::fetch_add(&raw mut (*sa.state).auth_failed, 1) };
+            return Err(Counter::DropAuth);
+        }
+        cipher::UNKNOWN => return Err(Counter::DropNoTransform),
+        _ => return Err(Counter::DropMalformed),
+    }
+    if window != 0 {
+        replay::commit(&cells, seq, window).map_err(|r| refused(sa, r))?;
+    }
+    let [pad, next_header] = frame.read::<[u8; 2]>(front + len - 2).ok_or(Counter::DropMalformed)?;
+    if pad as u32 + 2 > len {
+        return Err(Counter::DropMalformed);
+    }
+    let payload = len - 2 - pad as u32;
+    sa::account(sa, payload as u64, now);
+    if next_header == proto::NONE {
+        count(Counter::Dummy);
+        return Ok(xdp_action::XDP_DROP);
+    }
+    if sa.fixed.flags & flag::TUNNEL != 0 {
+        strip_tunnel(ctx, config, parsed, front, payload, next_header)?;
+    } else {
+        strip_transport(ctx, parsed, front, payload, next_header)?;
+    }
+    deliver(ctx, config, sa)
+}
+
+/// Makes the inner packet the frame.
+#[inline(always)]
+fn strip_tunnel(
+    ctx: *mut xdp_md,
+    config: &Config,
+    outer: &Parsed,
+    front: u32,
+    payload: u32,
+    next_header: u8,
+) -> Result<(), Counter> {
+    let frame = XdpFrame(ctx);
+    let first = u32::from_be(frame.read::<u32>(front).ok_or(Counter::DropMalformed)?);
+    let (ether_type, inner_len, inner_tos) = match next_header {
+        proto::IPIP if first >> 28 == 4 && payload >= 20 => (ETH_IPV4, first & 0xffff, (first >> 16) as u8),
+        proto::IPV6 if first >> 28 == 6 && payload >= 40 => {
+            let len = frame.read::<u16>(front + 4).ok_or(Counter::DropMalformed)?;
+            (ETH_IPV6, u16::from_be(len) as u32 + 40, (first >> 20) as u8)
+        }
+        _ => return Err(Counter::DropMalformed),
+    };
+    // What lies behind the inner packet is TFC padding (RFC 4303 section 2.7).
+    if inner_len > payload {
+        return Err(Counter::DropMalformed);
+    }
+    let tos = decapsulated_tos(inner_tos, outer.tos).ok_or(Counter::DropMalformed)?;
+    // SAFETY: the context is valid.
+    if unsafe { bpf_xdp_adjust_head(ctx, (front - ETH_LEN) as i32) } != 0 {
+        return Err(Counter::DropRoom);
+    }
+    cut(ctx, ETH_LEN + inner_len)?;
+    let [a, b, c, d, e, f] = config.ipsec0_mac;
+    let [g, h, i, j, k, l] = config.ipsec0x_mac;
+    frame.write(0, [a, b, c, d, e, f, g, h, i, j, k, l]).ok_or(Counter::DropInternal)?;
+    frame.write(12, ether_type.to_be()).ok_or(Counter::DropInternal)?;
+    if tos == inner_tos {
+        return Ok(());
+    }
+    if ether_type == ETH_IPV6 {
+        return frame
+            .write(ETH_LEN, ((first & 0xf00f_ffff) | (tos as u32) << 20).to_be())
+            .ok_or(Counter::DropInternal);
+    }
+    let old = frame.read::<[u16; 6]>(ETH_LEN).ok_or(Counter::DropInternal)?;
+    let new = (((first >> 16) as u16 & 0xff00) | tos as u16).to_be();
+    frame.write(ETH_LEN, new).ok_or(Counter::DropInternal)?;
+    frame.write(ETH_LEN + 10, update_checksum(old[5], old[0], new)).ok_or(Counter::DropInternal)
+}
+
+/// Takes ESP (and UDP) out from between IP header and payload.
+#[inline(always)]
+fn strip_transport(
+    ctx: *mut xdp_md,
+    parsed: &Parsed,
+    front: u32,
+    payload: u32,
+    next_header: u8,
+) -> Result<(), Counter> {
+    let frame = XdpFrame(ctx);
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    let header = parsed.l4;
+    if header < ETH_LEN + 20 || header > HEADER_ROOM || front < header {
+        return Err(Counter::DropMalformed);
+    }
+    // SAFETY: at most 192 octets into 256; the context is valid.
+    unsafe {
+        if bpf_xdp_load_bytes(ctx, 0, (&raw mut (*sc).header).cast(), header) != 0 {
+            return Err(Counter::DropMalformed);
+        }
+        if bpf_xdp_adjust_head(ctx, (front - header) as i32) != 0 {
+            return Err(Counter::DropRoom);
+        }
+        if bpf_xdp_store_bytes(ctx, 0, (&raw mut (*sc).header).cast(), header) != 0 {
+            return Err(Counter::DropInternal);
+        }
+    }
+    cut(ctx, header + payload)?;
+    frame.write(parsed.next_header, next_header).ok_or(Counter::DropInternal)?;
+    let len = header - ETH_LEN + payload;
+    if !parsed.v4 {
+        return frame.write(ETH_LEN + 4, ((len - 40) as u16).to_be()).ok_or(Counter::DropInternal);
+    }
+    let old = frame.read::<[u16; 6]>(ETH_LEN).ok_or(Counter::DropInternal)?;
+    let new_len = (len as u16).to_be();
+    frame.write(ETH_LEN + 2, new_len).ok_or(Counter::DropInternal)?;
+    let [ttl, _] = old[4].to_ne_bytes();
+    let sum = update_checksum(old[5], old[1], new_len);
+    let sum = update_checksum(sum, u16::from_ne_bytes([ttl, parsed.proto]), u16::from_ne_bytes([ttl, next_header]));
+    frame.write(ETH_LEN + 10, sum).ok_or(Counter::DropInternal)
+}
+
+/// Cuts the frame to `len` octets.
+#[inline(always)]
+fn cut(ctx: *mut xdp_md, len: u32) -> Result<(), Counter> {
+    let have = XdpFrame(ctx).len();
+    if have < len {
+        return Err(Counter::DropMalformed);
+    }
+    // SAFETY: the context is valid.
+    if have > len && unsafe { bpf_xdp_adjust_tail(ctx, -((have - len) as i32)) } != 0 {
+        return Err(Counter::DropRoom);
+    }
+    Ok(())
+}
+
+/// The check of what came out against SA and policy (RFC 4301 section 5.2 steps 3 and 4), and the way up.
+#[inline(always)]
+fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counter> {
+    let Content::Ip(inner) = parse(&XdpFrame(ctx)) else { return Err(Counter::DropMalformed) };
+    if sa.fixed.flags & flag::SELECTORS != 0 && !fits(sa, &inner) {
+        return Err(Counter::DropSelector);
+    }
+    let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    // SAFETY: the scratch of this CPU.
+    let selectors = unsafe { &mut (*sc).selectors };
+    *selectors = inner.inbound();
+    let head = policy::head().ok_or(Counter::DropPolicyMismatch)?;
+    let index =
+        policy::classify(selectors, head.generation, head.count, direction::IN as u32, !tunnel as u32);
+    if index == policy::NO_MATCH {
+        return Err(Counter::DropPolicyMismatch);
+    }
+    let rule = policy::rule(head.generation, index).ok_or(Counter::DropInternal)?;
+    if rule.verdict != verdict::PROTECT || (rule.tunnel_mode != 0) != tunnel {
+        return Err(Counter::DropPolicyMismatch);
+    }
+    if tunnel && (rule.tunnel_local != sa.fixed.dst || rule.tunnel_remote != sa.fixed.src) {
+        return Err(Counter::DropPolicyMismatch);
+    }
+    if rule.action_id != sa.fixed.action && policy::rule_accepts(rule, sa.fixed) == 0 {
+        return Err(Counter::DropPolicyMismatch);
+    }
+    // SAFETY: the context is valid.
+    if unsafe { bpf_xdp_adjust_meta(ctx, -(size_of::<Opened>() as i32)) } != 0 {
+        return Err(Counter::DropRoom);
+    }
+    // SAFETY: as above.
+    let (meta, data) = unsafe { ((*ctx).data_meta as usize, (*ctx).data as usize) };
+    if meta + size_of::<Opened>() > data {
+        return Err(Counter::DropRoom);
+    }
+    let opened = Opened { secret: config.mark_sealed, mode: if tunnel { OPENED_TUNNEL } else { OPENED_TRANSPORT } };
+    // SAFETY: room for one record was just proven.
+    unsafe { (meta as *mut Opened).write_unaligned(opened) };
+    count(Counter::OpenedOk);
+    Ok(xdp_action::XDP_PASS)
+}
+
+/// Whether the packet is within the traffic selectors of the SA (ARC-IN-01, ARC-IN-03).
+#[inline(always)]
+fn fits(sa: &Usable, inner: &Parsed) -> bool {
+    let sel = &sa.fixed.sel;
+    if !inner.src.in_range(&sel.src_low, &sel.src_high) || !inner.dst.in_range(&sel.dst_low, &sel.dst_high) {
+        return false;
+    }
+    if sel.proto != 0 && sel.proto != inner.proto {
+        return false;
+    }
+    let any_ports = sel.sport[0] == 0 && sel.sport[1] == 0xffff && sel.dport[0] == 0 && sel.dport[1] == 0xffff;
+    if any_ports {
+        return true;
+    }
+    !inner.opaque
+        && inner.sport >= sel.sport[0]
+        && inner.sport <= sel.sport[1]
+        && inner.dport >= sel.dport[0]
+        && inner.dport <= sel.dport[1]
+}
+
+/// A packet in clear: may it pass?
+#[inline(always)]
+fn clear(ctx: *mut xdp_md, parsed: &Parsed) -> Result<u32, Counter> {
+    let Some(head) = policy::head() else { return Ok(xdp_action::XDP_PASS) };
+    if parsed.is_neighbour_discovery() {
+        return Ok(xdp_action::XDP_PASS);
+    }
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    // SAFETY: the scratch of this CPU.
+    let selectors = unsafe { &mut (*sc).selectors };
+    *selectors = parsed.inbound();
+    let (matched, host) = match_clear(selectors, head.generation, head.count, 1)?;
+    let mut what = matched;
+    if what != verdict::PASS {
+        let local = is_local(ctx, parsed);
+        if local && parsed.proto == proto::UDP && (parsed.dport == 500 || parsed.dport == 4500) {
+            count(Counter::KeyManagement);
+            return Ok(xdp_action::XDP_PASS);
+        }
+        if host && !local {
+            // Host rules do not judge what is only passing through.
+            what = match_clear(selectors, head.generation, head.count, 0)?.0;
+        }
+    }
+    match what {
+        verdict::PASS => {
+            count(Counter::BypassedIn);
+            Ok(xdp_action::XDP_PASS)
+        }
+        verdict::PROTECT => Err(Counter::DropClearIn),
+        _ => Err(Counter::DropPolicyIn),
+    }
+}
+
+/// Verdict for a clear packet, and whether it came from a host rule. No rule is the same as a passing one.
+#[inline(always)]
+fn match_clear(packet: &Selectors, generation: u32, rules: u32, local: u32) -> Result<(u8, bool), Counter> {
+    let index = policy::classify(packet, generation, rules, direction::IN as u32, local);
+    if index == policy::NO_MATCH {
+        return Ok((verdict::PASS, true));
+    }
+    let rule = policy::rule(generation, index).ok_or(Counter::DropInternal)?;
+    Ok((rule.verdict, rule.flags & rule_flag::TUNNEL == 0))
+}

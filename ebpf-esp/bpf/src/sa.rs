@@ -1,0 +1,175 @@
+//! From an index entry to a usable SA: generation, state and lifetimes.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use sadb_maps::counter::Counter;
+use sadb_maps::event::{Event, expire, kind};
+use sadb_maps::sa::{SaState, SaStatic, SlotRef, notified, state};
+
+use crate::atomic;
+use crate::maps::{EVENTS, SA_STATE, SA_STATIC, count};
+use crate::scratch::scratch;
+
+/// Nanoseconds in a second.
+pub const SECOND: u64 = 1_000_000_000;
+
+/// An SA that may be used for one packet.
+#[derive(Clone, Copy)]
+pub struct Usable {
+    /// The immutable part.
+    pub fixed: &'static SaStatic,
+    /// The mutable part.
+    pub state: *mut SaState,
+    /// Where it lies.
+    pub place: SlotRef,
+}
+
+/// Looks the slot up and checks its generation.
+#[inline(always)]
+pub fn resolve(place: SlotRef) -> Option<Usable> {
+    if place.slot == 0 {
+        return None;
+    }
+    let fixed = SA_STATIC.get(place.slot)?;
+    if fixed.generation != place.generation {
+        return None;
+    }
+    let state = SA_STATE.get_ptr_mut(place.slot)?;
+    Some(Usable { fixed, state, place })
+}
+
+/// Boot time in nanoseconds.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: no preconditions.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+#[inline(always)]
+fn passed(limit: &sadb_maps::sa::Lifetime, sa: &SaState, bytes: u64, now: u64) -> bool {
+    (limit.bytes != 0 && bytes > limit.bytes)
+        || (limit.add != 0 && now >= sa.added + limit.add * SECOND)
+        || (limit.used != 0 && sa.first_use != 0 && now >= sa.first_use + limit.used * SECOND)
+}
+
+/// Whether the SA may carry another packet of `octets` now (RFC 4301 section 4.4.2.1): moves the state word forward and
+/// raises EXPIRE when a limit is passed, and refuses what is dead, larval or at a hard limit.
+///
+/// # Errors
+/// The counter to count the drop under.
+#[inline(always)]
+pub fn admit(sa: &Usable, octets: u64, now: u64) -> Result<(), Counter> {
+    // SAFETY: a live map value; fields read here are words that others only add to or swap.
+    let current = unsafe { &*sa.state };
+    match current.state as u32 {
+        state::MATURE | state::DYING => {}
+        state::LARVAL => return Err(Counter::DropLarval),
+        _ => return Err(Counter::DropExpired),
+    }
+    let bytes = current.bytes + octets;
+    if passed(&sa.fixed.hard, current, bytes, now) {
+        expire_hard(sa, now);
+        return Err(Counter::DropExpired);
+    }
+    if current.state as u32 == state::MATURE && passed(&sa.fixed.soft, current, bytes, now) {
+        expire_soft(sa, now);
+    }
+    Ok(())
+}
+
+/// Moves the SA to dead and raises one EXPIRE (hard).
+#[inline(always)]
+pub fn expire_hard(sa: &Usable, now: u64) {
+    // SAFETY: a live map value.
+    unsafe {
+        let was = atomic::compare_swap(&raw mut (*sa.state).state, state::MATURE as u64, state::DEAD as u64);
+        if was != state::MATURE as u64
+            && atomic::compare_swap(&raw mut (*sa.state).state, state::DYING as u64, state::DEAD as u64)
+                != state::DYING as u64
+        {
+            return;
+        }
+    }
+    announce(sa, expire::HARD, now);
+}
+
+/// Moves the SA from mature to dying and raises one EXPIRE (soft).
+#[inline(always)]
+pub fn expire_soft(sa: &Usable, now: u64) {
+    // SAFETY: a live map value.
+    unsafe {
+        if atomic::compare_swap(&raw mut (*sa.state).state, state::MATURE as u64, state::DYING as u64)
+            != state::MATURE as u64
+        {
+            return;
+        }
+    }
+    announce(sa, expire::SOFT, now);
+}
+
+#[inline(always)]
+fn announce(sa: &Usable, what: u32, now: u64) {
+    announce_expire(sa.place.slot, sa.place.generation, sa.fixed.spi, what, now);
+}
+
+/// Raises EXPIRE for the SA in `slot`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn announce_expire(slot: u32, generation: u32, spi: u32, what: u32, now: u64) -> u32 {
+    let Some(sc) = scratch() else { return 0 };
+    // SAFETY: the scratch of this CPU.
+    let event = unsafe { &mut (*sc).event };
+    *event = Event::default();
+    event.kind = kind::EXPIRE;
+    event.detail = what;
+    event.time = now;
+    event.sa = SlotRef { slot, generation };
+    event.spi = spi;
+    submit(event, Counter::Expires);
+    0
+}
+
+/// Puts an event into the ring.
+#[inline(always)]
+pub fn submit(event: &Event, counter: Counter) {
+    if EVENTS.output::<Event>(event, 0).is_ok() {
+        count(counter);
+    } else {
+        count(Counter::EventsLost);
+    }
+}
+
+/// Accounts for one packet.
+#[inline(always)]
+pub fn account(sa: &Usable, octets: u64, now: u64) {
+    // SAFETY: a live map value. Plain stores of times: the last writer wins, which is what a time of last use is.
+    unsafe {
+        atomic::fetch_add(&raw mut (*sa.state).packets, 1);
+        atomic::fetch_add(&raw mut (*sa.state).bytes, octets);
+        if (*sa.state).first_use == 0 {
+            (*sa.state).first_use = now;
+        }
+        (*sa.state).last_use = now;
+        if (*sa.state).notified & notified::IDLE != 0 {
+            (*sa.state).notified = 0;
+        }
+    }
+}
+
+/// The SA that a frame tag names, when the slot still holds it and it may be used.
+#[inline(always)]
+pub fn resolve_tagged(tag: &sadb_maps::tag::Tag) -> Option<Usable> {
+    if tag.slot == 0 {
+        return None;
+    }
+    let fixed = SA_STATIC.get(tag.slot)?;
+    if fixed.generation & 0xff_ffff != tag.generation {
+        return None;
+    }
+    let state = SA_STATE.get_ptr_mut(tag.slot)?;
+    // SAFETY: a live map value.
+    match unsafe { (*state).state } as u32 {
+        state::MATURE | state::DYING => {}
+        _ => return None,
+    }
+    Some(Usable { fixed, state, place: SlotRef { slot: tag.slot, generation: fixed.generation } })
+}

@@ -1,0 +1,87 @@
+//! Working memory of one CPU. Programs run with bottom halves disabled and never re-enter on one CPU, so one record
+//! serves them all. It holds key stream and one-time keys of the packet in hand; it is no less protected than the SA
+//! maps themselves.
+
+use ebpf_esp::crypto::chacha20;
+use ebpf_esp::crypto::poly1305::Poly1305;
+use ebpf_esp::crypto::{Block16, Block64};
+
+use sadb_maps::Addr;
+use sadb_maps::event::Event;
+use sadb_maps::policy::Selectors;
+use sadb_maps::sa::BindingKey;
+
+use crate::maps::SCRATCH;
+use crate::route;
+
+/// One packet to seal or open: where its octets lie and what the nonce is made of.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Job {
+    /// Offset of the plaintext when sealing, of the ciphertext when opening.
+    pub src: u32,
+    /// Offset of the ciphertext when sealing; not above `src`.
+    pub dst: u32,
+    /// Octets of payload when sealing, of ciphertext when opening.
+    pub len: u32,
+    /// Octets of padding to add.
+    pub pad: u32,
+    /// Next header to add.
+    pub next_header: u32,
+    /// SPI in network order.
+    pub spi: u32,
+    /// High and low half of the sequence number in network order; the high half is used with ESN only.
+    pub seq: [u32; 2],
+    /// The explicit IV as it is on the wire, in memory order.
+    pub iv: [u32; 2],
+}
+
+/// See the module.
+#[repr(C)]
+pub struct Scratch {
+    /// The packet in hand.
+    pub job: Job,
+    /// Cipher state.
+    pub chacha: chacha20::State,
+    /// Authenticator state.
+    pub poly: Poly1305,
+    /// A block of key stream, or the last block of a message.
+    pub block: Block64,
+    /// The end of a message with its trailer.
+    pub tail: [u32; 32],
+    /// A 16-octet block: AAD, lengths, ICV.
+    pub small: Block16,
+    /// Header that moves: at most 14 + 60 octets and some.
+    pub header: [u32; 64],
+    /// Selectors of the packet in hand.
+    pub selectors: Selectors,
+    /// Binding in hand.
+    pub binding: BindingKey,
+    /// Event in the making.
+    pub event: Event,
+    /// FIB lookup in hand.
+    pub fib: route::Params,
+    /// What the classifier decided: the tag, or the limit and the addresses of the packet that is too long.
+    pub decision: Decision,
+}
+
+/// See [`Scratch::decision`].
+#[repr(C)]
+pub struct Decision {
+    /// The tag, as it goes at the head of the frame.
+    pub tag: [u32; 3],
+    /// Longest packet that fits.
+    pub limit: u32,
+    /// Source of the packet.
+    pub src: Addr,
+    /// Destination of the packet.
+    pub dst: Addr,
+    /// Not zero for IPv4.
+    pub v4: u32,
+}
+
+/// The scratch of this CPU.
+#[inline(always)]
+pub fn scratch() -> Option<*mut Scratch> {
+    SCRATCH.get_ptr_mut(0)
+}

@@ -1,0 +1,112 @@
+//! The sweep: a timer that ages SAs which carry no packets, a slice of the slots at a time (architecture section 4,
+//! Lifetimes; Solaris ages its SAs every 8 s as well). It moves state words forward and raises EXPIRE; it never unlinks
+//! or frees anything.
+
+use aya_ebpf::bindings::bpf_timer;
+use aya_ebpf::btf_maps::Array;
+use aya_ebpf::helpers::generated::{bpf_timer_init, bpf_timer_set_callback, bpf_timer_start};
+use aya_ebpf::macros::btf_map;
+use core::ffi::c_void;
+use sadb_maps::abi::DEFAULT_SA_CAPACITY;
+use sadb_maps::event::expire;
+use sadb_maps::sa::{SaState, SlotRef, notified, state};
+
+use crate::atomic;
+use crate::maps::HEADER;
+use crate::sa::{self, SECOND, Usable, announce_expire};
+
+/// Slots looked at in one tick.
+const SLICE: u32 = 512;
+/// Nanoseconds between ticks: the default capacity takes 8 s.
+const TICK: u64 = 8 * SECOND / (DEFAULT_SA_CAPACITY / SLICE) as u64;
+/// `CLOCK_BOOTTIME`: lifetimes count suspended time.
+const CLOCK_BOOTTIME: u64 = 7;
+
+/// The timer and where the sweep is.
+#[repr(C)]
+pub struct Sweep {
+    timer: bpf_timer,
+    next: u64,
+}
+
+#[btf_map]
+static SWEEP: Array<Sweep, 1> = Array::new();
+
+/// Arms the timer. Arming it again is harmless: the loader does so after every attach.
+#[inline(always)]
+pub fn arm() -> i32 {
+    let Some(sweep) = SWEEP.get_ptr_mut(0) else { return -1 };
+    // SAFETY: a live map value of the map that is named.
+    unsafe {
+        let timer = &raw mut (*sweep).timer;
+        // EBUSY: initialised before.
+        bpf_timer_init(timer, core::ptr::addr_of!(SWEEP) as *mut c_void, CLOCK_BOOTTIME);
+        if bpf_timer_set_callback(timer, tick as *mut c_void) != 0 {
+            return -2;
+        }
+        if bpf_timer_start(timer, TICK, 0) != 0 {
+            return -3;
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn tick(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i32 {
+    let capacity = HEADER.get(0).map_or(0, |h| h.capacity);
+    // SAFETY: the value that the timer lies in.
+    let mut slot = unsafe { (*sweep).next } as u32;
+    for _ in 0..SLICE {
+        if slot >= capacity {
+            slot = 0;
+            break;
+        }
+        age(slot);
+        slot += 1;
+    }
+    // SAFETY: as above.
+    unsafe {
+        (*sweep).next = slot as u64;
+        bpf_timer_start(&raw mut (*sweep).timer, TICK, 0);
+    }
+    0
+}
+
+/// Ages one SA.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn age(slot: u32) -> u32 {
+    let Some(current) = crate::maps::SA_STATE.get_ptr_mut(slot) else { return 0 };
+    // SAFETY: a live map value.
+    let (word, generation) = unsafe { ((*current).state as u32, (*current).generation) };
+    if generation == 0 || (word != state::MATURE && word != state::DYING) {
+        return 0;
+    }
+    let Some(sa) = sa::resolve(SlotRef { slot, generation }) else { return 0 };
+    let now = sa::now();
+    if sa::admit(&sa, 0, now).is_ok() {
+        idle(&sa, current, now);
+    }
+    0
+}
+
+/// Raises EXPIRE (idle) once for each stretch without use.
+#[inline(always)]
+fn idle(sa: &Usable, current: *mut SaState, now: u64) {
+    let [since_added, since_used] = sa.fixed.idle;
+    // SAFETY: a live map value.
+    unsafe {
+        let last = (*current).last_use;
+        let limit = if last == 0 { since_added } else { since_used };
+        let from = if last == 0 { (*current).added } else { last };
+        if limit == 0 || now < from + limit as u64 * SECOND {
+            return;
+        }
+        let flags = (*current).notified;
+        if flags & notified::IDLE != 0
+            || atomic::compare_swap(&raw mut (*current).notified, flags, flags | notified::IDLE) != flags
+        {
+            return;
+        }
+    }
+    announce_expire(sa.place.slot, sa.place.generation, sa.fixed.spi, expire::IDLE, now);
+}

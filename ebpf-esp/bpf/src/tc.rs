@@ -1,0 +1,350 @@
+//! The TC programs: the classifier at egress of the outer interfaces, the gate in front of `ipsec0`, the second exit on
+//! `ipsec0x`, and the hand-over of opened packets at ingress of the outer interfaces.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::{
+    bpf_get_socket_cookie, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head, bpf_skb_change_tail,
+    bpf_skb_pull_data,
+};
+use ebpf_esp::esp::Geometry;
+use ebpf_esp::packet::{Content, ETH_LEN, Frame, Parsed, parse, proto};
+use ebpf_esp::too_big;
+use sadb_maps::abi::Config;
+use sadb_maps::counter::Counter;
+use sadb_maps::policy::{direction, verdict};
+use sadb_maps::sa::{SlotRef, flag};
+use sadb_maps::tag::{FLAG_LOCAL, TAG_OCTET, Tag};
+
+use crate::frame::SkbFrame;
+use crate::maps::{CONFIG, KM_SOCKETS, SA_OUT, count, count_index};
+use crate::sa::{self, Usable};
+use crate::scratch::scratch;
+use crate::{acquire, policy, route};
+
+/// Let the next program, or the stack, decide (`TCX_NEXT`).
+pub const NEXT: i32 = -1;
+/// Drop.
+pub const DROP: i32 = 2;
+/// `BPF_F_INGRESS`.
+const INGRESS: u64 = 1;
+/// Octets of a frame that are made linear for reading: Ethernet, IPv6, some extension headers, ports.
+const LINEAR: u32 = 160;
+
+/// Metadata that XDP puts in front of an opened packet. Nothing on the wire can carry it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Opened {
+    /// [`Config::mark_sealed`], which only these programs know.
+    pub secret: u32,
+    /// 1 for transport mode, 2 for tunnel mode.
+    pub mode: u32,
+}
+
+/// Opened by a transport-mode SA.
+pub const OPENED_TRANSPORT: u32 = 1;
+/// Opened by a tunnel-mode SA.
+pub const OPENED_TUNNEL: u32 = 2;
+
+/// Results of [`judge`]: these three, or [`PASS_COUNTED`] or [`DROP_COUNTED`] plus a counter.
+const PASS_SILENT: u32 = 0;
+/// Goes to `ipsec0` with the tag in the scratch.
+const PROTECT: u32 = 1;
+/// Too long: answer with the limit in the scratch.
+const TOO_BIG: u32 = 2;
+const PASS_COUNTED: u32 = 0x100;
+const DROP_COUNTED: u32 = 0x200;
+
+#[inline(always)]
+fn readable(skb: *mut __sk_buff) -> SkbFrame {
+    // SAFETY: the context is valid.
+    unsafe {
+        let want = if (*skb).len < LINEAR { (*skb).len } else { LINEAR };
+        if (*skb).data_end - (*skb).data < want {
+            // A failure shows as a header that cannot be read.
+            bpf_skb_pull_data(skb, want);
+        }
+    }
+    SkbFrame(skb)
+}
+
+/// TCX egress on an outer interface.
+#[inline(always)]
+pub fn outer_egress(skb: *mut __sk_buff) -> i32 {
+    let Some(config) = CONFIG.get(0) else { return DROP };
+    // SAFETY: the context is valid.
+    let (mark, ifindex, local) = unsafe { ((*skb).mark, (*skb).ifindex, (*skb).ingress_ifindex == 0) };
+    if mark == config.mark_sealed && mark != 0 {
+        return NEXT;
+    }
+    if policy::head().is_none() {
+        return NEXT;
+    }
+    let outcome = judge(skb, local as u32, 0);
+    match outcome {
+        PASS_SILENT => NEXT,
+        PROTECT => {
+            if write_tag(skb).is_none() {
+                count(Counter::DropInternal);
+                return DROP;
+            }
+            // SAFETY: the context is valid.
+            unsafe {
+                (*skb).mark = config.mark_tagged;
+                bpf_redirect(config.ipsec0, 0) as i32
+            }
+        }
+        TOO_BIG => answer_too_big(skb, ifindex),
+        _ => {
+            count_index(outcome & 0xff);
+            if outcome & DROP_COUNTED != 0 { DROP } else { NEXT }
+        }
+    }
+}
+
+#[inline(always)]
+fn write_tag(skb: *mut __sk_buff) -> Option<()> {
+    let sc = scratch()?;
+    // SAFETY: the scratch of this CPU.
+    SkbFrame(skb).write(0, unsafe { (*sc).decision.tag })
+}
+
+/// TCX egress on `ipsec0`: takes tagged frames that carry the mark of [`outer_egress`], and routed frames, which it
+/// judges itself by the tunnel rules.
+#[inline(always)]
+pub fn ipsec0_egress(skb: *mut __sk_buff) -> i32 {
+    let Some(config) = CONFIG.get(0) else { return DROP };
+    // SAFETY: the context is valid.
+    let mark = unsafe { (*skb).mark };
+    let Some(words) = SkbFrame(skb).read::<[u32; 3]>(0) else { return DROP };
+    if words[0] & 0xff == TAG_OCTET as u32 {
+        if mark == config.mark_tagged {
+            return NEXT;
+        }
+        count(Counter::DropForeignFrame);
+        return DROP;
+    }
+    if policy::head().is_none() {
+        count(Counter::DropTunnelNoRule);
+        return DROP;
+    }
+    let outcome = judge(skb, 0, 1);
+    match outcome {
+        PROTECT => {
+            if write_tag(skb).is_none() {
+                count(Counter::DropInternal);
+                return DROP;
+            }
+            NEXT
+        }
+        TOO_BIG => answer_too_big(skb, config.ipsec0),
+        _ if outcome & DROP_COUNTED != 0 || outcome == PASS_COUNTED | Counter::LinkLocal as u32 => {
+            count_index(outcome & 0xff);
+            DROP
+        }
+        _ => {
+            count(Counter::DropTunnelNoRule);
+            DROP
+        }
+    }
+}
+
+/// Judges one packet that is leaving: see [`PASS_SILENT`] and its neighbours for what it returns.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn judge(skb: *mut __sk_buff, local: u32, routed: u32) -> u32 {
+    match decide(skb, local != 0, routed != 0) {
+        Ok(outcome) => outcome,
+        Err(reason) => DROP_COUNTED | reason as u32,
+    }
+}
+
+#[inline(always)]
+fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter> {
+    let config = CONFIG.get(0).ok_or(Counter::DropInternal)?;
+    let head = policy::head().ok_or(Counter::DropInternal)?;
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    let frame = readable(skb);
+    let parsed = match parse(&frame) {
+        Content::Ip(parsed) => parsed,
+        Content::Other => return Ok(PASS_SILENT),
+        Content::Malformed => return Err(Counter::DropUnreadable),
+    };
+    if routed && is_link_local_multicast(&parsed) {
+        return Ok(PASS_COUNTED | Counter::LinkLocal as u32);
+    }
+    if parsed.is_neighbour_discovery() {
+        return Ok(PASS_SILENT);
+    }
+    if local && !routed && is_key_management(skb, &parsed) {
+        return Ok(PASS_COUNTED | Counter::KeyManagement as u32);
+    }
+    // SAFETY: the scratch of this CPU.
+    let (selectors, binding, decision) =
+        unsafe { (&mut (*sc).selectors, &mut (*sc).binding, &mut (*sc).decision) };
+    *selectors = parsed.outbound();
+    let index = policy::classify(selectors, head.generation, head.count, direction::OUT as u32, local as u32);
+    if index == policy::NO_MATCH {
+        return Ok(PASS_COUNTED | Counter::BypassedOut as u32);
+    }
+    let rule = policy::rule(head.generation, index).ok_or(Counter::DropInternal)?;
+    match rule.verdict {
+        verdict::PASS => return Ok(PASS_COUNTED | Counter::BypassedOut as u32),
+        verdict::PROTECT => {}
+        _ => return Err(Counter::DropPolicyOut),
+    }
+    *binding = rule.binding(selectors);
+    // SAFETY: copied at once.
+    let bundle = unsafe { SA_OUT.get(&*binding) }.copied();
+    let place = bundle.map_or(SlotRef { slot: 0, generation: 0 }, |b| b.sa[0]);
+    let Some(sa) = sa::resolve(place) else {
+        // SAFETY: the context is valid.
+        acquire::raise_acquire(head.generation, index, unsafe { (*skb).ifindex });
+        return Err(Counter::DropNoSaOut);
+    };
+    let limit = inner_limit(skb, config, &sa, &parsed)?;
+    if segment_len(skb, &parsed) > limit {
+        decision.limit = limit;
+        decision.src = parsed.src;
+        decision.dst = parsed.dst;
+        decision.v4 = parsed.v4 as u32;
+        return Ok(TOO_BIG);
+    }
+    decision.tag = Tag {
+        flags: if local { FLAG_LOCAL } else { 0 },
+        rule: index as u16,
+        policy: head.generation as u16,
+        slot: place.slot,
+        generation: place.generation & 0xff_ffff,
+    }
+    .to_words();
+    Ok(PROTECT)
+}
+
+#[inline(always)]
+fn is_link_local_multicast(parsed: &Parsed) -> bool {
+    if parsed.v4 {
+        u32::from_be(parsed.dst.0[3]) >> 8 == 0xe0_0000
+    } else {
+        u32::from_be(parsed.dst.0[0]) >> 16 == 0xff02
+    }
+}
+
+/// Sockets whose cookie the daemon registered may send IKE in clear, nobody else.
+#[inline(always)]
+fn is_key_management(skb: *mut __sk_buff, parsed: &Parsed) -> bool {
+    if parsed.proto != proto::UDP || (parsed.sport != 500 && parsed.sport != 4500) {
+        return false;
+    }
+    // SAFETY: the context is valid.
+    let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    KM_SOCKETS.get_ptr(&cookie).is_some()
+}
+
+/// Longest IP packet that the SA carries in one piece, by the MTU of the route of the sealed packet. Leaves the route
+/// in the SA for the XDP program.
+#[inline(always)]
+fn inner_limit(skb: *mut __sk_buff, config: &Config, sa: &Usable, parsed: &Parsed) -> Result<u32, Counter> {
+    let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
+    let (src, dst) = if tunnel { (sa.fixed.src, sa.fixed.dst) } else { (parsed.src, parsed.dst) };
+    let found = route::lookup(skb.cast(), config.ipsec0x, src, dst, 1)?;
+    if found.ifindex == config.ipsec0 || found.ifindex == config.ipsec0x {
+        return Err(Counter::DropRouteLoop);
+    }
+    // SAFETY: a live map value; one aligned store of a cache that any CPU may refresh.
+    unsafe { (&raw mut (*sa.state).route).write_volatile((found.mtu as u64) << 32 | found.ifindex as u64) };
+    let header = if tunnel { 0 } else { parsed.l4 - ETH_LEN };
+    Ok(Geometry::of(sa.fixed).inner_limit(found.mtu, header))
+}
+
+/// Length of the IP packets that segmentation will make of this one.
+#[inline(always)]
+fn segment_len(skb: *mut __sk_buff, parsed: &Parsed) -> u32 {
+    // SAFETY: the context is valid.
+    let gso_size = unsafe { (*skb).gso_size };
+    if gso_size == 0 {
+        return parsed.l3_len;
+    }
+    let transport = match parsed.proto {
+        proto::TCP => match SkbFrame(skb).read::<u8>(parsed.l4 + 12) {
+            Some(offset) => (offset >> 4) as u32 * 4,
+            None => 60,
+        },
+        _ => 8,
+    };
+    parsed.l4 - ETH_LEN + transport + gso_size
+}
+
+/// Turns the packet into the ICMP error that tells its sender the limit, and hands it to the stack as if it had come in
+/// on `ifindex` from the packet's destination: that passes strict reverse-path filtering (facts of architecture
+/// section 3, Out 5).
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn answer_too_big(skb: *mut __sk_buff, ifindex: u32) -> i32 {
+    let Some(sc) = scratch() else { return DROP };
+    // SAFETY: the scratch of this CPU.
+    let (v4, limit) = unsafe { ((*sc).decision.v4 != 0, (*sc).decision.limit) };
+    let grow = if v4 { too_big::V4_GROWTH } else { too_big::V6_GROWTH };
+    // SAFETY: the context is valid.
+    unsafe {
+        if bpf_skb_change_tail(skb, ETH_LEN + too_big::QUOTED, 0) != 0
+            || bpf_skb_change_head(skb, grow, 0) != 0
+            || bpf_skb_pull_data(skb, ETH_LEN + grow + too_big::QUOTED) != 0
+        {
+            count(Counter::DropTooBig);
+            return DROP;
+        }
+    }
+    let frame = SkbFrame(skb);
+    // SAFETY: the scratch of this CPU.
+    let (src, dst) = unsafe { ((*sc).decision.src, (*sc).decision.dst) };
+    let written = if v4 {
+        too_big::write_v4(&frame, src, dst, limit)
+    } else {
+        too_big::write_v6(&frame, src, dst, limit)
+    };
+    if written.is_none() {
+        count(Counter::DropTooBig);
+        return DROP;
+    }
+    count(Counter::TooBigAnswered);
+    // SAFETY: no preconditions.
+    unsafe { bpf_redirect(ifindex, INGRESS) as i32 }
+}
+
+/// TCX ingress on an outer interface: packets that XDP opened get their mark, and those of tunnels go up on `ipsec0`.
+#[inline(always)]
+pub fn outer_ingress(skb: *mut __sk_buff) -> i32 {
+    let Some(config) = CONFIG.get(0) else { return NEXT };
+    // SAFETY: the context is valid.
+    let (meta, data) = unsafe { ((*skb).data_meta as usize, (*skb).data as usize) };
+    if meta + size_of::<Opened>() > data {
+        return NEXT;
+    }
+    // SAFETY: the metadata holds at least one record.
+    let opened = unsafe { (meta as *const Opened).read_unaligned() };
+    if opened.secret != config.mark_sealed {
+        return NEXT;
+    }
+    let mark = if opened.mode == OPENED_TUNNEL { config.mark_tunnel_in } else { config.mark_transport_in };
+    if mark != 0 {
+        // SAFETY: the context is valid.
+        unsafe { (*skb).mark = mark };
+    }
+    if opened.mode == OPENED_TUNNEL {
+        // SAFETY: no preconditions.
+        return unsafe { bpf_redirect(config.ipsec0, INGRESS) as i32 };
+    }
+    NEXT
+}
+
+/// TCX ingress on `ipsec0x`: sealed packets leave through the neighbour layer of the interface that XDP chose.
+#[inline(always)]
+pub fn ipsec0x_ingress(skb: *mut __sk_buff) -> i32 {
+    let Some(config) = CONFIG.get(0) else { return DROP };
+    let Some(words) = SkbFrame(skb).read::<[u32; 3]>(0) else { return DROP };
+    // SAFETY: the context is valid; no parameters means that the destination of the packet is the next hop's key.
+    unsafe {
+        (*skb).mark = config.mark_sealed;
+        bpf_redirect_neigh(words[1], core::ptr::null_mut(), 0, 0) as i32
+    }
+}

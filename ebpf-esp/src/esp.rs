@@ -1,0 +1,195 @@
+//! Sizes and headers of ESP packets: RFC 4303 section 2, RFC 3948 section 2.1, RFC 4301 section 5.1.2.
+
+use sadb_maps::Addr;
+use sadb_maps::sa::{SaStatic, flag};
+
+/// SPI and sequence number.
+pub const ESP_HEADER: u32 = 8;
+/// UDP header of the encapsulation.
+pub const UDP_HEADER: u32 = 8;
+/// IPv4 header without options.
+pub const IPV4_HEADER: u32 = 20;
+/// IPv6 header.
+pub const IPV6_HEADER: u32 = 40;
+/// Alignment of ciphertext where the cipher asks for none (RFC 4303 section 2.4).
+const ALIGN: u32 = 4;
+/// Pad length and next header.
+const TRAILER: u32 = 2;
+
+/// How one SA lays out a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Octets of the new outer IP header; 0 in transport mode.
+    pub outer: u32,
+    /// Octets of the UDP header; 0 without encapsulation.
+    pub udp: u32,
+    /// Octets of the explicit IV.
+    pub iv: u32,
+    /// Octets of the ICV.
+    pub icv: u32,
+}
+
+impl Geometry {
+    /// The layout of `sa`.
+    #[inline(always)]
+    pub fn of(sa: &SaStatic) -> Self {
+        let outer = match (sa.flags & flag::TUNNEL != 0, sa.dst.is_v4()) {
+            (false, _) => 0,
+            (true, true) => IPV4_HEADER,
+            (true, false) => IPV6_HEADER,
+        };
+        Self {
+            outer,
+            udp: if sa.flags & flag::UDP_ENCAP != 0 { UDP_HEADER } else { 0 },
+            iv: sa.iv_len as u32,
+            icv: sa.icv_len as u32,
+        }
+    }
+
+    /// Octets between the IP header in front and the ciphertext.
+    #[inline(always)]
+    pub const fn front(&self) -> u32 {
+        self.outer + self.udp + ESP_HEADER + self.iv
+    }
+
+    /// Padding for a payload of `len` octets (RFC 4303 section 2.4).
+    #[inline(always)]
+    pub const fn padding(len: u32) -> u32 {
+        (ALIGN - ((len + TRAILER) & (ALIGN - 1))) & (ALIGN - 1)
+    }
+
+    /// Octets behind a payload of `len` octets: padding, pad length, next header, ICV.
+    #[inline(always)]
+    pub const fn back(&self, len: u32) -> u32 {
+        Self::padding(len) + TRAILER + self.icv
+    }
+
+    /// The longest IP packet that leaves in one piece where the path takes `mtu` octets. `header` is the length of the
+    /// IP header that stays in front in transport mode, 0 in tunnel mode. 0 when not even an empty packet fits.
+    #[inline(always)]
+    pub const fn inner_limit(&self, mtu: u32, header: u32) -> u32 {
+        let fixed = header + self.front() + self.icv;
+        if mtu < fixed + ALIGN {
+            return 0;
+        }
+        header + ((mtu - fixed) & !(ALIGN - 1)) - TRAILER
+    }
+}
+
+/// The Internet checksum of an IPv4 header of five words, whose checksum field is zero.
+#[inline(always)]
+pub const fn ipv4_checksum(words: &[u32; 5]) -> u16 {
+    let mut sum = words[0] as u64 + words[1] as u64 + words[2] as u64 + words[3] as u64 + words[4] as u64;
+    sum = (sum & 0xffff_ffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    !(sum as u16)
+}
+
+/// An outer IPv4 header: no options, TTL 64, identification from the sequence number, words in memory order.
+#[inline(always)]
+pub fn ipv4_header(src: Addr, dst: Addr, proto: u8, tos: u8, df: bool, id: u16, len: u32) -> [u32; 5] {
+    let mut words = [
+        (0x4500_0000 | (tos as u32) << 16 | (len & 0xffff)).to_be(),
+        ((id as u32) << 16 | if df { 0x4000 } else { 0 }).to_be(),
+        (64 << 24 | (proto as u32) << 16).to_be(),
+        src.0[3],
+        dst.0[3],
+    ];
+    // The checksum is the second half of the third word, in memory order.
+    let sum = ipv4_checksum(&words);
+    words[2] = (u32::from_be(words[2]) | u16::from_be(sum) as u32).to_be();
+    words
+}
+
+/// An outer IPv6 header: hop limit 64, flow label zero; `len` is the length behind the header. Words in memory order.
+#[inline(always)]
+pub fn ipv6_header(src: Addr, dst: Addr, proto: u8, tos: u8, len: u32) -> [u32; 10] {
+    [
+        (6 << 28 | (tos as u32) << 20).to_be(),
+        ((len & 0xffff) << 16 | (proto as u32) << 8 | 64).to_be(),
+        src.0[0],
+        src.0[1],
+        src.0[2],
+        src.0[3],
+        dst.0[0],
+        dst.0[1],
+        dst.0[2],
+        dst.0[3],
+    ]
+}
+
+/// ECN of a decapsulated packet (RFC 6040 section 4.2): the new TOS octet, or `None` when the packet must be dropped.
+#[inline(always)]
+pub const fn decapsulated_tos(inner: u8, outer: u8) -> Option<u8> {
+    match (inner & 3, outer & 3) {
+        (0, 3) => None,
+        (0, _) | (3, _) => Some(inner),
+        (_, 3) => Some(inner | 3),
+        (2, 1) => Some((inner & !3) | 1),
+        _ => Some(inner),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TUNNEL_V4: Geometry = Geometry { outer: 20, udp: 0, iv: 8, icv: 16 };
+
+    /// TUN-10: the largest announced packet leaves in one piece, one octet more does not.
+    #[test]
+    fn the_limit_is_exact() {
+        for outer in [0, 20, 40] {
+            for udp in [0, 8] {
+                for header in if outer == 0 { [20, 40] } else { [0, 0] } {
+                    let g = Geometry { outer, udp, iv: 8, icv: 16 };
+                    for mtu in 200..1600 {
+                        let limit = g.inner_limit(mtu, header);
+                        let size = |l3: u32| header + g.front() + (l3 - header) + g.back(l3 - header);
+                        assert!(size(limit) <= mtu, "{g:?} {mtu} {limit}");
+                        assert!(size(limit + 1) > mtu, "{g:?} {mtu} {limit}");
+                    }
+                }
+            }
+        }
+        assert_eq!(TUNNEL_V4.inner_limit(1500, 0), 1446);
+    }
+
+    /// ESP-FMT-07: padding aligns pad length and next header to four octets.
+    #[test]
+    fn padding_aligns_to_four_octets() {
+        for len in 0..100 {
+            assert_eq!((len + Geometry::padding(len) + 2) % 4, 0);
+            assert!(Geometry::padding(len) < 4);
+        }
+    }
+
+    /// TUN-01.
+    #[test]
+    fn ipv4_header_checksum_verifies() {
+        let h =
+            ipv4_header(Addr::v4(u32::from_ne_bytes([192, 0, 2, 1])), Addr::v4(0x0102_0304), 50, 0xb9, true, 7, 1500);
+        assert_eq!(ipv4_checksum(&h), 0);
+        let octets: Vec<u8> = h.iter().flat_map(|w| w.to_ne_bytes()).collect();
+        assert_eq!(octets[..10], [0x45, 0xb9, 0x05, 0xdc, 0, 7, 0x40, 0, 64, 50]);
+        assert_eq!(octets[12..16], [192, 0, 2, 1]);
+    }
+
+    /// TUN-07, the whole table.
+    #[test]
+    fn ecn_of_decapsulated_packets() {
+        let table = [
+            [Some(0), Some(0), Some(0), None],
+            [Some(1), Some(1), Some(1), Some(3)],
+            [Some(2), Some(1), Some(2), Some(3)],
+            [Some(3), Some(3), Some(3), Some(3)],
+        ];
+        for (inner, row) in table.iter().enumerate() {
+            for (outer, want) in row.iter().enumerate() {
+                assert_eq!(decapsulated_tos(0xa0 | inner as u8, outer as u8), want.map(|w: u8| 0xa0 | w));
+            }
+        }
+    }
+}
