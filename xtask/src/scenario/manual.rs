@@ -12,6 +12,11 @@ fn transform(name: &str, key: &str) -> String {
     format!("encr_alg {name} encrkey {key} replay 64")
 }
 
+/// Loads SAs for a tunnel on both hosts; `name` is one that ipseckey knows.
+pub(super) fn manual_keys(net: &Protected, name: &str) -> Result<()> {
+    net.keys(&transform(name, KEY_A_TO_B), &transform(name, KEY_B_TO_A))
+}
+
 pub(super) fn chacha20() -> Result<()> {
     let net = Protected::new("chacha", "encr_algs chacha20-poly1305", &[])?;
     through_the_tunnel(&net, "chacha20-poly1305")
@@ -50,7 +55,7 @@ fn through_the_tunnel(net: &Protected, algorithm: &str) -> Result<()> {
     let unsealed = counter(&before.0, "drop-no-sa-outbound");
     ensure!(unsealed > 0, "the packet that had no SA was not counted as dropped for that");
 
-    net.keys(&transform(algorithm, KEY_A_TO_B), &transform(algorithm, KEY_B_TO_A))?;
+    manual_keys(net, algorithm)?;
     let capture = Capture::start(&net.sites.router, "to-a")?;
     ensure!(net.sites.a.ping(&INNER_B.to_string(), &[])?, "no answer through the tunnel: {}", state(net));
     let there = transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, 32 << 20, |_| {}).with_context(|| state(net))?;

@@ -3,6 +3,7 @@
 
 mod baseline;
 mod manual;
+mod ours;
 mod second_opinion;
 mod strongswan;
 pub(crate) mod topology;
@@ -47,6 +48,11 @@ pub const ALL: &[Scenario] = &[
     namespace("manual-generic-xdp", "the same with XDP on the socket buffer", manual::generic_xdp),
     namespace("manual-xdp-exit", "the same with sealed packets leaving by XDP redirect", manual::xdp_exit),
     namespace("manual-rp-filter", "the same under strict reverse path filtering", manual::strict_rp_filter),
+    namespace("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),
+    namespace("forwarded", "hosts behind the gateways, all offloads on, no MTU set", ours::forwarded),
+    namespace("netns-exec", "every tool through ip netns exec", ours::netns_exec),
+    namespace("ike-by-traffic", "the first packet makes the daemons negotiate", ours::negotiated_by_traffic),
+    namespace("ike-kill-9", "killed daemons: traffic goes on, then stops, never in clear", ours::killed_daemon),
     interop("scapy-tunnel", "tunnel mode against scapy, every algorithm, ESN on and off", second_opinion::tunnel),
     interop(
         "scapy-tunnel-ipv6",

@@ -1,0 +1,137 @@
+//! Our own daemon on both ends, and what a host meets beside plain traffic: packets that are too big, forwarded
+//! traffic, a killed daemon, a tool in a mount namespace of its own.
+
+use super::manual::{manual_keys, nothing_in_clear};
+use super::topology::{A, B, INNER_B, Protected};
+use crate::net::capture::Capture;
+use crate::net::transfer;
+use crate::suite::{Suite, counter};
+use crate::workspace::run_text;
+use anyhow::{Context, Result, ensure};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const PRESHARED: &str = "{ label \"pair\" key \"a secret of the tests, shared by two\" }\n";
+
+fn config(local: &str, remote: &str, lifetimes: &str) -> String {
+    format!(
+        "ikesa_xform {{ encr_alg chacha20-poly1305 auth_alg sha256 oakley_group 31 }}\n{lifetimes}\n\
+         {{ label \"pair\" auth_method preshared local_addr {local} remote_addr {remote} }}\n"
+    )
+}
+
+/// The first SYN asks for the SA, and its retransmission goes through it.
+pub(super) fn negotiated_by_traffic() -> Result<()> {
+    let net = Protected::new("ike", "encr_algs aes-gcm(256)", &[])?;
+    let daemons = [net.a.daemon(&config(A, B, ""), PRESHARED)?, net.b.daemon(&config(B, A, ""), PRESHARED)?];
+    let capture = Capture::start(&net.sites.router, "to-a")?;
+    let transfer = transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, 16 << 20, |_| {})
+        .with_context(|| format!("{}\n{}", daemons[0].log_end(), daemons[1].log_end()))?;
+    println!("connected in {:?}, {:.2} Gbit/s", transfer.connect, transfer.gigabits());
+    let seen = capture.finish()?;
+    nothing_in_clear(&seen)?;
+    ensure!(seen.ike >= 4, "a negotiation has four messages, not {}", seen.ike);
+    let [a, b] = daemons;
+    ensure!(a.terminate()?.success(), "in.ikev2d on A did not end well\n{}", a.log_end());
+    let start = Instant::now();
+    while !net.b.sas()?.is_empty() {
+        ensure!(start.elapsed() < Duration::from_secs(3), "B kept SAs that A deleted\n{}", b.log_end());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// The daemon is killed: what it negotiated carries on until its limit, then nothing passes, and nothing in clear. One
+/// that is started again negotiates anew.
+pub(super) fn killed_daemon() -> Result<()> {
+    let net = Protected::new("kill", "encr_algs chacha20-poly1305", &["--acquire-hold", "1"])?;
+    let lifetimes = "childsa_lifetime_secs 6\nchildsa_softlife_secs 6";
+    let a = net.a.daemon(&config(A, B, lifetimes), PRESHARED)?;
+    let b = net.b.daemon(&config(B, A, lifetimes), PRESHARED)?;
+    let capture = Capture::start(&net.sites.router, "to-a")?;
+    transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, 1 << 20, |_| {})?;
+    a.kill()?;
+    b.kill()?;
+    transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, 4 << 20, |_| {})
+        .context("right after kill -9 of the daemons")?;
+    let start = Instant::now();
+    while net.sites.a.ping(&INNER_B.to_string(), &[])? {
+        ensure!(start.elapsed() < Duration::from_secs(12), "SAs work beyond their hard limit");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    nothing_in_clear(&capture.finish()?)?;
+    let _a = net.a.daemon(&config(A, B, lifetimes), PRESHARED)?;
+    let b = net.b.daemon(&config(B, A, lifetimes), PRESHARED)?;
+    transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, 1 << 20, |_| {})
+        .with_context(|| format!("after a new start of the daemons\n{}", b.log_end()))?;
+    Ok(())
+}
+
+/// A packet that would not fit when sealed is answered with the exact size that does, also under strict reverse path
+/// filtering, and one of that size goes through.
+pub(super) fn too_big() -> Result<()> {
+    let net = Protected::new("toobig", "encr_algs chacha20-poly1305", &[])?;
+    for interface in ["all", "default", "wan0"] {
+        net.sites.a.sysctl(&format!("ipv4.conf.{interface}.rp_filter"), "1")?;
+    }
+    manual_keys(&net, "chacha20-poly1305")?;
+    let target = INNER_B.to_string();
+    ensure!(net.sites.a.ping(&target, &[])?, "no answer through the tunnel");
+    // 1500 less outer header, ESP header, IV, ICV, rounded down to four, less pad length and next header.
+    let (limit, headers) = (1446, 28);
+    let size = |length: usize| (length - headers).to_string();
+    ensure!(!net.sites.a.ping(&target, &["-M", "do", "-s", &size(1500)])?, "1500 octets went through a tunnel");
+    let route = net.sites.a.run("ip", &["route", "get", &target])?;
+    ensure!(route.contains(&format!("mtu {limit}")), "the host was not told {limit}: {}", route.trim());
+    ensure!(net.sites.a.ping(&target, &["-M", "do", "-s", &size(limit)])?, "{limit} octets do not go through");
+    ensure!(counter(&net.a.counters()?, "too-big-answered") > 0, "no answer was counted");
+    Ok(())
+}
+
+/// A host behind A reaches a host behind B, with every offload on and no MTU set anywhere.
+pub(super) fn forwarded() -> Result<()> {
+    let net = Protected::new("fwd", "encr_algs chacha20-poly1305", &[])?;
+    manual_keys(&net, "chacha20-poly1305")?;
+    let [left, right] =
+        [("la", &net.sites.a, "10.1.0"), ("lb", &net.sites.b, "10.2.0")].map(|(name, gateway, base)| {
+            let host = net.sites.lab.host(name)?;
+            net.sites.lab.join((&host, "eth0"), (gateway, "lan0"))?;
+            gateway.sysctl("ipv4.ip_forward", "1")?;
+            gateway
+                .ip(&[&format!("address delete {base}.1/24 dev lo"), &format!("address add {base}.1/24 dev lan0")])?;
+            host.ip(&[&format!("address add {base}.9/24 dev eth0"), &format!("route add default via {base}.1")])?;
+            Ok::<_, anyhow::Error>(host)
+        });
+    let (left, right) = (left?, right?);
+    // The routes were chosen with the addresses that have moved.
+    net.sites.a.ip(&["route replace 10.2.0.0/24 via 198.51.100.1 src 10.1.0.1"])?;
+    net.sites.b.ip(&["route replace 10.1.0.0/24 via 203.0.113.1 src 10.2.0.1"])?;
+    let capture = Capture::start(&net.sites.router, "to-a")?;
+    let transfer = transfer::tcp(&left, &right, "10.2.0.9".parse()?, 32 << 20, |_| {})
+        .with_context(|| net.a.tool("espadm", &["stats"]).unwrap_or_default())?;
+    println!("{:.2} Gbit/s forwarded", transfer.gigabits());
+    nothing_in_clear(&capture.finish()?)
+}
+
+/// `ip netns exec` gives a program a mount namespace of its own; what it pins must not die with it.
+pub(super) fn netns_exec() -> Result<()> {
+    let net = Protected::new("exec", "encr_algs chacha20-poly1305", &[])?;
+    manual_keys(&net, "chacha20-poly1305")?;
+    let tool = |suite: &Suite, words: &[&str]| -> Result<String> {
+        let program = suite.command(words.first().copied().unwrap_or_default());
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", suite.host().namespace()]).arg(program.get_program());
+        command.args(words.get(1..).unwrap_or_default()).env("IPSEC_INSTANCE", suite.instance());
+        run_text(&mut command)
+    };
+    ensure!(tool(&net.a, &["espadm", "show"])?.contains("wan0"), "espadm does not see what is attached");
+    ensure!(tool(&net.a, &["ipsecconf", "-L"])?.contains("vpn0"), "ipsecconf does not see the rule");
+    ensure!(tool(&net.a, &["ipseckey", "-n", "-p", "dump"])?.contains("0x1001"), "ipseckey does not see the SA");
+    tool(&net.a, &["espadm", "detach", "--all"])?;
+    tool(&net.a, &["espadm", "attach", "wan0"])?;
+    ensure!(net.a.tool("espadm", &["show"])?.contains("wan0"), "what a tool in a namespace attached is not there");
+    ensure!(net.a.sas()?.is_empty(), "SAs outlived detach --all");
+    let other = net.b.host().run(net.a.command("espadm").get_program(), &["show", "--instance", net.a.instance()]);
+    ensure!(other.is_err(), "an instance of one network namespace was shown from another");
+    Ok(())
+}
