@@ -10,7 +10,7 @@ use ebpf_esp::crypto::{Block16, Block64};
 use ebpf_esp::packet::Frame;
 use sadb_maps::sa::{SaStatic, flag};
 
-use crate::frame::{MAX_OFFSET, XdpFrame};
+use crate::frame::{MAX_OFFSET, XdpFrame, opaque};
 use crate::scratch::{Scratch, scratch};
 
 /// Everything went well.
@@ -211,8 +211,8 @@ pub extern "C" fn chacha_poly_seal(ctx: *mut xdp_md, sa: *const SaStatic) -> u32
             return BOUNDS;
         }
         let whole = len & !63;
-        let end = load_tail(ctx, sc, src + whole, len & 63);
-        if end == 0 {
+        let end = opaque(load_tail(ctx, sc, src + whole, len & 63));
+        if end == 0 || end > 127 {
             return BOUNDS;
         }
         let tail = (&raw mut (*sc).tail).cast::<Block64>();

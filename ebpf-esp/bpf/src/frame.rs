@@ -14,9 +14,25 @@ fn add(pointer: usize, offset: u32) -> usize {
     let mut p = pointer;
     // SAFETY: register arithmetic only.
     unsafe {
-        asm!("{0} += {1}", inout(reg) p, in(reg) offset as u64, options(nomem, nostack, preserves_flags));
+        asm!(
+            "{1} &= 4095",
+            "{0} += {1}",
+            inout(reg) p,
+            inout(reg) offset as u64 => _,
+            options(nomem, nostack, preserves_flags)
+        );
     }
     p
+}
+
+/// The same value, which the compiler cannot derive anything about: what is tested afterwards is tested in the register
+/// that is used.
+#[inline(always)]
+pub fn opaque(value: u32) -> u32 {
+    let mut v = value as u64;
+    // SAFETY: register arithmetic only.
+    unsafe { asm!("{0} += 0", inout(reg) v, options(nomem, nostack, preserves_flags)) };
+    v as u32
 }
 
 #[inline(always)]

@@ -16,7 +16,7 @@ use sadb_maps::sa::{InboundKey, SaState, WINDOW_WORDS, Window, encr, flag};
 use crate::frame::{MAX_OFFSET, XdpFrame};
 use crate::maps::{CONFIG, SA_IN, SA_WINDOW, count};
 use crate::sa::{self, Usable};
-use crate::scratch::scratch;
+use crate::scratch::{park, scratch};
 use crate::seal::update_checksum;
 use crate::tc::{OPENED_TRANSPORT, OPENED_TUNNEL, Opened};
 use crate::{atomic, cipher, policy, route};
@@ -32,19 +32,20 @@ pub fn run(ctx: *mut xdp_md) -> u32 {
     let frame = XdpFrame(ctx);
     // Something that is no IP, or no whole IP header, is the stack's to judge: it drops the latter.
     let Content::Ip(parsed) = parse(&frame) else { return xdp_action::XDP_PASS };
-    let result = match esp_offset(&frame, &parsed) {
-        Kind::Esp(offset) => match find(&frame, &parsed, offset) {
-            Some(sa) => open(ctx, &parsed, offset, &sa),
-            None if is_local(ctx, &parsed) => Err(Counter::DropNoSaIn),
-            None => clear(ctx, &parsed),
+    let Some(parsed) = park(parsed) else { return xdp_action::XDP_DROP };
+    let result = match esp_offset(&frame, parsed) {
+        Kind::Esp(offset) => match find(&frame, parsed, offset) {
+            Some(sa) => open(ctx, parsed, offset, &sa),
+            None if is_local(ctx, parsed) => Err(Counter::DropNoSaIn),
+            None => clear(ctx, parsed),
         },
-        Kind::Keepalive if is_local(ctx, &parsed) => {
+        Kind::Keepalive if is_local(ctx, parsed) => {
             count(Counter::Keepalive);
             return xdp_action::XDP_DROP;
         }
-        Kind::Runt if is_local(ctx, &parsed) => Err(Counter::DropBadEncap),
-        Kind::Fragment if is_local(ctx, &parsed) => Err(Counter::DropFragment),
-        _ => clear(ctx, &parsed),
+        Kind::Runt if is_local(ctx, parsed) => Err(Counter::DropBadEncap),
+        Kind::Fragment if is_local(ctx, parsed) => Err(Counter::DropFragment),
+        _ => clear(ctx, parsed),
     };
     match result {
         Ok(action) => action,
@@ -348,7 +349,8 @@ fn cut(ctx: *mut xdp_md, len: u32) -> Result<(), Counter> {
 #[inline(always)]
 fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counter> {
     let Content::Ip(inner) = parse(&XdpFrame(ctx)) else { return Err(Counter::DropMalformed) };
-    if sa.fixed.flags & flag::SELECTORS != 0 && !fits(sa, &inner) {
+    let inner = park(inner).ok_or(Counter::DropInternal)?;
+    if sa.fixed.flags & flag::SELECTORS != 0 && !fits(sa, inner) {
         return Err(Counter::DropSelector);
     }
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;

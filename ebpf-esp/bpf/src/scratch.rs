@@ -6,6 +6,7 @@ use ebpf_esp::crypto::chacha20;
 use ebpf_esp::crypto::poly1305::Poly1305;
 use ebpf_esp::crypto::{Block16, Block64};
 
+use ebpf_esp::packet::Parsed;
 use sadb_maps::Addr;
 use sadb_maps::event::Event;
 use sadb_maps::policy::Selectors;
@@ -53,6 +54,8 @@ pub struct Scratch {
     pub small: Block16,
     /// Header that moves: at most 14 + 60 octets and some.
     pub header: [u32; 64],
+    /// The packet in hand, read. Too long for the stack of a program that calls three functions deep.
+    pub parsed: Parsed,
     /// Selectors of the packet in hand.
     pub selectors: Selectors,
     /// Binding in hand.
@@ -84,4 +87,15 @@ pub struct Decision {
 #[inline(always)]
 pub fn scratch() -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(0)
+}
+
+/// Parks `parsed` in the scratch of this CPU. The reference is good until the next packet is read.
+#[inline(always)]
+pub fn park(parsed: Parsed) -> Option<&'static Parsed> {
+    let sc = scratch()?;
+    // SAFETY: the scratch of this CPU; nothing else refers to the field while a program runs.
+    unsafe {
+        (*sc).parsed = parsed;
+        Some(&(*sc).parsed)
+    }
 }

@@ -19,7 +19,7 @@ use crate::frame::XdpFrame;
 use crate::maps::{CONFIG, OUTER, SA_OUT, count};
 use crate::policy;
 use crate::sa::{self, Usable};
-use crate::scratch::{Scratch, scratch};
+use crate::scratch::{Scratch, park, scratch};
 use crate::{atomic, route};
 
 /// Octets of the moving header that the scratch has room for.
@@ -44,10 +44,11 @@ fn seal(ctx: *mut xdp_md) -> Result<u32, Counter> {
     let words = frame.read::<[u32; 3]>(0).ok_or(Counter::DropMalformed)?;
     let tag = Tag::from_words(words).ok_or(Counter::DropForeignFrame)?;
     let Content::Ip(parsed) = parse(&frame) else { return Err(Counter::DropForeignFrame) };
+    let parsed = park(parsed).ok_or(Counter::DropInternal)?;
     if parsed.l3_len > 3600 || parsed.l4 > ETH_LEN + HEADER_ROOM {
         return Err(Counter::DropTooBig);
     }
-    let sa = find_sa(&tag, &parsed)?;
+    let sa = find_sa(&tag, parsed)?;
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
     if !tunnel && parsed.fragment {
         return Err(Counter::DropFragment);
@@ -122,23 +123,23 @@ fn seal(ctx: *mut xdp_md) -> Result<u32, Counter> {
     frame.write(esp + ESP_HEADER, unsafe { (*sc).job.iv }).ok_or(Counter::DropInternal)?;
     let inner_proto = if geometry.udp != 0 { proto::UDP } else { proto::ESP };
     if tunnel {
-        outer_header(&frame, &sa, &parsed, inner_proto, new_len, seq)?;
+        outer_header(&frame, &sa, parsed, inner_proto, new_len, seq)?;
     } else {
-        restore_header(ctx, sc, &parsed, header, inner_proto, new_len)?;
+        restore_header(ctx, sc, parsed, header, inner_proto, new_len)?;
     }
     if geometry.udp != 0 {
         let [sport, dport] = sa.fixed.encap_ports;
         let udp_len = new_len - header - geometry.outer;
         let udp = [(sport as u32) << 16 | dport as u32, udp_len << 16];
         frame.write(esp - UDP_HEADER, [udp[0].to_be(), udp[1].to_be()]).ok_or(Counter::DropInternal)?;
-        if !outer_is_v4(&sa, tunnel, &parsed) {
+        if !outer_is_v4(&sa, tunnel, parsed) {
             let (src, dst) = if tunnel { (sa.fixed.src, sa.fixed.dst) } else { (parsed.src, parsed.dst) };
             checksum::udp6(ctx, esp - UDP_HEADER, udp_len, src, dst)?;
         }
     }
     sa::account(&sa, payload as u64, now);
     count(Counter::SealedOk);
-    leave(ctx, config, &sa, tunnel, &parsed, cached as u32)
+    leave(ctx, config, &sa, tunnel, parsed, cached as u32)
 }
 
 #[inline(always)]
