@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// The transform of a manual SA with a name that the tools know.
 fn transform(name: &str, key: &str) -> String {
-    format!("encr_alg {name} encrkey {key} replay 64")
+    format!("encr_alg {name} encrkey {key} replay 1024")
 }
 
 /// Loads SAs for a tunnel on both hosts; `name` is one that ipseckey knows.

@@ -4,6 +4,7 @@
 mod baseline;
 mod manual;
 mod ours;
+mod readme;
 mod second_opinion;
 mod strongswan;
 pub(crate) mod topology;
@@ -53,6 +54,7 @@ pub const ALL: &[Scenario] = &[
     namespace("netns-exec", "every tool through ip netns exec", ours::netns_exec),
     namespace("ike-by-traffic", "the first packet makes the daemons negotiate", ours::negotiated_by_traffic),
     namespace("ike-kill-9", "killed daemons: traffic goes on, then stops, never in clear", ours::killed_daemon),
+    namespace("readme", "the configuration that the README shows, word for word", readme::two_hosts),
     interop("scapy-tunnel", "tunnel mode against scapy, every algorithm, ESN on and off", second_opinion::tunnel),
     interop(
         "scapy-tunnel-ipv6",
