@@ -23,7 +23,7 @@ pub const FORGED: u32 = 2;
 pub const UNKNOWN: u32 = 3;
 
 /// 64-octet blocks that the longest frame can hold.
-const MAX_BLOCKS: u32 = MAX_OFFSET / 64;
+pub const MAX_BLOCKS: u32 = MAX_OFFSET / 64;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -126,7 +126,7 @@ pub extern "C" fn poly_packet(ctx: *mut xdp_md, offset: u32, len: u32) -> u32 {
 }
 
 #[inline(always)]
-unsafe fn clear(block: *mut Block16) {
+pub unsafe fn clear(block: *mut Block16) {
     // SAFETY: by the caller.
     unsafe {
         (*block).0[0] = 0;
@@ -156,7 +156,7 @@ unsafe fn chacha_poly_begin(sc: *mut Scratch, sa: *const SaStatic) {
 
 /// The additional data of an AEAD in ESP (RFC 4106 section 5, RFC 7634 section 2.1), filled up with zeros.
 #[inline(always)]
-unsafe fn associated_data(sc: *mut Scratch, sa: *const SaStatic) -> u32 {
+pub unsafe fn associated_data(sc: *mut Scratch, sa: *const SaStatic) -> u32 {
     // SAFETY: the scratch of this CPU and a live SA.
     unsafe {
         let job = &(*sc).job;
@@ -280,7 +280,7 @@ pub extern "C" fn chacha_poly_open(ctx: *mut xdp_md, sa: *const SaStatic) -> u32
 /// Brings the last `rest` (below 64) octets of the payload at `offset` into the tail, with padding, pad length and next
 /// header behind. Returns the octets there, 2 to 68; 0 when the packet ends early.
 #[inline(always)]
-unsafe fn load_tail(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32, rest: u32) -> u32 {
+pub unsafe fn load_tail(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32, rest: u32) -> u32 {
     // SAFETY: the scratch of this CPU; every index is masked to its 128 octets.
     unsafe {
         let tail = (&raw mut (*sc).tail).cast::<u8>();
@@ -304,7 +304,7 @@ unsafe fn load_tail(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32, rest: u32) 
 }
 
 #[inline(always)]
-unsafe fn store_icv(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32) -> u32 {
+pub unsafe fn store_icv(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32) -> u32 {
     let Some(icv) = XdpFrame(ctx).at::<[u32; 4]>(offset) else { return BOUNDS };
     // SAFETY: within the packet; the scratch of this CPU.
     unsafe { icv.write_unaligned((*sc).small.0) };

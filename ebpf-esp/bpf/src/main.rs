@@ -11,6 +11,7 @@ mod atomic;
 mod checksum;
 mod cipher;
 mod frame;
+mod gcm;
 mod maps;
 mod open;
 mod policy;

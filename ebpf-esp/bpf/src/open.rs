@@ -14,28 +14,54 @@ use sadb_maps::policy::{Selectors, direction, rule_flag, verdict};
 use sadb_maps::sa::{InboundKey, SaState, WINDOW_WORDS, Window, encr, flag};
 
 use crate::frame::{MAX_OFFSET, XdpFrame};
-use crate::maps::{CONFIG, SA_IN, SA_WINDOW, count};
+use crate::maps::{CONFIG, SA_GHASH, SA_IN, SA_WINDOW, count, count_index};
 use crate::sa::{self, Usable};
 use crate::scratch::{park, scratch};
-use crate::seal::update_checksum;
+use crate::seal::{FAILED, planned, status, update_checksum};
 use crate::tc::{OPENED_TRANSPORT, OPENED_TUNNEL, Opened};
-use crate::{atomic, cipher, policy, route};
+use crate::{atomic, cipher, gcm, policy, route};
 
 /// Octets of Ethernet and IP header that the scratch has room for.
 const HEADER_ROOM: u32 = 192;
 /// Least window used to infer the high half of a sequence number.
 const INFERENCE_WINDOW: u32 = 64;
 
+/// Result of [`open_prepare`]: go on with the cipher. Apart from every XDP action.
+const OPEN: u32 = 0x80;
+/// Result of [`open_finish`]: go on with [`open_deliver`].
+const DELIVER: u32 = 0x81;
+
 /// The program.
 #[inline(always)]
 pub fn run(ctx: *mut xdp_md) -> u32 {
+    let mut outcome = open_prepare(ctx);
+    if outcome == OPEN {
+        outcome = match decipher(ctx) {
+            Ok(()) => open_finish(ctx),
+            Err(reason) => FAILED | reason as u32,
+        };
+        if outcome == DELIVER {
+            outcome = open_deliver(ctx);
+        }
+    }
+    if outcome & FAILED != 0 {
+        count_index(outcome & 0xff);
+        return xdp_action::XDP_DROP;
+    }
+    outcome
+}
+
+/// Tells ESP for this host from everything else, which is judged as clear.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn open_prepare(ctx: *mut xdp_md) -> u32 {
     let frame = XdpFrame(ctx);
     // Something that is no IP, or no whole IP header, is the stack's to judge: it drops the latter.
     let Content::Ip(parsed) = parse(&frame) else { return xdp_action::XDP_PASS };
     let Some(parsed) = park(parsed) else { return xdp_action::XDP_DROP };
-    let result = match esp_offset(&frame, parsed) {
+    status(match esp_offset(&frame, parsed) {
         Kind::Esp(offset) => match find(&frame, parsed, offset) {
-            Some(sa) => open(ctx, parsed, offset, &sa),
+            Some(sa) => prepare(ctx, parsed, offset, &sa),
             None if is_local(ctx, parsed) => Err(Counter::DropNoSaIn),
             None => clear(ctx, parsed),
         },
@@ -46,14 +72,7 @@ pub fn run(ctx: *mut xdp_md) -> u32 {
         Kind::Runt if is_local(ctx, parsed) => Err(Counter::DropBadEncap),
         Kind::Fragment if is_local(ctx, parsed) => Err(Counter::DropFragment),
         _ => clear(ctx, parsed),
-    };
-    match result {
-        Ok(action) => action,
-        Err(reason) => {
-            count(reason);
-            xdp_action::XDP_DROP
-        }
-    }
+    })
 }
 
 enum Kind {
@@ -157,10 +176,10 @@ fn refused(sa: &Usable, refusal: replay::Refusal) -> Counter {
     }
 }
 
+/// Checks state, lengths and replay before the cipher.
 #[inline(always)]
-fn open(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Result<u32, Counter> {
+fn prepare(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Result<u32, Counter> {
     let frame = XdpFrame(ctx);
-    let config = CONFIG.get(0).ok_or(Counter::DropInternal)?;
     let now = sa::now();
     sa::admit(sa, 0, now)?;
     let (iv_len, icv_len) = (sa.fixed.iv_len as u32, sa.fixed.icv_len as u32);
@@ -178,7 +197,7 @@ fn open(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Result<u
     }
     let [spi, low] = frame.read::<[u32; 2]>(offset).ok_or(Counter::DropMalformed)?;
     let iv = frame.read::<[u32; 2]>(offset + ESP_HEADER).ok_or(Counter::DropMalformed)?;
-    let cells = MapCells { window: SA_WINDOW.get_ptr_mut(sa.place.slot).ok_or(Counter::DropInternal)?, state: sa.state };
+    let cells = window_of(sa)?;
     let window = sa.fixed.replay_window;
     let low = u32::from_be(low);
     let seq = if sa.fixed.flags & flag::ESN != 0 {
@@ -205,30 +224,74 @@ fn open(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Result<u
         job.seq[1] = low.to_be();
         job.iv[0] = iv[0];
         job.iv[1] = iv[1];
+        let plan = &mut (*sc).plan;
+        plan.seq = seq;
+        plan.now = now;
+        plan.place = sa.place;
+        plan.front = front;
+        plan.len = len;
     }
+    Ok(OPEN)
+}
+
+#[inline(always)]
+fn window_of(sa: &Usable) -> Result<MapCells, Counter> {
+    let window = SA_WINDOW.get_ptr_mut(sa.place.slot).ok_or(Counter::DropInternal)?;
+    Ok(MapCells { window, state: sa.state })
+}
+
+/// The cipher stage.
+#[inline(always)]
+fn decipher(ctx: *mut xdp_md) -> Result<(), Counter> {
+    let sa = planned()?;
     let status = match sa.fixed.encr {
         encr::CHACHA20_POLY1305 => cipher::chacha_poly_open(ctx, sa.fixed),
+        encr::AES_GCM_16 => match SA_GHASH.get_ptr(&sa.place.slot) {
+            Some(table) => gcm::aes_gcm_open(ctx, sa.fixed, table),
+            None => return Err(Counter::DropInternal),
+        },
         _ => cipher::UNKNOWN,
     };
     match status {
-        cipher::OK => {}
+        cipher::OK => Ok(()),
         cipher::FORGED => {
             // SAFETY: a live map value.
             unsafe { atomic::fetch_add(&raw mut (*sa.state).auth_failed, 1) };
-            return Err(Counter::DropAuth);
+            Err(Counter::DropAuth)
         }
-        cipher::UNKNOWN => return Err(Counter::DropNoTransform),
-        _ => return Err(Counter::DropMalformed),
+        cipher::UNKNOWN => Err(Counter::DropNoTransform),
+        _ => Err(Counter::DropMalformed),
+    }
+}
+
+/// Takes the sequence number, strips what ESP added, checks what came out, and hands it up.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn open_finish(ctx: *mut xdp_md) -> u32 {
+    status(finish(ctx))
+}
+
+#[inline(always)]
+fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
+    let frame = XdpFrame(ctx);
+    let config = CONFIG.get(0).ok_or(Counter::DropInternal)?;
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    let sa = planned()?;
+    // SAFETY: the scratch of this CPU.
+    let (plan, parsed) = unsafe { (&(*sc).plan, &(*sc).parsed) };
+    let (front, len, window) = (plan.front, plan.len, sa.fixed.replay_window);
+    if len < 2 || len > MAX_OFFSET || front > MAX_OFFSET || front < ETH_LEN {
+        return Err(Counter::DropInternal);
     }
     if window != 0 {
-        replay::commit(&cells, seq, window).map_err(|r| refused(sa, r))?;
+        replay::commit(&window_of(&sa)?, plan.seq, window).map_err(|r| refused(&sa, r))?;
     }
     let [pad, next_header] = frame.read::<[u8; 2]>(front + len - 2).ok_or(Counter::DropMalformed)?;
     if pad as u32 + 2 > len {
         return Err(Counter::DropMalformed);
     }
     let payload = len - 2 - pad as u32;
-    sa::account(sa, payload as u64, now);
+    sa::account(&sa, payload as u64, plan.now);
     if next_header == proto::NONE {
         count(Counter::Dummy);
         return Ok(xdp_action::XDP_DROP);
@@ -238,7 +301,19 @@ fn open(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Result<u
     } else {
         strip_transport(ctx, parsed, front, payload, next_header)?;
     }
-    deliver(ctx, config, sa)
+    Ok(DELIVER)
+}
+
+/// Judges the packet that came out: see [`deliver`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn open_deliver(ctx: *mut xdp_md) -> u32 {
+    let result = match (CONFIG.get(0), planned()) {
+        (Some(config), Ok(sa)) => deliver(ctx, config, &sa),
+        (_, Err(reason)) => Err(reason),
+        _ => Err(Counter::DropInternal),
+    };
+    status(result)
 }
 
 /// Makes the inner packet the frame.

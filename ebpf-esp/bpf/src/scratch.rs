@@ -2,6 +2,7 @@
 //! serves them all. It holds key stream and one-time keys of the packet in hand; it is no less protected than the SA
 //! maps themselves.
 
+use ebpf_esp::crypto::aes;
 use ebpf_esp::crypto::chacha20;
 use ebpf_esp::crypto::poly1305::Poly1305;
 use ebpf_esp::crypto::{Block16, Block64};
@@ -10,7 +11,7 @@ use ebpf_esp::packet::Parsed;
 use sadb_maps::Addr;
 use sadb_maps::event::Event;
 use sadb_maps::policy::Selectors;
-use sadb_maps::sa::BindingKey;
+use sadb_maps::sa::{BindingKey, SlotRef};
 
 use crate::maps::SCRATCH;
 use crate::route;
@@ -37,15 +38,46 @@ pub struct Job {
     pub iv: [u32; 2],
 }
 
+/// What the stages of sealing and opening tell each other: preparing, the cipher, finishing. Each is a function of its
+/// own, so that the stacks do not add up.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Plan {
+    /// Sequence number.
+    pub seq: u64,
+    /// Boot time in nanoseconds.
+    pub now: u64,
+    /// The SA.
+    pub place: SlotRef,
+    /// Octets of the IP header that stays in front; 0 in tunnel mode.
+    pub header: u32,
+    /// Octets of payload when sealing.
+    pub payload: u32,
+    /// Octets of the IP packet when it is sealed.
+    pub new_len: u32,
+    /// Offset of the ciphertext.
+    pub front: u32,
+    /// Octets of ciphertext when opening.
+    pub len: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
 /// See the module.
 #[repr(C)]
 pub struct Scratch {
+    /// The stages' common knowledge.
+    pub plan: Plan,
     /// The packet in hand.
     pub job: Job,
     /// Cipher state.
     pub chacha: chacha20::State,
     /// Authenticator state.
     pub poly: Poly1305,
+    /// AES counter state.
+    pub counter: aes::Counter,
+    /// GHASH accumulator.
+    pub hash: Block16,
     /// A block of key stream, or the last block of a message.
     pub block: Block64,
     /// The end of a message with its trailer.

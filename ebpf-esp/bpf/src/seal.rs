@@ -14,9 +14,9 @@ use sadb_maps::tag::{FLAG_LOCAL, IPSEC0_OCTET, Tag};
 
 use crate::acquire;
 use crate::checksum;
-use crate::cipher;
+use crate::{cipher, gcm};
 use crate::frame::XdpFrame;
-use crate::maps::{CONFIG, OUTER, SA_OUT, count};
+use crate::maps::{CONFIG, OUTER, SA_GHASH, SA_OUT, count, count_index};
 use crate::policy;
 use crate::sa::{self, Usable};
 use crate::scratch::{Scratch, park, scratch};
@@ -28,19 +28,47 @@ const HEADER_ROOM: u32 = 192;
 /// The program.
 #[inline(always)]
 pub fn run(ctx: *mut xdp_md) -> u32 {
-    match seal(ctx) {
-        Ok(action) => action,
-        Err(reason) => {
-            count(reason);
-            xdp_action::XDP_DROP
-        }
+    let status = seal_prepare(ctx);
+    if status != GO {
+        count_index(status & 0xff);
+        return xdp_action::XDP_DROP;
+    }
+    if let Err(reason) = encipher(ctx) {
+        count(reason);
+        return xdp_action::XDP_DROP;
+    }
+    let status = seal_finish(ctx);
+    if status & FAILED != 0 {
+        count_index(status & 0xff);
+        return xdp_action::XDP_DROP;
+    }
+    status
+}
+
+/// A stage went well and has no more to say.
+pub const GO: u32 = 0;
+/// A stage failed; the low octet is the counter.
+pub const FAILED: u32 = 0x100;
+
+/// The result of a stage as a number.
+#[inline(always)]
+pub fn status(result: Result<u32, Counter>) -> u32 {
+    match result {
+        Ok(value) => value,
+        Err(reason) => FAILED | reason as u32,
     }
 }
 
+/// Finds the SA, takes sequence number and IV, makes room.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn seal_prepare(ctx: *mut xdp_md) -> u32 {
+    status(prepare(ctx))
+}
+
 #[inline(always)]
-fn seal(ctx: *mut xdp_md) -> Result<u32, Counter> {
+fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
     let frame = XdpFrame(ctx);
-    let config = CONFIG.get(0).ok_or(Counter::DropInternal)?;
     let words = frame.read::<[u32; 3]>(0).ok_or(Counter::DropMalformed)?;
     let tag = Tag::from_words(words).ok_or(Counter::DropForeignFrame)?;
     let Content::Ip(parsed) = parse(&frame) else { return Err(Counter::DropForeignFrame) };
@@ -66,8 +94,7 @@ fn seal(ctx: *mut xdp_md) -> Result<u32, Counter> {
     let growth = geometry.front() + back;
     let new_len = parsed.l3_len + growth;
     // SAFETY: a live map value.
-    let cached = unsafe { (*sa.state).route };
-    let mtu = (cached >> 32) as u32;
+    let mtu = (unsafe { (*sa.state).route } >> 32) as u32;
     if mtu != 0 && new_len > mtu {
         return Err(Counter::DropTooBig);
     }
@@ -107,23 +134,72 @@ fn seal(ctx: *mut xdp_md) -> Result<u32, Counter> {
         job.seq[1] = (seq as u32).to_be();
         job.iv[0] = ((iv >> 32) as u32).to_be();
         job.iv[1] = (iv as u32).to_be();
+        let plan = &mut (*sc).plan;
+        plan.seq = seq;
+        plan.now = now;
+        plan.place = sa.place;
+        plan.header = header;
+        plan.payload = payload;
+        plan.new_len = new_len;
+        plan.front = front;
     }
+    Ok(GO)
+}
+
+/// The SA of the packet in hand.
+#[inline(always)]
+pub fn planned() -> Result<Usable, Counter> {
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    // SAFETY: the scratch of this CPU.
+    sa::resolve(unsafe { (*sc).plan.place }).ok_or(Counter::DropExpired)
+}
+
+/// The cipher stage.
+#[inline(always)]
+fn encipher(ctx: *mut xdp_md) -> Result<(), Counter> {
+    let sa = planned()?;
     let status = match sa.fixed.encr {
         encr::CHACHA20_POLY1305 => cipher::chacha_poly_seal(ctx, sa.fixed),
+        encr::AES_GCM_16 => match SA_GHASH.get_ptr(&sa.place.slot) {
+            Some(table) => gcm::aes_gcm_seal(ctx, sa.fixed, table),
+            None => return Err(Counter::DropInternal),
+        },
         _ => cipher::UNKNOWN,
     };
     match status {
-        cipher::OK => {}
-        cipher::UNKNOWN => return Err(Counter::DropNoTransform),
-        _ => return Err(Counter::DropInternal),
+        cipher::OK => Ok(()),
+        cipher::UNKNOWN => Err(Counter::DropNoTransform),
+        _ => Err(Counter::DropInternal),
     }
-    let esp = front - geometry.iv - ESP_HEADER;
-    frame.write(esp, [sa.fixed.spi.to_be(), (seq as u32).to_be()]).ok_or(Counter::DropInternal)?;
+}
+
+/// Writes the headers in front of the ciphertext and picks the exit.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn seal_finish(ctx: *mut xdp_md) -> u32 {
+    status(finish(ctx))
+}
+
+#[inline(always)]
+fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
+    let config = CONFIG.get(0).ok_or(Counter::DropInternal)?;
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    let sa = planned()?;
+    let frame = XdpFrame(ctx);
     // SAFETY: the scratch of this CPU.
-    frame.write(esp + ESP_HEADER, unsafe { (*sc).job.iv }).ok_or(Counter::DropInternal)?;
+    let (plan, parsed, iv) = unsafe { (&(*sc).plan, &(*sc).parsed, (*sc).job.iv) };
+    let geometry = Geometry::of(sa.fixed);
+    let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
+    let (header, new_len) = (plan.header, plan.new_len);
+    if plan.front < geometry.iv + ESP_HEADER + geometry.udp {
+        return Err(Counter::DropInternal);
+    }
+    let esp = plan.front - geometry.iv - ESP_HEADER;
+    frame.write(esp, [sa.fixed.spi.to_be(), (plan.seq as u32).to_be()]).ok_or(Counter::DropInternal)?;
+    frame.write(esp + ESP_HEADER, iv).ok_or(Counter::DropInternal)?;
     let inner_proto = if geometry.udp != 0 { proto::UDP } else { proto::ESP };
     if tunnel {
-        outer_header(&frame, &sa, parsed, inner_proto, new_len, seq)?;
+        outer_header(&frame, &sa, parsed, inner_proto, new_len, plan.seq)?;
     } else {
         restore_header(ctx, sc, parsed, header, inner_proto, new_len)?;
     }
@@ -137,9 +213,11 @@ fn seal(ctx: *mut xdp_md) -> Result<u32, Counter> {
             checksum::udp6(ctx, esp - UDP_HEADER, udp_len, src, dst)?;
         }
     }
-    sa::account(&sa, payload as u64, now);
+    sa::account(&sa, plan.payload as u64, plan.now);
     count(Counter::SealedOk);
-    leave(ctx, config, &sa, tunnel, parsed, cached as u32)
+    // SAFETY: a live map value.
+    let cached = unsafe { (*sa.state).route } as u32;
+    leave(ctx, config, &sa, tunnel, parsed, cached)
 }
 
 #[inline(always)]
