@@ -72,7 +72,7 @@ fn readable(skb: *mut __sk_buff) -> SkbFrame {
 pub fn outer_egress(skb: *mut __sk_buff) -> i32 {
     let Some(config) = CONFIG.get(0) else { return DROP };
     // SAFETY: the context is valid.
-    let (mark, ifindex, local) = unsafe { ((*skb).mark, (*skb).ifindex, (*skb).ingress_ifindex == 0) };
+    let (mark, local) = unsafe { ((*skb).mark, (*skb).ingress_ifindex == 0) };
     if mark == config.mark_sealed && mark != 0 {
         return NEXT;
     }
@@ -93,7 +93,7 @@ pub fn outer_egress(skb: *mut __sk_buff) -> i32 {
                 bpf_redirect(config.ipsec0, 0) as i32
             }
         }
-        TOO_BIG => answer_too_big(skb, ifindex),
+        TOO_BIG => answer_too_big(skb),
         _ => {
             count_index(outcome & 0xff);
             if outcome & DROP_COUNTED != 0 { DROP } else { NEXT }
@@ -136,7 +136,7 @@ pub fn ipsec0_egress(skb: *mut __sk_buff) -> i32 {
             }
             NEXT
         }
-        TOO_BIG => answer_too_big(skb, config.ipsec0),
+        TOO_BIG => answer_too_big(skb),
         _ if outcome & DROP_COUNTED != 0 || outcome == PASS_COUNTED | Counter::LinkLocal as u32 => {
             count_index(outcome & 0xff);
             DROP
@@ -274,13 +274,13 @@ fn segment_len(skb: *mut __sk_buff, parsed: &Parsed) -> u32 {
     parsed.l4 - ETH_LEN + transport + gso_size
 }
 
-/// Turns the packet into the ICMP error that tells its sender the limit, and hands it to the stack as if it had come in
-/// on `ifindex` from the packet's destination: that passes strict reverse-path filtering (facts of architecture
-/// section 3, Out 5).
+/// Turns the packet into the ICMP error that tells its sender the limit, and hands it to the stack as if it had come
+/// out of `ipsec0` from the packet's destination. There reverse-path filtering is loose and no XDP program of an outer
+/// interface, not even a generic one, takes it for a clear packet from the wire.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn answer_too_big(skb: *mut __sk_buff, ifindex: u32) -> i32 {
-    let Some(sc) = scratch() else { return DROP };
+pub extern "C" fn answer_too_big(skb: *mut __sk_buff) -> i32 {
+    let (Some(sc), Some(config)) = (scratch(), CONFIG.get(0)) else { return DROP };
     // SAFETY: the scratch of this CPU.
     let (v4, limit) = unsafe { ((*sc).decision.v4 != 0, (*sc).decision.limit) };
     let grow = if v4 { too_big::V4_GROWTH } else { too_big::V6_GROWTH };
@@ -302,13 +302,13 @@ pub extern "C" fn answer_too_big(skb: *mut __sk_buff, ifindex: u32) -> i32 {
     } else {
         too_big::write_v6(&frame, src, dst, limit)
     };
-    if written.is_none() {
+    if written.is_none() || frame.write(0, config.ipsec0_mac).is_none() {
         count(Counter::DropTooBig);
         return DROP;
     }
     count(Counter::TooBigAnswered);
     // SAFETY: no preconditions.
-    unsafe { bpf_redirect(ifindex, INGRESS) as i32 }
+    unsafe { bpf_redirect(config.ipsec0, INGRESS) as i32 }
 }
 
 /// TCX ingress on an outer interface: packets that XDP opened get their mark, and those of tunnels go up on `ipsec0`.

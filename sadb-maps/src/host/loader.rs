@@ -367,6 +367,8 @@ fn make_pair(instance: &Instance, route: &Route, mtu: u32) -> Result<(Interface,
         route.up(end.index)?;
     }
     route.queue(inner.index)?;
+    route.local_address(inner.index)?;
+    netdev::loose_reverse_path(IPSEC0)?;
     Ok((inner, outer))
 }
 

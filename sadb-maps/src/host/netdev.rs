@@ -8,7 +8,8 @@ use netlink_packet_core::{
     DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
     NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::{AddressFamily as RouteFamily, RouteNetlinkMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
     LinkLayerType, LinkMessage,
@@ -18,6 +19,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 
 /// Name of the interface that packets to be sealed go into.
@@ -31,6 +33,9 @@ pub(super) const MAX_XDP_MTU: u32 = 3506;
 
 /// Interface group of the pair, which it has from its first moment: "IPSE" in ASCII.
 pub(super) const PAIR_GROUP: u32 = crate::abi::HEADER_MAGIC;
+
+/// Address of `ipsec0` (RFC 3927: link-local).
+const IPSEC0_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 50, 1);
 
 /// Packets that the qdisc of `ipsec0` holds: one 64 KiB packet is 45 segments, and the ring behind it holds 256.
 const QUEUE_LIMIT: u32 = 2000;
@@ -162,6 +167,19 @@ impl Route {
         // struct tc_fifo_qopt, which is no nest of attributes.
         qdisc.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, QUEUE_LIMIT.to_ne_bytes().to_vec())));
         self.act(RouteNetlinkMessage::NewQueueDiscipline(qdisc), NLM_F_CREATE | NLM_F_REPLACE, "queue of ipsec0")
+    }
+
+    /// Gives `ipsec0` an address. Loose reverse-path filtering accepts nothing on an interface without one; link scope
+    /// and a full-length prefix keep it out of routing and of source address selection.
+    pub(super) fn local_address(&self, index: u32) -> Result<(), LoaderError> {
+        let mut address = AddressMessage::default();
+        address.header.family = RouteFamily::Inet;
+        address.header.prefix_len = 32;
+        address.header.scope = AddressScope::Link;
+        address.header.index = index;
+        address.attributes.push(AddressAttribute::Local(IPSEC0_ADDRESS.into()));
+        address.attributes.push(AddressAttribute::Address(IPSEC0_ADDRESS.into()));
+        self.act(RouteNetlinkMessage::NewAddress(address), NLM_F_CREATE | NLM_F_REPLACE, "address of ipsec0")
     }
 
     fn act(&self, request: RouteNetlinkMessage, flags: u16, what: &'static str) -> Result<(), LoaderError> {
@@ -301,6 +319,14 @@ pub(super) fn forwarding_on(name: &str) -> Result<(), LoaderError> {
         }
     }
     Ok(())
+}
+
+/// Makes reverse-path filtering on the interface loose, also where it is strict for the whole host (the higher value
+/// counts): what comes out of a tunnel has been checked against SA and policy, and its way back may be another
+/// interface.
+pub(super) fn loose_reverse_path(name: &str) -> Result<(), LoaderError> {
+    std::fs::write(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter"), "2")
+        .map_err(LoaderError::io("reverse-path filter of ipsec0"))
 }
 
 #[cfg(test)]

@@ -114,9 +114,11 @@ fn run(case: &Case) -> Result<()> {
     let inbound = add(SPI_B_TO_A, remote, local, (remote_net, net), "inbound", key_in);
     a.keys(&(outbound + &inbound))?;
 
-    let mac = |interface: &str| {
-        let path = format!("/sys/class/net/{interface}/address");
-        sites.router.run("cat", &[&path]).map(|text| text.trim().to_owned())
+    let mac = |interface: &str| -> Result<String> {
+        // Not from /sys, which shows the namespace that mounted it.
+        let links = sites.router.run("ip", &["-j", "link", "show", "dev", interface])?;
+        let links: serde_json::Value = serde_json::from_str(&links).context("links of the router")?;
+        links[0]["address"].as_str().map(str::to_owned).context("the router has no such interface")
     };
     let header = if case.inner6 { 48 } else { 28 };
     let largest = limit(case) - header;
