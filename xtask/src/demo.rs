@@ -94,7 +94,10 @@ fn demonstrate(screen: &Screen) -> Result<()> {
     let marked = clear_transfer(screen, &net)?;
 
     println!();
-    println!("  negotiated by the first packet in {:.0} ms", first.transfer.connect.as_secs_f64() * 1e3);
+    println!(
+        "  connected after {:.0} ms: the first packet made the daemons negotiate, TCP's repetition of it was protected",
+        first.transfer.connect.as_secs_f64() * 1e3
+    );
     println!(
         "  {} MiB in {:.2} s: {:.2} Gbit/s through two hosts and a router on this machine",
         TRANSFER >> 20,

@@ -216,6 +216,16 @@ impl Host {
         })
     }
 
+    /// The MAC address of an interface.
+    ///
+    /// # Errors
+    /// There is no such interface.
+    pub fn mac(&self, interface: &str) -> Result<String> {
+        let text = self.run("ip", &["-o", "link", "show", "dev", interface])?;
+        let mut words = text.split_whitespace().skip_while(|word| *word != "link/ether").skip(1);
+        words.next().map(str::to_owned).with_context(|| format!("{interface} has no MAC address"))
+    }
+
     /// Sends one ping and says whether its answer came within a second. `arguments` may hold size, count, DF.
     ///
     /// # Errors

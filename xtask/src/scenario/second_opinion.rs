@@ -114,16 +114,10 @@ fn run(case: &Case) -> Result<()> {
     let inbound = add(SPI_B_TO_A, remote, local, (remote_net, net), "inbound", key_in);
     a.keys(&(outbound + &inbound))?;
 
-    let mac = |interface: &str| -> Result<String> {
-        // Not from /sys, which shows the namespace that mounted it.
-        let links = sites.router.run("ip", &["-j", "link", "show", "dev", interface])?;
-        let links: serde_json::Value = serde_json::from_str(&links).context("links of the router")?;
-        links[0]["address"].as_str().map(str::to_owned).context("the router has no such interface")
-    };
     let header = if case.inner6 { 48 } else { 28 };
     let largest = limit(case) - header;
     let case_json = json!({
-        "interface": "wan0", "gateway": mac("to-b")?,
+        "interface": "wan0", "gateway": sites.router.mac("to-b")?,
         "local": remote, "remote": local,
         "inner_local": inner_remote, "inner_remote": inner_local,
         "tunnel": case.tunnel, "esn": case.esn, "algorithm": case.algorithm.scapys,
