@@ -14,7 +14,7 @@ use sadb_maps::policy::{Selectors, direction, rule_flag, verdict};
 use sadb_maps::sa::{InboundKey, SaState, WINDOW_WORDS, Window, encr, flag};
 
 use crate::frame::{MAX_OFFSET, XdpFrame};
-use crate::maps::{CONFIG, SA_GHASH, SA_IN, SA_WINDOW, count, count_index};
+use crate::maps::{CONFIG, OUTER, SA_GHASH, SA_IN, SA_WINDOW, count, count_index};
 use crate::sa::{self, Usable};
 use crate::scratch::{park, scratch};
 use crate::seal::{FAILED, planned, status, update_checksum};
@@ -354,9 +354,7 @@ fn strip_tunnel(
         return Ok(());
     }
     if ether_type == ETH_IPV6 {
-        return frame
-            .write(ETH_LEN, ((first & 0xf00f_ffff) | (tos as u32) << 20).to_be())
-            .ok_or(Counter::DropInternal);
+        return frame.write(ETH_LEN, ((first & 0xf00f_ffff) | (tos as u32) << 20).to_be()).ok_or(Counter::DropInternal);
     }
     let old = frame.read::<[u16; 6]>(ETH_LEN).ok_or(Counter::DropInternal)?;
     let new = (((first >> 16) as u16 & 0xff00) | tos as u16).to_be();
@@ -406,16 +404,23 @@ fn strip_transport(
     frame.write(ETH_LEN + 10, sum).ok_or(Counter::DropInternal)
 }
 
-/// Cuts the frame to `len` octets.
+/// Cuts the frame to `len` octets. In generic mode TC does that: there the kernel leaves the tail of an skb that XDP
+/// shortened where the MAC header was not counted, and TCP, when it joins two such skbs, writes 14 octets too far.
 #[inline(always)]
 fn cut(ctx: *mut xdp_md, len: u32) -> Result<(), Counter> {
     let have = XdpFrame(ctx).len();
     if have < len {
         return Err(Counter::DropMalformed);
     }
-    // SAFETY: the context is valid.
-    if have > len && unsafe { bpf_xdp_adjust_tail(ctx, -((have - len) as i32)) } != 0 {
-        return Err(Counter::DropRoom);
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    // SAFETY: the scratch of this CPU; the context is valid.
+    unsafe {
+        let ifindex = (&raw const (*ctx).ingress_ifindex).read_volatile();
+        let native = OUTER.get(ifindex).is_some_and(|outer| outer.native != 0);
+        (*sc).plan.cut_to = if native { 0 } else { len };
+        if native && have > len && bpf_xdp_adjust_tail(ctx, -((have - len) as i32)) != 0 {
+            return Err(Counter::DropRoom);
+        }
     }
     Ok(())
 }
@@ -434,8 +439,7 @@ fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counte
     let selectors = unsafe { &mut (*sc).selectors };
     *selectors = inner.inbound();
     let head = policy::head().ok_or(Counter::DropPolicyMismatch)?;
-    let index =
-        policy::classify(selectors, head.generation, head.count, direction::IN as u32, !tunnel as u32);
+    let index = policy::classify(selectors, head.generation, head.count, direction::IN as u32, !tunnel as u32);
     if index == policy::NO_MATCH {
         return Err(Counter::DropPolicyMismatch);
     }
@@ -458,7 +462,12 @@ fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counte
     if meta + size_of::<Opened>() > data {
         return Err(Counter::DropRoom);
     }
-    let opened = Opened { secret: config.mark_sealed, mode: if tunnel { OPENED_TUNNEL } else { OPENED_TRANSPORT } };
+    let opened = Opened {
+        secret: config.mark_sealed,
+        mode: if tunnel { OPENED_TUNNEL } else { OPENED_TRANSPORT },
+        // SAFETY: the scratch of this CPU.
+        cut_to: unsafe { (*sc).plan.cut_to },
+    };
     // SAFETY: room for one record was just proven.
     unsafe { (meta as *mut Opened).write_unaligned(opened) };
     count(Counter::OpenedOk);

@@ -59,8 +59,8 @@ pub struct Plan {
     pub front: u32,
     /// Octets of ciphertext when opening.
     pub len: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Octets of the frame when TC is to cut it; 0 when XDP did.
+    pub cut_to: u32,
 }
 
 /// See the module.

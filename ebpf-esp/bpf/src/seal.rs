@@ -14,13 +14,13 @@ use sadb_maps::tag::{FLAG_LOCAL, IPSEC0_OCTET, Tag};
 
 use crate::acquire;
 use crate::checksum;
-use crate::{cipher, gcm};
 use crate::frame::XdpFrame;
 use crate::maps::{CONFIG, OUTER, SA_GHASH, SA_OUT, count, count_index};
 use crate::policy;
 use crate::sa::{self, Usable};
 use crate::scratch::{Scratch, park, scratch};
 use crate::{atomic, route};
+use crate::{cipher, gcm};
 
 /// Octets of the moving header that the scratch has room for.
 const HEADER_ROOM: u32 = 192;

@@ -38,6 +38,8 @@ pub struct Opened {
     pub secret: u32,
     /// 1 for transport mode, 2 for tunnel mode.
     pub mode: u32,
+    /// Octets to cut the frame to; 0 leaves it.
+    pub cut_to: u32,
 }
 
 /// Opened by a transport-mode SA.
@@ -179,8 +181,7 @@ fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter
         return Ok(PASS_COUNTED | Counter::KeyManagement as u32);
     }
     // SAFETY: the scratch of this CPU.
-    let (selectors, binding, decision) =
-        unsafe { (&mut (*sc).selectors, &mut (*sc).binding, &mut (*sc).decision) };
+    let (selectors, binding, decision) = unsafe { (&mut (*sc).selectors, &mut (*sc).binding, &mut (*sc).decision) };
     *selectors = parsed.outbound();
     let index = policy::classify(selectors, head.generation, head.count, direction::OUT as u32, local as u32);
     if index == policy::NO_MATCH {
@@ -297,11 +298,8 @@ pub extern "C" fn answer_too_big(skb: *mut __sk_buff) -> i32 {
     let frame = SkbFrame(skb);
     // SAFETY: the scratch of this CPU.
     let (src, dst) = unsafe { ((*sc).decision.src, (*sc).decision.dst) };
-    let written = if v4 {
-        too_big::write_v4(&frame, src, dst, limit)
-    } else {
-        too_big::write_v6(&frame, src, dst, limit)
-    };
+    let written =
+        if v4 { too_big::write_v4(&frame, src, dst, limit) } else { too_big::write_v6(&frame, src, dst, limit) };
     if written.is_none() || frame.write(0, config.ipsec0_mac).is_none() {
         count(Counter::DropTooBig);
         return DROP;
@@ -324,6 +322,12 @@ pub fn outer_ingress(skb: *mut __sk_buff) -> i32 {
     let opened = unsafe { (meta as *const Opened).read_unaligned() };
     if opened.secret != config.mark_sealed {
         return NEXT;
+    }
+    // SAFETY: the context is valid.
+    let len = unsafe { (*skb).len };
+    if opened.cut_to != 0 && opened.cut_to < len && unsafe { bpf_skb_change_tail(skb, opened.cut_to, 0) } != 0 {
+        count(Counter::DropRoom);
+        return DROP;
     }
     let mark = if opened.mode == OPENED_TUNNEL { config.mark_tunnel_in } else { config.mark_transport_in };
     if mark != 0 {
