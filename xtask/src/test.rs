@@ -86,7 +86,7 @@ impl Runner {
     fn stages(&mut self) {
         let built = self.stage("prepare", |_| prepare().map(|()| Count::one(true)))
             & self.stage("build-ebpf", |_| build_ebpf::run_quietly().map(|_| Count::one(true)))
-            & self.stage("build", |runner| runner.cargo("build", &["build", "--workspace", "--all-targets"]));
+            & self.stage("build", |runner| runner.cargo("build", &["build", "--workspace"]));
         self.stage("fmt", |runner| {
             let mut count = runner.cargo("fmt", &["fmt", "--all", "--check"])?;
             let programs = ["fmt", "--manifest-path", "ebpf-esp/bpf/Cargo.toml", "--check"];
