@@ -40,10 +40,9 @@ pub fn write_v6<F: Frame>(frame: &F, src: Addr, dst: Addr, limit: u32) -> Option
     let limit = if limit < V6_MINIMUM { V6_MINIMUM } else { limit };
     frame.write(icmp, [0x0200_0000u32.to_be(), limit.to_be()])?;
     let mut pseudo = (8 + QUOTED).to_be() as u64 + (proto::ICMPV6 as u32).to_be() as u64;
-    let mut i = 0;
-    while i < 4 {
-        pseudo += header[2 + i] as u64 + header[6 + i] as u64;
-        i += 1;
+    let [_, _, addresses @ ..] = header;
+    for word in addresses {
+        pseudo += word as u64;
     }
     let sum = sum_words(frame, icmp, pseudo)?;
     frame.write(icmp + 2, !sum)

@@ -31,6 +31,9 @@ const _: () = assert!(size_of::<Params>() == 64);
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
+/// `BPF_FIB_LOOKUP_SKIP_NEIGH`, Linux 6.3.
+const SKIP_NEIGHBOUR: u32 = 4;
+
 const SUCCESS: i64 = 0;
 const NOT_FORWARDED: i64 = 4;
 const FORWARDING_DISABLED: i64 = 5;
@@ -43,7 +46,7 @@ pub struct Found {
     pub ifindex: u32,
     /// MTU of the route where the lookup told it, else 0.
     pub mtu: u32,
-    /// Whether `macs` is filled in.
+    /// Whether `macs` is filled in; never when the MTU was asked for.
     pub neighbour: bool,
     /// Destination and source MAC address, as they go at the head of the frame.
     pub macs: [u16; 6],
@@ -78,7 +81,7 @@ fn params(ifindex: u32, src: Addr, dst: Addr, len: u32) -> Option<*mut Params> {
 }
 
 /// The way to `dst`, looked up as if the packet came in on `from`, an interface with forwarding on. `len` not zero asks
-/// for the MTU.
+/// for the MTU, and for no neighbour: without one the kernel would not tell the MTU.
 ///
 /// # Errors
 /// [`Counter::DropNoRoute`].
@@ -86,14 +89,15 @@ fn params(ifindex: u32, src: Addr, dst: Addr, len: u32) -> Option<*mut Params> {
 pub fn lookup(ctx: *mut c_void, from: u32, src: Addr, dst: Addr, len: u32) -> Result<Found, Counter> {
     let p = params(from, src, dst, len).ok_or(Counter::DropInternal)?;
     // SAFETY: context and parameters are valid, the size is theirs.
-    let status = unsafe { bpf_fib_lookup(ctx, p.cast(), size_of::<Params>() as i32, 0) };
+    let flags = if len != 0 { SKIP_NEIGHBOUR } else { 0 };
+    let status = unsafe { bpf_fib_lookup(ctx, p.cast(), size_of::<Params>() as i32, flags) };
     // SAFETY: the scratch of this CPU.
     let p = unsafe { &*p };
     match status {
         SUCCESS | NO_NEIGHBOUR | FRAGMENTATION_NEEDED => Ok(Found {
             ifindex: p.ifindex,
             mtu: if len != 0 { p.tot_len as u32 } else { 0 },
-            neighbour: status == SUCCESS,
+            neighbour: len == 0 && status == SUCCESS,
             macs: [p.macs[3], p.macs[4], p.macs[5], p.macs[0], p.macs[1], p.macs[2]],
         }),
         _ => Err(Counter::DropNoRoute),

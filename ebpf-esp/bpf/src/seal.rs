@@ -332,6 +332,8 @@ fn restore_header(
     if unsafe { bpf_xdp_store_bytes(ctx, ETH_LEN, (&raw mut (*sc).header).cast(), header) } != 0 {
         return Err(Counter::DropInternal);
     }
+    let ether_type = if parsed.v4 { ETH_IPV4 } else { ETH_IPV6 };
+    frame.write(12, ether_type.to_be()).ok_or(Counter::DropInternal)?;
     frame.write(parsed.next_header, inner_proto).ok_or(Counter::DropInternal)?;
     if !parsed.v4 {
         return frame.write(ETH_LEN + 4, ((new_len - 40) as u16).to_be()).ok_or(Counter::DropInternal);
