@@ -109,8 +109,9 @@ impl Lab {
             &b.namespace,
         ]))?;
         for (host, name) in [(a, a_name), (b, b_name)] {
-            host.run("ethtool", &["-K", name, "gro", "on"])?;
             host.ip(&[&format!("link set {name} up")])?;
+            // Only once it is up: before, the kernel does not tell the other end that it may send by XDP.
+            host.run("ethtool", &["-K", name, "gro", "on"])?;
         }
         Ok(())
     }
