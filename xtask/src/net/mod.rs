@@ -90,6 +90,8 @@ impl Lab {
         let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
         let host = Host { name: name.to_owned(), namespace, file: Arc::new(file), undo: Arc::clone(&self.undo) };
         host.ip(&["link set lo up"])?;
+        // Nobody else is there to have an address twice; for as long as the kernel looks, it resolves no neighbour.
+        host.sysctl("ipv6.conf.default.accept_dad", "0")?;
         Ok(host)
     }
 
