@@ -1,7 +1,11 @@
 //! What is to be undone at the end, whatever the end is: normal, a panic, an interrupt.
 
 use anyhow::{Result, bail};
-use nix::sys::signal::{SigSet, Signal};
+use nix::fcntl::OFlag;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::pipe2;
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 
 type Action = Box<dyn FnOnce() + Send>;
@@ -19,24 +23,47 @@ struct Stack {
 static ALL: Mutex<Vec<Weak<Undo>>> = Mutex::new(Vec::new());
 static WATCH: Once = Once::new();
 
-/// Takes SIGINT, SIGTERM and SIGHUP away from this thread and those it will start, and gives them to one that undoes
-/// everything and ends the process with 128 + signal. Call it before other threads exist, or they die of the signal.
+/// Where the handler writes the number of the signal that it got.
+static WAKE: AtomicI32 = AtomicI32::new(-1);
+
+/// From now on SIGINT, SIGTERM and SIGHUP undo everything and end the process with 128 + signal.
+///
+/// A handler, not a blocked signal that a thread waits for: children inherit what is blocked, and would not be told to
+/// end any more.
 pub fn watch_signals() {
     WATCH.call_once(|| {
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-        if signals.thread_block().is_err() {
-            return;
+        // Without a pipe the signals do what they always do.
+        let Ok((read, write)) = pipe2(OFlag::O_CLOEXEC) else { return };
+        WAKE.store(write.into_raw_fd(), Ordering::Release);
+        std::thread::spawn(move || wait_and_undo(&read));
+        let action = SigAction::new(SigHandler::Handler(wake), SaFlags::SA_RESTART, SigSet::empty());
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            // SAFETY: the handler makes one system call that is safe in a handler, on a descriptor that is never closed.
+            let _ = unsafe { sigaction(signal, &action) };
         }
-        std::thread::spawn(move || {
-            let Ok(signal) = signals.wait() else { return };
-            eprintln!("\n{signal}: removing everything");
-            let stacks: Vec<Arc<Undo>> = lock(&ALL).iter().filter_map(Weak::upgrade).collect();
-            for undo in stacks.iter().rev() {
-                undo.run();
-            }
-            std::process::exit(128 + signal as i32);
-        });
     });
+}
+
+extern "C" fn wake(signal: libc::c_int) {
+    // Signals fit an octet.
+    let octet = signal as u8;
+    // SAFETY: one octet that lives across the call; write(2) is async-signal-safe.
+    unsafe {
+        libc::write(WAKE.load(Ordering::Acquire), (&raw const octet).cast(), 1);
+    }
+}
+
+fn wait_and_undo(pipe: &OwnedFd) {
+    let mut signal = [0];
+    while !matches!(nix::unistd::read(pipe, &mut signal), Ok(1)) {}
+    let [signal] = signal.map(i32::from);
+    let name = Signal::try_from(signal).map_or("signal", Signal::as_str);
+    eprintln!("\n{name}: removing everything");
+    let stacks: Vec<Arc<Undo>> = lock(&ALL).iter().filter_map(Weak::upgrade).collect();
+    for undo in stacks.iter().rev() {
+        undo.run();
+    }
+    std::process::exit(128 + signal);
 }
 
 impl Undo {
