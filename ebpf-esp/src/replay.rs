@@ -5,6 +5,10 @@
 //! commit at once and exactly one of them gets a given sequence number. The highest number seen is kept apart; a late
 //! update of it only widens the window for a moment, never past what the words still know. The kernel side and the
 //! model-checking tests share this code over [`Cells`].
+//!
+//! Tags are compared in serial number arithmetic, so a word must not stay untouched while the sequence number moves on
+//! by 2^42. It cannot: a single packet advances the number by less than 2^32, and 1024 times 2^32 lost packets, with
+//! nothing in between that touches the word, is no SA that still has a key.
 
 use sadb_maps::sa::WINDOW_WORDS;
 
