@@ -49,6 +49,7 @@ pub const ALL: &[Scenario] = &[
     namespace("manual-generic-xdp", "the same with XDP on the socket buffer", manual::generic_xdp),
     namespace("manual-xdp-exit", "the same with sealed packets leaving by XDP redirect", manual::xdp_exit),
     namespace("manual-rp-filter", "the same under strict reverse path filtering", manual::strict_rp_filter),
+    namespace("every-size", "an echo of every size from 0 to the largest, both algorithms", manual::every_size),
     namespace("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),
     namespace("forwarded", "hosts behind the gateways, all offloads on, no MTU set", ours::forwarded),
     namespace("netns-exec", "every tool through ip netns exec", ours::netns_exec),
