@@ -51,6 +51,7 @@ pub const ALL: &[Scenario] = &[
     namespace("manual-rp-filter", "the same under strict reverse path filtering", manual::strict_rp_filter),
     namespace("every-size", "an echo of every size from 0 to the largest, both algorithms", manual::every_size),
     namespace("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),
+    namespace("too-big-ipv6", "the same for IPv6 inside, and TCP that learns from it", ours::too_big_ipv6),
     namespace("forwarded", "hosts behind the gateways, all offloads on, no MTU set", ours::forwarded),
     namespace("netns-exec", "every tool through ip netns exec", ours::netns_exec),
     namespace("ike-by-traffic", "the first packet makes the daemons negotiate", ours::negotiated_by_traffic),

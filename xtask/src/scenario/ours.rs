@@ -2,7 +2,7 @@
 //! traffic, a killed daemon, a tool in a mount namespace of its own.
 
 use super::manual::{manual_keys, nothing_in_clear};
-use super::topology::{A, B, INNER_B, Protected};
+use super::topology::{A, B, INNER_B, KEY_A_TO_B, KEY_B_TO_A, Protected, SPI_A_TO_B, SPI_B_TO_A, rule};
 use crate::net::capture::Capture;
 use crate::net::transfer;
 use crate::suite::{Suite, counter};
@@ -85,6 +85,47 @@ pub(super) fn too_big() -> Result<()> {
     ensure!(route.contains(&format!("mtu {limit}")), "the host was not told {limit}: {}", route.trim());
     ensure!(net.sites.a.ping(&target, &["-M", "do", "-s", &size(limit)])?, "{limit} octets do not go through");
     ensure!(counter(&net.a.counters()?, "too-big-answered") > 0, "no answer was counted");
+    Ok(())
+}
+
+/// The same for IPv6 inside the tunnel, up to TCP that finds its segment size by the answer.
+pub(super) fn too_big_ipv6() -> Result<()> {
+    const NET_A6: &str = "fd01::/64";
+    const NET_B6: &str = "fd02::/64";
+    const INNER_B6: &str = "fd02::1";
+    let net = Protected::new("toobig6", "encr_algs chacha20-poly1305", &[])?;
+    let ends = [
+        (&net.a, &net.sites.a, "fd01::1", [NET_A6, NET_B6], ["outbound", "inbound"]),
+        (&net.b, &net.sites.b, INNER_B6, [NET_B6, NET_A6], ["inbound", "outbound"]),
+    ];
+    for (suite, host, own, [here, there], [a_to_b, b_to_a]) in ends {
+        // The sealed packets go to the router; that there is no such neighbour for the inner ones does not matter.
+        host.ip(&[
+            &format!("address add {own}/64 dev lo nodad"),
+            "neigh add fe80::1 lladdr 02:00:00:00:00:01 dev wan0",
+            &format!("route add {there} via fe80::1 dev wan0 src {own}"),
+        ])?;
+        suite.policy(&rule(here, there, "encr_algs chacha20-poly1305"))?;
+        let add = |spi: u32, from: &str, to: &str, inner: [&str; 2], direction: &str, key: &str| {
+            let [isrc, idst] = inner;
+            format!(
+                "add esp spi {spi:#x} src {from} dst {to} {direction} isrc {isrc} idst {idst} \
+                 encr_alg chacha20-poly1305 encrkey {key} replay 1024\n"
+            )
+        };
+        let keys = add(SPI_A_TO_B, A, B, [NET_A6, NET_B6], a_to_b, KEY_A_TO_B)
+            + &add(SPI_B_TO_A, B, A, [NET_B6, NET_A6], b_to_a, KEY_B_TO_A);
+        suite.keys(&keys)?;
+    }
+    let a = &net.sites.a;
+    let ping = |length: usize| a.ping(INNER_B6, &["-M", "do", "-s", &(length - 48).to_string()]);
+    ensure!(ping(100)?, "no answer through the tunnel");
+    ensure!(!ping(1500)?, "1500 octets went through a tunnel");
+    let route = a.run("ip", &["-6", "route", "get", INNER_B6])?;
+    ensure!(route.contains("mtu 1446"), "the host was not told 1446: {}", route.trim());
+    ensure!(ping(1446)?, "1446 octets do not go through");
+    let transfer = transfer::tcp(a, &net.sites.b, INNER_B6.parse()?, 8 << 20, |_| {})?;
+    println!("{:.2} Gbit/s", transfer.gigabits());
     Ok(())
 }
 
