@@ -89,9 +89,6 @@ struct Attach {
     /// Seconds in which further packets of a flow raise no second ACQUIRE
     #[arg(long, value_name = "SECONDS")]
     acquire_hold: Option<u32>,
-    /// Raise an event for dropped packets too
-    #[arg(long)]
-    log_drops: bool,
     /// Refuse when an Ethernet interface would stay unattached
     #[arg(long)]
     strict: bool,
@@ -252,17 +249,15 @@ fn attach(instance: &Instance, options: &Attach, json: bool) -> anyhow::Result<E
         mark_tunnel_in: options.mark_tunnel.unwrap_or(defaults.mark_tunnel_in),
         mark_transport_in: options.mark_transport.unwrap_or(defaults.mark_transport_in),
         acquire_hold: options.acquire_hold.unwrap_or(defaults.acquire_hold),
-        log_level: options.log_drops.into(),
+        log_level: defaults.log_level,
     };
     let report = Loader::attach(instance, &names(&options.interfaces), &chosen)?;
     print(json, &report, || tables::attached(&report))?;
-    let for_the_load = options.mark_tunnel.is_some()
-        || options.mark_transport.is_some()
-        || options.acquire_hold.is_some()
-        || options.log_drops;
+    let for_the_load =
+        options.mark_tunnel.is_some() || options.mark_transport.is_some() || options.acquire_hold.is_some();
     if for_the_load && !report.loaded {
         eprintln!(
-            "espadm: warning: the data path was loaded before; marks, --acquire-hold and --log-drops are those of then. \
+            "espadm: warning: the data path was loaded before; marks and --acquire-hold are those of then. \
              'espadm detach --all' first to change them, which deletes SAs and policy"
         );
     }

@@ -4,7 +4,6 @@ use super::attach::{self, InterfaceReport};
 use super::error::SadbError;
 use super::instance::{Instance, InstanceError};
 use super::loader::{LoaderError, PROGRAMS};
-use super::lock::InstanceLock;
 use super::maps::{self, Slots};
 use super::netdev::Route;
 use crate::abi::{Config, EXIT_XDP, map};
@@ -141,18 +140,6 @@ fn programs(instance: &Instance) -> Result<Vec<ProgramReport>, LoaderError> {
         })
     };
     PROGRAMS.iter().map(read).collect()
-}
-
-/// Has the programs report every drop (1) or nothing (0).
-///
-/// # Errors
-/// Not attached, another network namespace; the map cannot be written.
-pub fn set_log_level(instance: &Instance, level: u32) -> Result<(), LoaderError> {
-    maps::checked_header(instance)?;
-    let _lock = InstanceLock::acquire(instance)?;
-    let mut slots = Slots::<Config>::open(instance, map::CONFIG)?;
-    let config = Config { log_level: level, ..slots.get(0)? };
-    Ok(slots.set(0, &config)?)
 }
 
 /// The log records of the programs, which go to the logger of the process (the `log` crate) when flushed; readable
