@@ -2,6 +2,7 @@
 //! namespaces as hosts, captures on their wires, the demonstration and the test stages. Nothing here is installed, and
 //! nothing here depends on the crates it builds: `build-ebpf` has to run before those that embed its object.
 
+pub mod bench;
 pub mod build_ebpf;
 pub mod debian;
 pub mod demo;

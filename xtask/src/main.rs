@@ -1,10 +1,10 @@
-//! `cargo xtask`: build, demo and test of the IPsec suite.
+//! `cargo xtask`: build, demo, test and bench of the IPsec suite.
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Build, demonstrate and test the IPsec suite")]
+#[command(name = "cargo xtask", about = "Build, demonstrate, test and measure the IPsec suite")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -12,6 +12,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure: cost of a packet, throughput, memory, size of the programs; everything when nothing is named
+    Bench(xtask::bench::Arguments),
     /// Build the programs that run in the kernel into target/ebpf/
     BuildEbpf,
     /// Show two hosts that negotiate, pass traffic through XDP and rekey, in network namespaces
@@ -30,6 +32,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
+        Task::Bench(arguments) => xtask::bench::run(&arguments),
         Task::BuildEbpf => xtask::build_ebpf::run_task(),
         Task::Demo => xtask::demo::run(),
         Task::Test => xtask::test::run(),
