@@ -116,6 +116,9 @@ impl KernelSide for Injected {
     fn has_lease(&self) -> bool {
         false
     }
+    fn set_path_log(&mut self, on: bool) {
+        self.kernel.set_path_log(on);
+    }
     fn exempt_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), KernelError> {
         self.kernel.exempt_socket(socket)
     }

@@ -111,7 +111,7 @@ pub struct Config {
     pub ipsec0x_mac: [u8; 6],
     /// Seconds for which further packets of one flow raise no second ACQUIRE.
     pub acquire_hold: u32,
-    /// Log level of the programs: 0 none, 1 every drop.
+    /// Not zero while somebody reads the log of the programs (`AYA_LOGS`): they write a line for dropped packets.
     pub log_level: u32,
 }
 

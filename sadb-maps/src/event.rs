@@ -10,8 +10,6 @@ pub mod kind {
     pub const ACQUIRE: u32 = 1;
     /// An SA passed a limit. `sa`, `spi` and `detail` ([`expire`](super::expire)) say which.
     pub const EXPIRE: u32 = 2;
-    /// A packet was dropped; `detail` is the counter. Rate-limited; only at log level 1.
-    pub const DROP: u32 = 3;
 }
 
 /// Values of [`Event::detail`] for EXPIRE.

@@ -1,4 +1,4 @@
-//! ACQUIRE events: one per binding in a while (spec section 8.3).
+//! ACQUIRE events: one per binding in a while.
 
 use sadb_maps::counter::Counter;
 use sadb_maps::event::kind;

@@ -1,5 +1,4 @@
-//! Atomic operations on map values. Never Relaxed: with a used result LLVM 22 emits the form that does not fetch
-//! (facts-crypto section 6).
+//! Atomic operations on map values. Never Relaxed: with a used result LLVM 22 emits the form that does not fetch.
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 

@@ -8,7 +8,7 @@ use ebpf_esp::packet::Frame;
 pub const MAX_OFFSET: u32 = 4095;
 
 /// Adds `offset` to a packet pointer where the compiler cannot see it: folded into another addition, the verifier
-/// loses the range it has proven (facts-crypto section 7).
+/// loses the range it has proven.
 #[inline(always)]
 fn add(pointer: usize, offset: u32) -> usize {
     let mut p = pointer;

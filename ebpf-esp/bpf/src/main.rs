@@ -15,6 +15,7 @@ mod gcm;
 mod maps;
 mod open;
 mod policy;
+mod report;
 mod route;
 mod sa;
 mod scratch;

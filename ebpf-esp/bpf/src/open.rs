@@ -1,5 +1,5 @@
 //! XDP on an outer interface: opens ESP that is addressed to this host and checks clear packets against the policy
-//! (architecture section 3, In; RFC 4301 section 5.2).
+//! (RFC 4301 section 5.2).
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{
@@ -14,12 +14,12 @@ use sadb_maps::policy::{Selectors, direction, rule_flag, verdict};
 use sadb_maps::sa::{InboundKey, SaState, WINDOW_WORDS, Window, encr, flag};
 
 use crate::frame::{MAX_OFFSET, XdpFrame};
-use crate::maps::{CONFIG, OUTER, SA_GHASH, SA_IN, SA_WINDOW, count, count_index};
+use crate::maps::{CONFIG, OUTER, SA_GHASH, SA_IN, SA_WINDOW, count};
 use crate::sa::{self, Usable};
 use crate::scratch::{park, scratch};
 use crate::seal::{FAILED, planned, status, update_checksum};
 use crate::tc::{OPENED_TRANSPORT, OPENED_TUNNEL, Opened};
-use crate::{atomic, cipher, gcm, policy, route};
+use crate::{atomic, cipher, gcm, policy, report, route};
 
 /// Octets of Ethernet and IP header that the scratch has room for.
 const HEADER_ROOM: u32 = 192;
@@ -34,6 +34,7 @@ const DELIVER: u32 = 0x81;
 /// The program.
 #[inline(always)]
 pub fn run(ctx: *mut xdp_md) -> u32 {
+    report::begin();
     let mut outcome = open_prepare(ctx);
     if outcome == OPEN {
         outcome = match decipher(ctx) {
@@ -45,7 +46,7 @@ pub fn run(ctx: *mut xdp_md) -> u32 {
         }
     }
     if outcome & FAILED != 0 {
-        count_index(outcome & 0xff);
+        report::dropped(outcome & 0xff);
         return xdp_action::XDP_DROP;
     }
     outcome
@@ -128,6 +129,8 @@ fn is_local(ctx: *mut xdp_md, parsed: &Parsed) -> bool {
 #[inline(always)]
 fn find(frame: &XdpFrame, parsed: &Parsed, offset: u32) -> Option<Usable> {
     let spi = u32::from_be(frame.read::<u32>(offset)?);
+    // SAFETY: the scratch of this CPU.
+    unsafe { (*scratch()?).subject.spi = spi };
     let key = InboundKey { dst: parsed.dst, spi, proto: proto::ESP, reserved: [0; 3] };
     // SAFETY: copied at once.
     let place = unsafe { SA_IN.get(&key) }.copied()?;

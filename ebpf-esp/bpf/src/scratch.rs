@@ -14,7 +14,7 @@ use sadb_maps::policy::Selectors;
 use sadb_maps::sa::{BindingKey, SlotRef};
 
 use crate::maps::SCRATCH;
-use crate::route;
+use crate::{report, route};
 
 /// One packet to seal or open: where its octets lie and what the nonce is made of.
 #[repr(C)]
@@ -88,6 +88,8 @@ pub struct Scratch {
     pub header: [u32; 64],
     /// The packet in hand, read. Too long for the stack of a program that calls three functions deep.
     pub parsed: Parsed,
+    /// What is known of it, for the log.
+    pub subject: report::Subject,
     /// Selectors of the packet in hand.
     pub selectors: Selectors,
     /// Binding in hand.
@@ -128,6 +130,7 @@ pub fn park(parsed: Parsed) -> Option<&'static Parsed> {
     // SAFETY: the scratch of this CPU; nothing else refers to the field while a program runs.
     unsafe {
         (*sc).parsed = parsed;
+        (*sc).subject.read = 1;
         Some(&(*sc).parsed)
     }
 }

@@ -1,4 +1,4 @@
-//! XDP on `ipsec0x`: one finished frame in, one sealed packet out (architecture section 3, Out 2 and 3).
+//! XDP on `ipsec0x`: one finished frame in, one sealed packet out.
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{
@@ -15,11 +15,11 @@ use sadb_maps::tag::{FLAG_LOCAL, IPSEC0_OCTET, Tag};
 use crate::acquire;
 use crate::checksum;
 use crate::frame::XdpFrame;
-use crate::maps::{CONFIG, OUTER, SA_GHASH, SA_OUT, count, count_index};
+use crate::maps::{CONFIG, OUTER, SA_GHASH, SA_OUT, count};
 use crate::policy;
 use crate::sa::{self, Usable};
 use crate::scratch::{Scratch, park, scratch};
-use crate::{atomic, route};
+use crate::{atomic, report, route};
 use crate::{cipher, gcm};
 
 /// Octets of the moving header that the scratch has room for.
@@ -28,21 +28,19 @@ const HEADER_ROOM: u32 = 192;
 /// The program.
 #[inline(always)]
 pub fn run(ctx: *mut xdp_md) -> u32 {
-    let status = seal_prepare(ctx);
-    if status != GO {
-        count_index(status & 0xff);
+    report::begin();
+    let mut outcome = seal_prepare(ctx);
+    if outcome == GO {
+        outcome = match encipher(ctx) {
+            Ok(()) => seal_finish(ctx),
+            Err(reason) => FAILED | reason as u32,
+        };
+    }
+    if outcome & FAILED != 0 {
+        report::dropped(outcome & 0xff);
         return xdp_action::XDP_DROP;
     }
-    if let Err(reason) = encipher(ctx) {
-        count(reason);
-        return xdp_action::XDP_DROP;
-    }
-    let status = seal_finish(ctx);
-    if status & FAILED != 0 {
-        count_index(status & 0xff);
-        return xdp_action::XDP_DROP;
-    }
-    status
+    outcome
 }
 
 /// A stage went well and has no more to say.
@@ -108,7 +106,7 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
         save_header(ctx, sc, header)?;
     }
     // The trailer takes its room at the head as well: tailroom is missing for a third of all sizes under veth
-    // (facts-path section 2), and shifting the payload costs nothing, since enciphering goes out of place anyway.
+    // and shifting the payload costs nothing, since enciphering goes out of place anyway.
     // SAFETY: the context is valid.
     if unsafe { bpf_xdp_adjust_head(ctx, -(growth as i32)) } != 0 {
         return Err(Counter::DropRoom);
@@ -129,6 +127,7 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
         job.len = payload;
         job.pad = Geometry::padding(payload);
         job.next_header = next_header as u32;
+        (*sc).subject.spi = sa.fixed.spi;
         job.spi = sa.fixed.spi.to_be();
         job.seq[0] = ((seq >> 32) as u32).to_be();
         job.seq[1] = (seq as u32).to_be();
@@ -276,7 +275,7 @@ fn next_sequence(sa: &Usable) -> Result<u64, Counter> {
     Ok(last + 1)
 }
 
-/// The next explicit IV, from a counter of its own (architecture section 4).
+/// The next explicit IV, from a counter of its own.
 #[inline(always)]
 fn next_iv(sa: &Usable) -> Result<u64, Counter> {
     // SAFETY: a live map value.

@@ -1,6 +1,5 @@
-//! The sweep: a timer that ages SAs which carry no packets, a slice of the slots at a time (architecture section 4,
-//! Lifetimes; Solaris ages its SAs every 8 s as well). It moves state words forward and raises EXPIRE; it never unlinks
-//! or frees anything.
+//! The sweep: a timer that ages SAs which carry no packets, a slice of the slots at a time, as Solaris does every 8 s. It
+//! moves state words forward and raises EXPIRE; it never unlinks or frees anything.
 
 use aya_ebpf::bindings::bpf_timer;
 use aya_ebpf::btf_maps::Array;

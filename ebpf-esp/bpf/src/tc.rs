@@ -18,8 +18,8 @@ use sadb_maps::tag::{FLAG_LOCAL, TAG_OCTET, Tag};
 use crate::frame::SkbFrame;
 use crate::maps::{CONFIG, KM_SOCKETS, SA_OUT, count, count_index};
 use crate::sa::{self, Usable};
-use crate::scratch::scratch;
-use crate::{acquire, policy, route};
+use crate::scratch::{park, scratch};
+use crate::{acquire, policy, report, route};
 
 /// Let the next program, or the stack, decide (`TCX_NEXT`).
 pub const NEXT: i32 = -1;
@@ -81,6 +81,7 @@ pub fn outer_egress(skb: *mut __sk_buff) -> i32 {
     if policy::head().is_none() {
         return NEXT;
     }
+    report::begin();
     let outcome = judge(skb, local as u32, 0);
     match outcome {
         PASS_SILENT => NEXT,
@@ -97,8 +98,12 @@ pub fn outer_egress(skb: *mut __sk_buff) -> i32 {
         }
         TOO_BIG => answer_too_big(skb),
         _ => {
+            if outcome & DROP_COUNTED != 0 {
+                report::dropped(outcome & 0xff);
+                return DROP;
+            }
             count_index(outcome & 0xff);
-            if outcome & DROP_COUNTED != 0 { DROP } else { NEXT }
+            NEXT
         }
     }
 }
@@ -129,6 +134,7 @@ pub fn ipsec0_egress(skb: *mut __sk_buff) -> i32 {
         count(Counter::DropTunnelNoRule);
         return DROP;
     }
+    report::begin();
     let outcome = judge(skb, 0, 1);
     match outcome {
         PROTECT => {
@@ -139,12 +145,13 @@ pub fn ipsec0_egress(skb: *mut __sk_buff) -> i32 {
             NEXT
         }
         TOO_BIG => answer_too_big(skb),
-        _ if outcome & DROP_COUNTED != 0 || outcome == PASS_COUNTED | Counter::LinkLocal as u32 => {
-            count_index(outcome & 0xff);
+        _ if outcome == PASS_COUNTED | Counter::LinkLocal as u32 => {
+            count(Counter::LinkLocal);
             DROP
         }
         _ => {
-            count(Counter::DropTunnelNoRule);
+            let reason = if outcome & DROP_COUNTED != 0 { outcome & 0xff } else { Counter::DropTunnelNoRule as u32 };
+            report::dropped(reason);
             DROP
         }
     }
@@ -167,17 +174,17 @@ fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter
     let sc = scratch().ok_or(Counter::DropInternal)?;
     let frame = readable(skb);
     let parsed = match parse(&frame) {
-        Content::Ip(parsed) => parsed,
+        Content::Ip(parsed) => park(parsed).ok_or(Counter::DropInternal)?,
         Content::Other => return Ok(PASS_SILENT),
         Content::Malformed => return Err(Counter::DropUnreadable),
     };
-    if routed && is_link_local_multicast(&parsed) {
+    if routed && is_link_local_multicast(parsed) {
         return Ok(PASS_COUNTED | Counter::LinkLocal as u32);
     }
     if parsed.is_neighbour_discovery() {
         return Ok(PASS_SILENT);
     }
-    if local && !routed && is_key_management(skb, &parsed) {
+    if local && !routed && is_key_management(skb, parsed) {
         return Ok(PASS_COUNTED | Counter::KeyManagement as u32);
     }
     // SAFETY: the scratch of this CPU.
@@ -202,8 +209,8 @@ fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter
         acquire::raise_acquire(head.generation, index, unsafe { (*skb).ifindex });
         return Err(Counter::DropNoSaOut);
     };
-    let limit = inner_limit(skb, config, &sa, &parsed)?;
-    if segment_len(skb, &parsed) > limit {
+    let limit = inner_limit(skb, config, &sa, parsed)?;
+    if segment_len(skb, parsed) > limit {
         decision.limit = limit;
         decision.src = parsed.src;
         decision.dst = parsed.dst;

@@ -22,7 +22,7 @@ use super::files::{self, Configuration, Files};
 use super::host::{DriverHost, Input};
 use super::kernel::KernelSide;
 use super::listen::LEASE_INTERVAL;
-use super::logging::LogControl;
+use super::logging::{self, LogControl};
 use super::udp::{Datagram, SocketError, Sockets};
 use crate::config::ConfigError;
 use crate::core::Endpoint;
@@ -111,7 +111,7 @@ impl<K: KernelSide> Daemon<K> {
         let host = DriverHost::new(kernel, configuration.rules.clone());
         let endpoint = Endpoint::new(settings.endpoint.clone(), Box::new(SystemSource::new()), host);
         let now = clock::now();
-        let daemon = Self {
+        let mut daemon = Self {
             endpoint,
             sockets,
             datagrams,
@@ -124,6 +124,7 @@ impl<K: KernelSide> Daemon<K> {
             reaped: now,
         };
         daemon.write_labels();
+        daemon.tune_path_log();
         Ok(daemon)
     }
 
@@ -305,6 +306,12 @@ impl<K: KernelSide> Daemon<K> {
         self.write_labels();
     }
 
+    /// Drops of the data path are details of the SADB: whoever asks for those hears of them.
+    fn tune_path_log(&mut self) {
+        let wanted = logging::wants_path(self.settings.debug);
+        self.endpoint.host_mut().kernel().set_path_log(wanted);
+    }
+
     fn write_labels(&self) {
         let Some(run_dir) = &self.settings.run_dir else { return };
         if let Err(error) = files::write_labels(run_dir, &self.configuration.rules) {
@@ -320,6 +327,9 @@ impl<K: KernelSide> Daemon<K> {
             Request::SetDebug { level } => {
                 let old = std::mem::replace(&mut self.settings.debug, level);
                 self.log.set(level);
+                self.tune_path_log();
+                // There is another descriptor to wait for.
+                self.events();
                 Ok(vec![Item::Debug { old: Some(old), level }])
             }
             Request::GetPriv => Ok(vec![Item::Priv { old: None, level: self.settings.privilege }]),

@@ -157,6 +157,10 @@ pub trait KernelSide {
     /// [`KernelSide::events`] has to be called once a second to take its place when it ends.
     fn has_lease(&self) -> bool;
 
+    /// Has the lines that the data path writes about packets it drops go to the log of this process, or not, as long as
+    /// the events come from the data path itself.
+    fn set_path_log(&mut self, on: bool);
+
     /// Lets the datagrams of this socket leave in clear whatever policy says, until this value is dropped.
     ///
     /// # Errors

@@ -6,9 +6,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use sadb_maps::event::{Event, expire, kind};
 use sadb_maps::host::pfkey::{self, Message, sa_flag};
-use sadb_maps::host::{Direction, EventLease, Heard, Instance, Publisher, SaKey, Subscriber};
+use sadb_maps::host::{Direction, EventLease, Heard, Instance, PathLog, Publisher, SaKey, Subscriber};
 use sadb_maps::policy::Selectors;
 use sadb_maps::sa::{AH, ESP};
 use tracing::{debug, info, warn};
@@ -48,6 +49,9 @@ pub(super) struct Listener {
     /// The descriptor to wait for is another one since it was last given out.
     fresh: bool,
     publisher: Option<Publisher>,
+    /// Whether the log of the programs is wanted, and what reads it while the lease is ours.
+    wants_log: bool,
+    log: Option<PathLog>,
 }
 
 impl Listener {
@@ -57,8 +61,15 @@ impl Listener {
             .inspect_err(|error| warn!(target: "ikev2d::sadb", %error, "other tools will not hear of events"))
             .ok();
         let now = Instant::now();
-        let mut this =
-            Self { instance: instance.clone(), source: Source::Nothing, asked: now, fresh: false, publisher };
+        let mut this = Self {
+            instance: instance.clone(),
+            source: Source::Nothing,
+            asked: now,
+            fresh: false,
+            publisher,
+            wants_log: false,
+            log: None,
+        };
         this.tune()?;
         Ok(this)
     }
@@ -75,6 +86,7 @@ impl Listener {
         if let Some(lease) = lease {
             debug!(target: "ikev2d::sadb", "listening to the ring of the data path");
             (self.source, self.fresh) = (Source::Ring(lease), true);
+            self.open_log();
         } else if matches!(self.source, Source::Nothing) {
             let trusted = nix::unistd::geteuid().as_raw();
             let bus = Subscriber::open((trusted != 0).then_some(trusted))
@@ -85,10 +97,33 @@ impl Listener {
         Ok(())
     }
 
+    /// Sends the lines of the programs to the log of this process, or stops that.
+    pub(super) fn set_path_log(&mut self, on: bool) {
+        self.wants_log = on;
+        if !on && self.log.take().is_some() {
+            self.fresh = true;
+        }
+        self.open_log();
+    }
+
+    fn open_log(&mut self) {
+        let Source::Ring(lease) = &self.source else { return };
+        if !self.wants_log || self.log.is_some() {
+            return;
+        }
+        match PathLog::open(&self.instance, lease, |line| debug!(target: "ikev2d::path", "dropped {line}")) {
+            Ok(log) => (self.log, self.fresh) = (Some(log), true),
+            Err(error) => warn!(target: "ikev2d::sadb", %error, "the log of the data path stays off"),
+        }
+    }
+
     /// The next thing there is to hear; `None` when there is nothing more.
     pub(super) fn next(&mut self) -> Result<Option<Told>, KernelError> {
         if !self.has_lease() && self.asked.elapsed() >= LEASE_INTERVAL {
             self.tune()?;
+        }
+        if let Some(log) = &mut self.log {
+            log.flush();
         }
         match &mut self.source {
             Source::Ring(lease) => Ok(lease.next_event().map(Told::Event)),
@@ -127,10 +162,24 @@ impl Listener {
             Source::Bus(bus) => Some(bus.as_fd()),
             Source::Nothing => None,
         };
-        let descriptor = descriptor.map(|fd| fd.try_clone_to_owned()).transpose()?;
+        let descriptor = match (descriptor, &self.log) {
+            (Some(ring), Some(log)) => Some(either(ring, log.as_fd())?),
+            (Some(only), None) => Some(only.try_clone_to_owned()?),
+            (None, _) => None,
+        };
         self.fresh = false;
         Ok(descriptor)
     }
+}
+
+/// A descriptor that is readable when one of the two is.
+fn either(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+    let both = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    for fd in [one, other] {
+        // By edges: each is drained after every wake-up, and what was there before is looked at when this is made.
+        both.add(fd, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
+    }
+    Ok(both.0)
 }
 
 /// What a message of the bus means here; most are about changes that tools made.

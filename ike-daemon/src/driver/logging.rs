@@ -1,7 +1,7 @@
 //! The log: one line per event on standard error, which the service manager keeps; how much, `ikeadm set debug` says.
 //!
 //! Targets are the categories: `ikev2d::ike` (p1 and p2: the core), `ikev2d::sadb` (pfkey), `ikev2d::door`, `ikev2d::config`,
-//! `ikev2d::udp`. Nothing that is a key is ever handed to a log line.
+//! `ikev2d::udp`, `ikev2d::path` (with pfkey: packets that the data path dropped). Nothing that is a key is ever handed to a log line.
 
 use std::io::{self, IsTerminal};
 
@@ -44,6 +44,11 @@ impl LogControl {
     }
 }
 
+/// Whether this level shows what the programs of the data path write.
+pub(super) fn wants_path(level: DebugLevel) -> bool {
+    filter(level).would_enable("ikev2d::path", &tracing::Level::DEBUG)
+}
+
 /// Operational: what happens to SAs, and why negotiations fail. Nothing: failures only. A category: its details.
 fn filter(level: DebugLevel) -> Targets {
     let usual = if level.has(DebugLevel::OPERATIONAL) { LevelFilter::INFO } else { LevelFilter::WARN };
@@ -51,6 +56,7 @@ fn filter(level: DebugLevel) -> Targets {
     let categories = [
         (DebugLevel::from_bits(DebugLevel::IKE_SA.bits() | DebugLevel::CHILD_SA.bits() | 0x80), "ikev2d::ike"),
         (DebugLevel::from_bits(DebugLevel::SADB.bits() | 0x40), "ikev2d::sadb"),
+        (DebugLevel::SADB, "ikev2d::path"),
         (DebugLevel::DOOR, "ikev2d::door"),
         (DebugLevel::CONFIG, "ikev2d::config"),
         (DebugLevel::IKE_SA, "ikev2d::udp"),

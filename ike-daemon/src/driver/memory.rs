@@ -103,6 +103,8 @@ impl KernelSide for MemoryKernel {
         false
     }
 
+    fn set_path_log(&mut self, _: bool) {}
+
     fn exempt_socket(&mut self, _: BorrowedFd<'_>) -> Result<(), KernelError> {
         self.exempt += 1;
         Ok(())

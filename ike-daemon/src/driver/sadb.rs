@@ -229,6 +229,10 @@ impl KernelSide for SadbKernel {
         self.listener.has_lease()
     }
 
+    fn set_path_log(&mut self, on: bool) {
+        self.listener.set_path_log(on);
+    }
+
     fn exempt_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), KernelError> {
         let cookie = self.sockets.register(socket).map_err(|error| failed("cannot register a socket", &error))?;
         self.registered.push(cookie);

@@ -1,7 +1,6 @@
 //! Events of the data path as lines and as JSON, and their way to the bus.
 
 use crate::names::{ICMP, ICMPV6};
-use sadb_maps::counter::Counter;
 use sadb_maps::event::{Event, expire, kind};
 use sadb_maps::host::pfkey::Message;
 use sadb_maps::host::{BusError, Instance, Publisher, Sadb, SadbError, Spd};
@@ -16,7 +15,6 @@ use std::net::IpAddr;
 pub enum JsonEvent {
     Acquire { boot_ns: u64, policy: u32, rule: u32, action_id: String, src: IpAddr, dst: IpAddr, packet: JsonPacket },
     Expire { boot_ns: u64, limit: &'static str, spi: String, slot: u32 },
-    Drop { boot_ns: u64, reason: &'static str, ifindex: u32, packet: JsonPacket },
     Unknown { boot_ns: u64, kind: u32 },
 }
 
@@ -74,7 +72,6 @@ impl From<&Event> for JsonEvent {
                 spi: format!("0x{:x}", event.spi),
                 slot: event.sa.slot,
             },
-            kind::DROP => Self::Drop { boot_ns, reason: reason(event.detail), ifindex: event.ifindex, packet },
             kind => Self::Unknown { boot_ns, kind },
         }
     }
@@ -87,10 +84,6 @@ fn limit(detail: u32) -> &'static str {
         expire::IDLE => "idle",
         _ => "unknown",
     }
-}
-
-fn reason(detail: u32) -> &'static str {
-    Counter::ALL.get(detail as usize).map_or("unknown", |counter| counter.name())
 }
 
 /// Passes events on to everybody else: the holder of the lease owes the others what it reads.
@@ -152,9 +145,6 @@ pub fn line(event: &Event) -> String {
             format!("ACQUIRE {src} -> {dst} for {} (rule {rule}, action {action_id})", packet.text())
         }
         JsonEvent::Expire { limit, spi, slot, .. } => format!("EXPIRE {limit} spi={spi} (slot {slot})"),
-        JsonEvent::Drop { reason, ifindex, packet, .. } => {
-            format!("DROP {reason} on interface {ifindex}: {}", packet.text())
-        }
         JsonEvent::Unknown { kind, .. } => format!("unknown event {kind}"),
     };
     format!("{time} {what}")
@@ -238,9 +228,8 @@ mod tests {
         let expire = Event { kind: kind::EXPIRE, detail: expire::SOFT, spi: 0x1001, ..Event::default() };
         assert_eq!(line(&expire), "0.000000 EXPIRE soft spi=0x1001 (slot 0)");
         let ping = Selectors { proto: ICMP, icmp_type: 8, ..packet };
-        let drop = Event { kind: kind::DROP, detail: Counter::DropAuth as u32, packet: ping, ..Event::default() };
-        assert!(line(&drop).contains("DROP drop-integrity on interface 0: local 10.1.0.1"), "{}", line(&drop));
-        assert!(line(&drop).ends_with("proto 1 type 8 code 0"), "{}", line(&drop));
+        let acquire_for_ping = line(&Event { packet: ping, ..acquire });
+        assert!(acquire_for_ping.contains("proto 1 type 8 code 0"), "{acquire_for_ping}");
         let json = serde_json::to_value(JsonEvent::from(&acquire)).unwrap();
         assert_eq!((&json["event"], &json["packet"]["rport"]), (&"acquire".into(), &80.into()));
         assert!(line(&Event { kind: 9, detail: 99, ..Event::default() }).contains("unknown event 9"));

@@ -161,8 +161,6 @@ pub struct AttachOptions {
     pub mark_transport_in: u32,
     /// Seconds in which further packets of a flow raise no second ACQUIRE.
     pub acquire_hold: u32,
-    /// 1 has the programs report every drop.
-    pub log_level: u32,
 }
 
 impl Default for AttachOptions {
@@ -174,7 +172,6 @@ impl Default for AttachOptions {
             mark_tunnel_in: 0,
             mark_transport_in: 0,
             acquire_hold: 15,
-            log_level: 0,
         }
     }
 }
@@ -426,7 +423,6 @@ fn load_base(
         mark_tunnel_in: options.mark_tunnel_in,
         mark_transport_in: options.mark_transport_in,
         acquire_hold: options.acquire_hold,
-        log_level: options.log_level,
         ..Config::default()
     };
     Slots::open(instance, map::CONFIG)?.set(0, &with_pair(config, &inner, &outer))?;

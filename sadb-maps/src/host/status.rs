@@ -9,7 +9,6 @@ use super::netdev::Route;
 use crate::abi::{Config, EXIT_XDP, map};
 use aya::maps::MapInfo;
 use aya::programs::ProgramInfo;
-use aya_log::EbpfLogger;
 use serde::Serialize;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -140,21 +139,4 @@ fn programs(instance: &Instance) -> Result<Vec<ProgramReport>, LoaderError> {
         })
     };
     PROGRAMS.iter().map(read).collect()
-}
-
-/// The log records of the programs, which go to the logger of the process (the `log` crate) when flushed; readable
-/// when there are some. `None` when the object logs nothing. One process at a time: the holder of the event lease.
-///
-/// # Errors
-/// Not attached, another network namespace; the programs cannot be read.
-pub fn logs(instance: &Instance) -> Result<Option<EbpfLogger<&'static dyn log::Log>>, LoaderError> {
-    maps::checked_header(instance)?;
-    for program in programs(instance)? {
-        match EbpfLogger::init_from_id(program.id) {
-            Ok(logger) => return Ok(Some(logger)),
-            Err(aya_log::Error::MapNotFound) => {}
-            Err(e) => return Err(LoaderError::kernel("log of the programs", &e)),
-        }
-    }
-    Ok(None)
 }

@@ -2,7 +2,7 @@
 //! traffic, a killed daemon, a tool in a mount namespace of its own.
 
 use super::manual::{manual_keys, nothing_in_clear};
-use super::topology::{A, B, INNER_B, KEY_A_TO_B, KEY_B_TO_A, Protected, SPI_A_TO_B, SPI_B_TO_A, rule};
+use super::topology::{A, B, INNER_A, INNER_B, KEY_A_TO_B, KEY_B_TO_A, Protected, SPI_A_TO_B, SPI_B_TO_A, rule};
 use crate::net::capture::Capture;
 use crate::net::transfer;
 use crate::suite::{Suite, counter};
@@ -85,6 +85,34 @@ pub(super) fn too_big() -> Result<()> {
     ensure!(route.contains(&format!("mtu {limit}")), "the host was not told {limit}: {}", route.trim());
     ensure!(net.sites.a.ping(&target, &["-M", "do", "-s", &size(limit)])?, "{limit} octets do not go through");
     ensure!(counter(&net.a.counters()?, "too-big-answered") > 0, "no answer was counted");
+    Ok(())
+}
+
+/// A clear packet that policy protects is dropped, and the daemon says so where its debug level has `pfkey`, and only
+/// there.
+pub(super) fn path_log() -> Result<()> {
+    let net = Protected::new("log", "encr_algs chacha20-poly1305", &[])?;
+    let daemon = net.a.daemon(&config(A, B, ""), PRESHARED)?;
+    net.b.policy("")?;
+    let said = "10.2.0.1 > 10.1.0.1 protocol 1 SPI 0x0: drop-clear-inbound";
+    let target = INNER_A.to_string();
+    ensure!(!net.sites.b.ping(&target, &[])?, "a clear packet got an answer");
+    daemon
+        .wait_for(said, Duration::from_secs(2))
+        .with_context(|| net.a.tool("espadm", &["stats"]).unwrap_or_default())?;
+    net.a.tool("ikeadm", &["set", "debug", "op"])?;
+    let lines = daemon.log()?.matches(said).count();
+    let dropped = counter(&net.a.counters()?, "drop-clear-inbound");
+    ensure!(!net.sites.b.ping(&target, &[])?, "a clear packet got an answer");
+    net.a.tool("ikeadm", &["set", "debug", "op+pfkey"])?;
+    ensure!(counter(&net.a.counters()?, "drop-clear-inbound") > dropped, "the drop was not counted");
+    ensure!(daemon.log()?.matches(said).count() == lines, "a line was logged while nobody wanted it");
+    ensure!(!net.sites.b.ping(&target, &[])?, "a clear packet got an answer");
+    let start = Instant::now();
+    while daemon.log()?.matches(said).count() == lines {
+        ensure!(start.elapsed() < Duration::from_secs(2), "the log stays off\n{}", daemon.log_end());
+        std::thread::sleep(Duration::from_millis(20));
+    }
     Ok(())
 }
 
