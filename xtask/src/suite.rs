@@ -116,6 +116,24 @@ impl Suite {
         serde_json::from_str(&text).with_context(|| format!("ipseckey --json dump printed {text:?}"))
     }
 
+    /// All IKE SAs, as `ikeadm --json dump ikesa` prints them, without keys.
+    ///
+    /// # Errors
+    /// What ikeadm said.
+    pub fn ike_sas(&self) -> Result<Vec<Value>> {
+        let text = self.tool("ikeadm", &["-n", "-p", "--json", "dump", "ikesa"])?;
+        serde_json::from_str(&text).with_context(|| format!("ikeadm --json dump ikesa printed {text:?}"))
+    }
+
+    /// The counters of in.ikev2d, as `ikeadm --json get stats` prints them.
+    ///
+    /// # Errors
+    /// What ikeadm said.
+    pub fn ike_stats(&self) -> Result<Value> {
+        let text = self.tool("ikeadm", &["--json", "get", "stats"])?;
+        serde_json::from_str(&text).with_context(|| format!("ikeadm --json get stats printed {text:?}"))
+    }
+
     /// The SPIs of the outbound SAs that carry traffic.
     ///
     /// # Errors

@@ -201,6 +201,7 @@ impl Runner {
 /// Everything that has to be installed, before anything is timed.
 fn prepare() -> Result<()> {
     debian::ensure(&["iproute2", "ethtool", "iputils-ping", "tshark"], "the tests between hosts")?;
+    net::nat::ensure()?;
     Strongswan::ensure()?;
     scapy::ensure().map(|_| ())
 }

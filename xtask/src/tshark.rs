@@ -23,11 +23,17 @@ pub struct Verdict {
 pub fn judge(seen: &Seen, file: &Path) -> Result<Verdict> {
     debian::ensure(&["tshark"], "decoding captures")?;
     seen.write_pcap(file)?;
-    let count = |filter: &str| -> Result<usize> {
-        let text = run_text(Command::new("tshark").arg("-r").arg(file).args(["-n", "-Y", filter]))?;
-        Ok(text.lines().count())
-    };
-    Ok(Verdict { ike: count("isakmp")?, malformed: count("_ws.malformed")? })
+    Ok(Verdict { ike: count(file, "isakmp")?, malformed: count(file, "_ws.malformed")? })
+}
+
+/// Frames of a pcap file that fit a display filter. UDP checksums are verified.
+///
+/// # Errors
+/// tshark does not understand the filter or the file.
+pub fn count(file: &Path, filter: &str) -> Result<usize> {
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(file).args(["-n", "-o", "udp.check_checksum:TRUE", "-Y", filter]);
+    Ok(run_text(&mut command)?.lines().count())
 }
 
 /// Fails unless tshark finds at least `least` IKE messages in the capture and nothing malformed.

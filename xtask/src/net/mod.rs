@@ -4,6 +4,7 @@
 
 pub mod capture;
 pub mod daemon;
+pub mod nat;
 pub mod transfer;
 pub mod undo;
 

@@ -3,6 +3,7 @@
 
 mod baseline;
 mod manual;
+mod nat;
 mod ours;
 mod readme;
 mod second_opinion;
@@ -51,11 +52,18 @@ pub const ALL: &[Scenario] = &[
     namespace("manual-rp-filter", "the same under strict reverse path filtering", manual::strict_rp_filter),
     namespace("every-size", "an echo of every size from 0 to the largest, both algorithms", manual::every_size),
     namespace("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),
+    namespace("path-log", "what the programs log about dropped packets, in the log of the daemon", ours::path_log),
     namespace("too-big-ipv6", "the same for IPv6 inside, and TCP that learns from it", ours::too_big_ipv6),
     namespace("forwarded", "hosts behind the gateways, all offloads on, no MTU set", ours::forwarded),
     namespace("netns-exec", "every tool through ip netns exec", ours::netns_exec),
     namespace("ike-by-traffic", "the first packet makes the daemons negotiate", ours::negotiated_by_traffic),
     namespace("ike-kill-9", "killed daemons: traffic goes on, then stops, never in clear", ours::killed_daemon),
+    namespace(
+        "nat",
+        "a host behind a NAT, IPv4 and IPv6: port 4500, ESP in UDP both ways, keepalives, mapped ports",
+        nat::ours,
+    ),
+    namespace("nat-remapped", "a NAT that forgets its mapping: the peer is followed to its new port", nat::remapped),
     namespace("readme", "the configuration that the README shows, word for word", readme::two_hosts),
     interop("scapy-tunnel", "tunnel mode against scapy, every algorithm, ESN on and off", second_opinion::tunnel),
     interop(

@@ -2,8 +2,8 @@
 //! algorithm, mode, address family and sequence number size.
 
 use super::topology::{
-    A, B, INNER_A, INNER_B, KEY_A_TO_B, KEY_B_TO_A, NET_A, NET_B, SHORT_KEY_A_TO_B, SHORT_KEY_B_TO_A, SPI_A_TO_B,
-    SPI_B_TO_A, TwoSites,
+    A, A6, B, B6, INNER_A, INNER_A6, INNER_B, INNER_B6, KEY_A_TO_B, KEY_B_TO_A, NET_A, NET_A6, NET_B, NET_B6,
+    SHORT_KEY_A_TO_B, SHORT_KEY_B_TO_A, SPI_A_TO_B, SPI_B_TO_A, TwoSites,
 };
 use crate::scapy;
 use crate::suite::Suite;
@@ -50,13 +50,6 @@ const AES_GCM_128: Algorithm = Algorithm {
 const AES_GCM_256: Algorithm =
     Algorithm { ours: "aes-gcm", scapys: "AES-GCM", policy: "encr_algs aes-gcm(256)", keys: [KEY_A_TO_B, KEY_B_TO_A] };
 
-const A6: &str = "2001:db8:1::2";
-const B6: &str = "2001:db8:2::2";
-const INNER_A6: &str = "2001:db8:a::1";
-const INNER_B6: &str = "2001:db8:b::1";
-const NET_A6: &str = "2001:db8:a::/64";
-const NET_B6: &str = "2001:db8:b::/64";
-
 pub(super) fn tunnel() -> Result<()> {
     for algorithm in [CHACHA20, AES_GCM_128, AES_GCM_256] {
         for esn in [false, true] {
@@ -87,12 +80,12 @@ fn run(case: &Case) -> Result<()> {
     let (local, remote) = if case.outer6 { (A6, B6) } else { (A, B) };
     let (inner_local, inner_remote) = match (case.tunnel, case.inner6) {
         (false, _) => (local.to_owned(), remote.to_owned()),
-        (true, true) => (INNER_A6.to_owned(), INNER_B6.to_owned()),
+        (true, true) => (INNER_A6.to_string(), INNER_B6.to_string()),
         (true, false) => (INNER_A.to_string(), INNER_B.to_string()),
     };
     let (net, remote_net) = if case.inner6 { (NET_A6, NET_B6) } else { (NET_A, NET_B) };
     let sites = TwoSites::new("scapy")?;
-    add_ipv6(&sites)?;
+    sites.add_ipv6()?;
     let a = Suite::attach(&sites.lab, &sites.a, &["wan0"])?;
     let [key_out, key_in] = case.algorithm.keys;
     let policy = case.algorithm.policy;
@@ -148,25 +141,4 @@ fn limit(case: &Case) -> usize {
     let outer = if case.outer6 { 40 } else { 20 };
     let sealed = ((1500 - outer - 8 - 8 - 16) & !3) - 2;
     if case.tunnel { sealed } else { sealed + outer }
-}
-
-/// The same network in IPv6 beside IPv4.
-fn add_ipv6(sites: &TwoSites) -> Result<()> {
-    sites.router.sysctl("ipv6.conf.all.forwarding", "1")?;
-    sites.router.ip(&[
-        "address add 2001:db8:1::1/64 dev to-a nodad",
-        "address add 2001:db8:2::1/64 dev to-b nodad",
-        "route add 2001:db8:a::/64 via 2001:db8:1::2",
-        "route add 2001:db8:b::/64 via 2001:db8:2::2",
-    ])?;
-    for (host, own, inner, gateway) in
-        [(&sites.a, A6, INNER_A6, "2001:db8:1::1"), (&sites.b, B6, INNER_B6, "2001:db8:2::1")]
-    {
-        host.ip(&[
-            &format!("address add {own}/64 dev wan0 nodad"),
-            &format!("address add {inner}/64 dev lo nodad"),
-            &format!("route add default via {gateway}"),
-        ])?;
-    }
-    Ok(())
 }

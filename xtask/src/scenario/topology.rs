@@ -4,7 +4,7 @@
 use crate::net::{Host, Lab};
 use crate::suite::Suite;
 use anyhow::Result;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The outer address of host A.
 pub(crate) const A: &str = "198.51.100.2";
@@ -18,6 +18,19 @@ pub(crate) const NET_B: &str = "10.2.0.0/24";
 pub(crate) const INNER_A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1));
 /// The address of host B in its network.
 pub(crate) const INNER_B: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1));
+
+/// The same in IPv6, on hosts that [`TwoSites::add_ipv6`] gave it to.
+pub(crate) const A6: &str = "2001:db8:1::2";
+/// The outer IPv6 address of host B.
+pub(crate) const B6: &str = "2001:db8:2::2";
+/// The IPv6 network behind host A.
+pub(crate) const NET_A6: &str = "2001:db8:a::/64";
+/// The IPv6 network behind host B.
+pub(crate) const NET_B6: &str = "2001:db8:b::/64";
+/// The address of host A in its IPv6 network.
+pub(crate) const INNER_A6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1));
+/// The address of host B in its IPv6 network.
+pub(crate) const INNER_B6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1));
 
 /// Two hosts and the router between them.
 pub(crate) struct TwoSites {
@@ -54,6 +67,28 @@ impl TwoSites {
             "route add 10.1.0.0/24 via 203.0.113.1 src 10.2.0.1",
         ])?;
         Ok(Self { lab, a, b, router })
+    }
+
+    /// Adds the same network in IPv6.
+    pub(crate) fn add_ipv6(&self) -> Result<()> {
+        self.router.sysctl("ipv6.conf.all.forwarding", "1")?;
+        self.router.ip(&[
+            "address add 2001:db8:1::1/64 dev to-a nodad",
+            "address add 2001:db8:2::1/64 dev to-b nodad",
+            "route add 2001:db8:a::/64 via 2001:db8:1::2",
+            "route add 2001:db8:b::/64 via 2001:db8:2::2",
+        ])?;
+        for (host, own, inner, gateway, there) in
+            [(&self.a, A6, INNER_A6, "2001:db8:1::1", NET_B6), (&self.b, B6, INNER_B6, "2001:db8:2::1", NET_A6)]
+        {
+            host.ip(&[
+                &format!("address add {own}/64 dev wan0 nodad"),
+                &format!("address add {inner}/64 dev lo nodad"),
+                &format!("route add default via {gateway}"),
+                &format!("route add {there} via {gateway} src {inner}"),
+            ])?;
+        }
+        Ok(())
     }
 }
 
