@@ -27,8 +27,14 @@ impl Strongswan {
     /// # Errors
     /// See [`debian::ensure`].
     pub fn ensure() -> Result<()> {
-        let packages =
-            ["strongswan-charon", "strongswan-swanctl", "libcharon-extra-plugins", "libstrongswan-extra-plugins"];
+        // kernel-libipsec is an extra plugin of charon, openssl a standard one of the library, which only recommends it.
+        let packages = [
+            "strongswan-charon",
+            "strongswan-swanctl",
+            "libcharon-extra-plugins",
+            "libstrongswan-extra-plugins",
+            "libstrongswan-standard-plugins",
+        ];
         debian::ensure(&packages, "strongSwan as a peer of the tests")
     }
 

@@ -6,11 +6,14 @@ use super::manual::nothing_in_clear;
 use super::topology::{A, B, INNER_A, INNER_B, NET_A, NET_B, TwoSites, rule};
 use crate::net::capture::Capture;
 use crate::net::daemon::Daemon;
+use crate::net::nat::MAPPED;
 use crate::net::transfer;
 use crate::strongswan::Strongswan;
-use crate::suite::{Suite, counter};
+use crate::suite::{Suite, counter, text};
 use crate::tshark;
 use anyhow::{Context, Result, bail, ensure};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 const SECRET: &str = "a secret of the tests, shared by two";
@@ -41,14 +44,25 @@ impl Peers {
     }
 
     fn with(name: &str, policy: &str, lifetimes: &str, connection: &str) -> Result<Self> {
-        let sites = TwoSites::new(name)?;
+        Self::across(TwoSites::new(name)?, B, "", policy, lifetimes, connection)
+    }
+
+    /// `remote` is the address by which we know strongSwan, `more` further words of the rule of ikev2.config.
+    fn across(
+        sites: TwoSites,
+        remote: &str,
+        more: &str,
+        policy: &str,
+        lifetimes: &str,
+        connection: &str,
+    ) -> Result<Self> {
         let theirs = Strongswan::start(&sites.lab, &sites.b, connection)?;
         let ours = Suite::attach(&sites.lab, &sites.a, &["--acquire-hold", "1", "wan0"])?;
-        ours.tunnel("vpn0", A, B)?;
+        ours.tunnel("vpn0", A, remote)?;
         ours.policy(&rule(NET_A, NET_B, policy))?;
         let config = format!(
             "ikesa_xform {{ encr_alg aes-gcm(256) auth_alg sha256 oakley_group 31 }}\n{lifetimes}\n\
-             {{ label \"peer\" auth_method preshared local_addr {A} remote_addr {B} }}\n"
+             {{ label \"peer\" auth_method preshared local_addr {A} remote_addr {remote} {more} }}\n"
         );
         let daemon = ours.daemon(&config, &format!("{{ label \"peer\" key \"{SECRET}\" }}\n"))?;
         Ok(Self { sites, ours, daemon, theirs })
@@ -151,6 +165,51 @@ pub(super) fn initiator() -> Result<()> {
         judge(capture, &peers, 4)?;
     }
     Ok(())
+}
+
+/// One of the two is behind the kernel's NAT; whoever it is can be the one who asks, if ports are forwarded.
+pub(super) fn behind_nat() -> Result<()> {
+    // The router's addresses on either side: by them a host outside knows the one behind.
+    const OUTSIDE_OF_A: &str = "203.0.113.1";
+    const OUTSIDE_OF_B: &str = "198.51.100.1";
+    let connection = connection("aes256gcm16-prfsha256-x25519", &CHACHA20, SECRET);
+    let policy = CHACHA20.policy;
+    let its_id = format!("remote_id IP = \"{B}\"");
+
+    let sites = TwoSites::new("natus")?;
+    sites.router.masquerade("to-b")?;
+    let theirs = connection.replace(&format!("remote_addrs = {A}"), &format!("remote_addrs = {OUTSIDE_OF_A}"));
+    let peers = Peers::across(sites, B, "", policy, "", &theirs)?;
+    let capture = Capture::start(&peers.sites.router, "to-b")?;
+    peers.connect()?;
+    translated(capture, &peers, true, B, 4500..=4500).context("we behind a NAT")?;
+
+    let sites = TwoSites::new("natthem")?;
+    sites.router.masquerade("to-a")?;
+    let peers = Peers::across(sites, OUTSIDE_OF_B, &its_id, policy, "", &connection)?;
+    let capture = Capture::start(&peers.sites.router, "to-a")?;
+    initiate(&peers)?;
+    translated(capture, &peers, false, OUTSIDE_OF_B, MAPPED).context("strongSwan behind a NAT")?;
+
+    let sites = TwoSites::new("natfwd")?;
+    sites.router.forward_ports("to-a", "500, 4500", B)?;
+    let peers = Peers::across(sites, OUTSIDE_OF_B, &its_id, policy, "", &connection)?;
+    let capture = Capture::start(&peers.sites.router, "to-a")?;
+    peers.connect()?;
+    translated(capture, &peers, false, OUTSIDE_OF_B, 4500..=4500).context("strongSwan behind a NAT that forwards ports")
+}
+
+/// Traffic both ways over the one IKE SA, in which we know whether we are behind the NAT, and strongSwan by `address` and
+/// one of `ports`. kernel-libipsec pretends to be behind a NAT always.
+fn translated(capture: Capture, peers: &Peers, behind: bool, address: &str, ports: RangeInclusive<u16>) -> Result<()> {
+    peers.traffic(4 << 20)?;
+    let sas = peers.ours.ike_sas()?;
+    let [sa] = sas.as_slice() else { bail!("there should be one IKE SA: {sas:?}") };
+    ensure!(sa.get("nat_local") == Some(&behind.into()), "we are behind a NAT, or not, and say otherwise: {sa}");
+    let remote: SocketAddr = text(sa, "remote").parse().with_context(|| format!("the peer of {sa}"))?;
+    let expected = remote.ip().to_string() == address && ports.contains(&remote.port());
+    ensure!(expected, "strongSwan is at {remote}, not at {address} port {ports:?}");
+    judge(capture, peers, 4)
 }
 
 pub(super) fn rekey_by_them() -> Result<()> {
