@@ -161,20 +161,7 @@ pub(super) fn too_big_ipv6() -> Result<()> {
 pub(super) fn forwarded() -> Result<()> {
     let net = Protected::new("fwd", "encr_algs chacha20-poly1305", &[])?;
     manual_keys(&net, "chacha20-poly1305")?;
-    let [left, right] =
-        [("la", &net.sites.a, "10.1.0"), ("lb", &net.sites.b, "10.2.0")].map(|(name, gateway, base)| {
-            let host = net.sites.lab.host(name)?;
-            net.sites.lab.join((&host, "eth0"), (gateway, "lan0"))?;
-            gateway.sysctl("ipv4.ip_forward", "1")?;
-            gateway
-                .ip(&[&format!("address delete {base}.1/24 dev lo"), &format!("address add {base}.1/24 dev lan0")])?;
-            host.ip(&[&format!("address add {base}.9/24 dev eth0"), &format!("route add default via {base}.1")])?;
-            Ok::<_, anyhow::Error>(host)
-        });
-    let (left, right) = (left?, right?);
-    // The routes were chosen with the addresses that have moved.
-    net.sites.a.ip(&["route replace 10.2.0.0/24 via 198.51.100.1 src 10.1.0.1"])?;
-    net.sites.b.ip(&["route replace 10.1.0.0/24 via 203.0.113.1 src 10.2.0.1"])?;
+    let (left, right) = net.sites.add_hosts()?;
     let capture = Capture::start(&net.sites.router, "to-a")?;
     let transfer = transfer::tcp(&left, &right, "10.2.0.9".parse()?, 32 << 20, |_| {})
         .with_context(|| net.a.tool("espadm", &["stats"]).unwrap_or_default())?;

@@ -69,6 +69,25 @@ impl TwoSites {
         Ok(Self { lab, a, b, router })
     }
 
+    /// Adds a host behind each gateway, 10.1.0.9 and 10.2.0.9; the gateways forward, and have their own addresses in
+    /// those networks on the interface `lan0`.
+    pub(crate) fn add_hosts(&self) -> Result<(Host, Host)> {
+        let behind = |name: &str, gateway: &Host, base: &str| -> Result<Host> {
+            let host = self.lab.host(name)?;
+            self.lab.join((&host, "eth0"), (gateway, "lan0"))?;
+            gateway.sysctl("ipv4.ip_forward", "1")?;
+            gateway
+                .ip(&[&format!("address delete {base}.1/24 dev lo"), &format!("address add {base}.1/24 dev lan0")])?;
+            host.ip(&[&format!("address add {base}.9/24 dev eth0"), &format!("route add default via {base}.1")])?;
+            Ok(host)
+        };
+        let hosts = (behind("la", &self.a, "10.1.0")?, behind("lb", &self.b, "10.2.0")?);
+        // The routes were chosen with the addresses that have moved.
+        self.a.ip(&["route replace 10.2.0.0/24 via 198.51.100.1 src 10.1.0.1"])?;
+        self.b.ip(&["route replace 10.1.0.0/24 via 203.0.113.1 src 10.2.0.1"])?;
+        Ok(hosts)
+    }
+
     /// Adds the same network in IPv6.
     pub(crate) fn add_ipv6(&self) -> Result<()> {
         self.router.sysctl("ipv6.conf.all.forwarding", "1")?;
