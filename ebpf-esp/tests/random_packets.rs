@@ -10,19 +10,10 @@
 mod support;
 
 use ebpf_esp::crypto::aead::{Error, trailer_len};
-use support::{ChaCha, Gcm, Random, Suite, open, ring_seal, seal_shifted};
+use support::{ChaCha, Gcm, Random, Suite, open, ring_seal, seal_shifted, with_trailer};
 
 /// Packets that are compared with `ring`.
 const PACKETS: usize = 10_000;
-
-/// Payload with the ESP trailer as RFC 4303 section 2.4 says, written here a second time.
-fn with_trailer(plain: &[u8], next_header: u8) -> Vec<u8> {
-    let mut padded = plain.to_vec();
-    let pad = (4 - (plain.len() + 2) % 4) % 4;
-    padded.extend(1..=pad as u8);
-    padded.extend([pad as u8, next_header]);
-    padded
-}
 
 /// Every payload length 0..=1500 occurs with every length of key, and every shift 0..=64; then random ones. `ring` has
 /// no AES-192: those packets are only opened again, the vectors cover that length.

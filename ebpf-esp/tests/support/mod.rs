@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several test binaries, of which each uses its part")]
 
+pub mod vectors;
+
 use ebpf_esp::crypto::Block16;
 use ebpf_esp::crypto::aead::{self, Aad, Buffer, Cipher, Error, Seal, Tail};
 
@@ -198,4 +200,13 @@ pub fn ring_seal(
     let nonce = Nonce::try_assume_unique_for_key(nonce).unwrap();
     key.seal_in_place_append_tag(nonce, Aad::from(aad), &mut sealed).unwrap();
     sealed
+}
+
+/// Payload with the ESP trailer as RFC 4303 section 2.4 says, written here a second time.
+pub fn with_trailer(plain: &[u8], next_header: u8) -> Vec<u8> {
+    let mut padded = plain.to_vec();
+    let pad = (4 - (plain.len() + 2) % 4) % 4;
+    padded.extend(1..=pad as u8);
+    padded.extend([pad as u8, next_header]);
+    padded
 }
