@@ -136,9 +136,9 @@ pub unsafe fn clear(block: *mut Block16) {
     }
 }
 
-/// Sets cipher and authenticator up for the job and authenticates the additional data: SPI and sequence number.
+/// Sets cipher and authenticator up for the job.
 #[inline(always)]
-unsafe fn chacha_poly_begin(sc: *mut Scratch, sa: *const SaStatic) {
+pub unsafe fn chacha_poly_start(sc: *mut Scratch, sa: *const SaStatic) {
     // SAFETY: the scratch of this CPU and a live SA.
     unsafe {
         let nonce = [(*sa).salt, (*sc).job.iv[0], (*sc).job.iv[1]];
@@ -149,6 +149,15 @@ unsafe fn chacha_poly_begin(sc: *mut Scratch, sa: *const SaStatic) {
         chacha_xor64(&raw const (*sc).chacha, &raw const (*sc).block, &raw mut (*sc).block);
         poly1305::init(&raw mut (*sc).poly, &raw const (*sc).block);
         (*sc).chacha.0[chacha20::COUNTER] = 1;
+    }
+}
+
+/// Sets up for the job and authenticates the additional data: SPI and sequence number.
+#[inline(always)]
+unsafe fn chacha_poly_begin(sc: *mut Scratch, sa: *const SaStatic) {
+    // SAFETY: the scratch of this CPU and a live SA.
+    unsafe {
+        chacha_poly_start(sc, sa);
         associated_data(sc, sa);
         poly_block16(&raw mut (*sc).poly, &raw const (*sc).small);
     }
@@ -178,8 +187,15 @@ pub unsafe fn associated_data(sc: *mut Scratch, sa: *const SaStatic) -> u32 {
 #[inline(always)]
 unsafe fn chacha_poly_finish(sc: *mut Scratch, sa: *const SaStatic, len: u32) {
     // SAFETY: the scratch of this CPU and a live SA.
+    unsafe { chacha_poly_icv(sc, if (*sa).flags & flag::ESN != 0 { 12 } else { 8 }, len) }
+}
+
+/// As [`chacha_poly_finish`], for additional data of `aad` octets.
+#[inline(always)]
+pub unsafe fn chacha_poly_icv(sc: *mut Scratch, aad: u32, len: u32) {
+    // SAFETY: the scratch of this CPU.
     unsafe {
-        (*sc).small.0[0] = (if (*sa).flags & flag::ESN != 0 { 12u32 } else { 8 }).to_le();
+        (*sc).small.0[0] = aad.to_le();
         (*sc).small.0[1] = 0;
         (*sc).small.0[2] = len.to_le();
         (*sc).small.0[3] = 0;

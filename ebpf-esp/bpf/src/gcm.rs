@@ -14,7 +14,7 @@ use crate::frame::{MAX_OFFSET, XdpFrame, opaque};
 use crate::scratch::{Scratch, scratch};
 
 /// Number of the counter block that masks the tag; data starts at the next one (RFC 4106 section 3, NIST SP 800-38D).
-const TAG_BLOCK: u32 = 1;
+pub const TAG_BLOCK: u32 = 1;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -149,13 +149,22 @@ pub extern "C" fn ghash_packet(ctx: *mut xdp_md, table: *const GhashTable, offse
     OK
 }
 
-/// Sets the counter up and hashes the additional data. Returns its length in octets.
+/// Sets counter and hash up for the job.
 #[inline(always)]
-unsafe fn begin(sc: *mut Scratch, sa: *const SaStatic, table: *const GhashTable) -> u32 {
+pub unsafe fn start(sc: *mut Scratch, sa: *const SaStatic) {
     // SAFETY: the scratch of this CPU and a live SA.
     unsafe {
         aes_ctr_init(&raw mut (*sc).counter, sa, (*sc).job.iv[0], (*sc).job.iv[1]);
         clear(&raw mut (*sc).hash);
+    }
+}
+
+/// Sets up for the job and hashes the additional data. Returns its length in octets.
+#[inline(always)]
+unsafe fn begin(sc: *mut Scratch, sa: *const SaStatic, table: *const GhashTable) -> u32 {
+    // SAFETY: the scratch of this CPU and a live SA.
+    unsafe {
+        start(sc, sa);
         let len = associated_data(sc, sa);
         ghash16(&raw mut (*sc).hash, table, &raw const (*sc).small);
         len
@@ -164,7 +173,7 @@ unsafe fn begin(sc: *mut Scratch, sa: *const SaStatic, table: *const GhashTable)
 
 /// Hashes the lengths, masks the tag, and leaves the ICV in the small block.
 #[inline(always)]
-unsafe fn finish(sc: *mut Scratch, sa: *const SaStatic, table: *const GhashTable, aad: u32, len: u32) {
+pub unsafe fn finish(sc: *mut Scratch, sa: *const SaStatic, table: *const GhashTable, aad: u32, len: u32) {
     // SAFETY: the scratch of this CPU and a live SA.
     unsafe {
         (*sc).small.0[0] = 0;
@@ -178,7 +187,7 @@ unsafe fn finish(sc: *mut Scratch, sa: *const SaStatic, table: *const GhashTable
 
 /// Enciphers or deciphers the first `len` octets of the tail, whose first block has this `number`.
 #[inline(always)]
-unsafe fn tail_xor(sc: *mut Scratch, sa: *const SaStatic, number: u32, len: u32) {
+pub unsafe fn tail_xor(sc: *mut Scratch, sa: *const SaStatic, number: u32, len: u32) {
     for i in 0..5 {
         if i * 16 >= len {
             break;
