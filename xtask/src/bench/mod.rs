@@ -5,6 +5,7 @@ mod esp;
 mod memory;
 mod path;
 mod programs;
+mod tools;
 
 use crate::net;
 use anyhow::{Result, bail};
