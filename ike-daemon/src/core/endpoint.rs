@@ -418,8 +418,9 @@ impl<H: Host> Endpoint<H> {
                 Some(sa)
             });
         }
-        let crowded =
-            self.table.len() >= self.config.max_ike_sas || self.table.half_open() >= self.config.max_half_open;
+        let crowded = self.table.len() >= self.config.max_ike_sas
+            || self.table.half_open() >= self.config.max_half_open
+            || self.table.half_open_of(message.path.remote.ip()) >= self.config.max_half_open_per_source;
         if self.shutting_down || crowded {
             self.out.stats.limited += 1;
             return;

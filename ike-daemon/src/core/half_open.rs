@@ -224,7 +224,7 @@ impl HalfOpen {
         chain.push(PayloadType::NOTIFY, &refusal.notify).ok()?;
         link.respond(ctx, message, &chain).ok()?;
         let retry = candidates.first().map(|rule| rule.retry).unwrap_or_default();
-        Some(Retiring::linger(ctx, link, retry))
+        Some(Retiring::refused(ctx, link, retry))
     }
 
     pub(super) fn handle_timeout(self: Box<Self>, ctx: &mut Ctx<'_>) -> Option<Sa> {

@@ -34,6 +34,8 @@ enum Stage {
     Replaced(Timestamp),
     /// Nothing is left but the stored response.
     Lingering(Timestamp),
+    /// The same, and the response says that the peer has not proved itself.
+    Refused(Timestamp),
 }
 
 impl Retiring {
@@ -82,14 +84,24 @@ impl Retiring {
         Self { link, retry, stage: Stage::Lingering(ctx.now.after(LINGER)) }.into()
     }
 
+    /// The peer did not prove itself, and was told so.
+    pub(super) fn refused(ctx: &Ctx<'_>, link: Link, retry: RetryPolicy) -> Sa {
+        Self { link, retry, stage: Stage::Refused(ctx.now.after(LINGER)) }.into()
+    }
+
     pub(super) fn is_lingering(&self) -> bool {
-        matches!(self.stage, Stage::Lingering(_))
+        matches!(self.stage, Stage::Lingering(_) | Stage::Refused(_))
+    }
+
+    /// Whether the SA is one of a peer that did not prove itself.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.stage, Stage::Refused(_))
     }
 
     fn outstanding(&self) -> Option<u32> {
         match &self.stage {
             Stage::Waiting(id, _) | Stage::Closing(id, _) => Some(*id),
-            Stage::Replaced(_) | Stage::Lingering(_) => None,
+            Stage::Replaced(_) | Stage::Lingering(_) | Stage::Refused(_) => None,
         }
     }
 
@@ -144,8 +156,8 @@ impl Retiring {
         let due = match &mut self.stage {
             Stage::Waiting(_, timer) | Stage::Closing(_, timer) => timer.poll(ctx.now),
             Stage::Replaced(at) if *at <= ctx.now => return Self::delete(ctx, self.link, self.retry, None),
-            Stage::Lingering(at) if *at <= ctx.now => return None,
-            Stage::Replaced(_) | Stage::Lingering(_) => Due::Nothing,
+            Stage::Lingering(at) | Stage::Refused(at) if *at <= ctx.now => return None,
+            Stage::Replaced(_) | Stage::Lingering(_) | Stage::Refused(_) => Due::Nothing,
         };
         match due {
             Due::Nothing => {}
@@ -161,7 +173,7 @@ impl Retiring {
     pub(super) fn next_timeout(&self) -> Timestamp {
         match &self.stage {
             Stage::Waiting(_, timer) | Stage::Closing(_, timer) => timer.deadline(),
-            Stage::Replaced(at) | Stage::Lingering(at) => *at,
+            Stage::Replaced(at) | Stage::Lingering(at) | Stage::Refused(at) => *at,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The states of an IKE SA, each a type of its own that a message or a timeout consumes.
 
+use std::net::IpAddr;
+
 use super::api::{IkeKeys, IkeSaSnapshot, IkeSpis, Timestamp};
 use super::auth::AuthSent;
 use super::context::Ctx;
@@ -82,6 +84,15 @@ impl Sa {
             Self::HalfOpen(sa) => Some(&sa.link.keys),
             Self::Established(sa) => Some(&sa.link.keys),
             Self::Retiring(sa) => Some(&sa.link.keys),
+        }
+    }
+
+    /// Where the peer is that made us keep this SA and has not proved that it may.
+    pub(super) fn unproved(&self) -> Option<IpAddr> {
+        match self {
+            Self::HalfOpen(sa) => Some(sa.link.path.remote.ip()),
+            Self::Retiring(sa) if sa.is_refused() => Some(sa.link.path.remote.ip()),
+            _ => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The IKE SAs of an endpoint, and the ways to find one: by our SPI, by the first request that made it, by its next timeout.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::api::Timestamp;
 use super::context::Ctx;
@@ -13,6 +14,7 @@ pub(super) struct Table {
     by_request: HashMap<[u8; 32], u64>,
     timers: BTreeSet<(Timestamp, u64)>,
     half_open: usize,
+    half_open_of: HashMap<IpAddr, usize>,
     next: u64,
 }
 
@@ -21,6 +23,15 @@ struct Entry {
     spi: [u8; 8],
     request: Option<[u8; 32]>,
     deadline: Option<Timestamp>,
+    unproved: Option<IpAddr>,
+}
+
+/// What counts as one source of requests: an IPv4 address, or an IPv6 network, all of whose addresses one host can have.
+fn source(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+    }
 }
 
 impl Table {
@@ -28,9 +39,15 @@ impl Table {
         self.entries.len()
     }
 
-    /// Responder SAs that wait for IKE_AUTH.
+    /// Responder SAs whose peer has not proved itself: those that wait for IKE_AUTH, and those that are kept for a while
+    /// because it was refused.
     pub(super) fn half_open(&self) -> usize {
         self.half_open
+    }
+
+    /// How many of those come from the source that `address` belongs to.
+    pub(super) fn half_open_of(&self, address: IpAddr) -> usize {
+        self.half_open_of.get(&source(address)).copied().unwrap_or(0)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Sa)> {
@@ -74,8 +91,14 @@ impl Table {
         if let Some(at) = entry.deadline {
             self.timers.remove(&(at, id));
         }
-        if matches!(entry.sa, Sa::HalfOpen(_)) {
+        if let Some(source) = entry.unproved {
             self.half_open -= 1;
+            if let Some(count) = self.half_open_of.get_mut(&source) {
+                *count -= 1;
+                if *count == 0 {
+                    self.half_open_of.remove(&source);
+                }
+            }
         }
         Some(entry.sa)
     }
@@ -83,12 +106,14 @@ impl Table {
     pub(super) fn put(&mut self, ctx: &Ctx<'_>, id: u64, sa: Sa) {
         let spi = sa.our_spi();
         let request = match &sa {
-            Sa::HalfOpen(half_open) => {
-                self.half_open += 1;
-                Some(half_open.request_digest())
-            }
+            Sa::HalfOpen(half_open) => Some(half_open.request_digest()),
             _ => None,
         };
+        let unproved = sa.unproved().map(source);
+        if let Some(source) = unproved {
+            self.half_open += 1;
+            *self.half_open_of.entry(source).or_default() += 1;
+        }
         let deadline = sa.next_timeout(ctx);
         self.by_spi.insert(spi, id);
         if let Some(digest) = request {
@@ -97,6 +122,6 @@ impl Table {
         if let Some(at) = deadline {
             self.timers.insert((at, id));
         }
-        self.entries.insert(id, Entry { sa, spi, request, deadline });
+        self.entries.insert(id, Entry { sa, spi, request, deadline, unproved });
     }
 }

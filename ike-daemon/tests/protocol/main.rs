@@ -6,6 +6,8 @@ mod children;
 #[cfg(test)]
 mod collisions;
 #[cfg(test)]
+mod flood;
+#[cfg(test)]
 mod forge;
 #[cfg(test)]
 mod handshake;

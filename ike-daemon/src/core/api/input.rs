@@ -55,11 +55,14 @@ pub struct EndpointConfig {
     pub ike_port: u16,
     /// UDP port of IKE and ESP through NATs: 4500. Datagrams from it carry the non-ESP marker.
     pub natt_port: u16,
-    /// Half-open responder SAs (IKE_SA_INIT answered, not authenticated) above which a COOKIE is demanded (RFC 7296 section
-    /// 2.6).
+    /// Half-open responder SAs (IKE_SA_INIT answered, the peer not authenticated yet or refused a moment ago) above which a
+    /// COOKIE is demanded (RFC 7296 section 2.6).
     pub cookie_threshold: usize,
     /// Half-open responder SAs above which an IKE_SA_INIT request is dropped even with a cookie.
     pub max_half_open: usize,
+    /// The same for one source: an IPv4 address, or the first 64 bits of an IPv6 address. More than `cookie_threshold`, so
+    /// that nobody can use up the share of an address that is not his.
+    pub max_half_open_per_source: usize,
     /// How long a half-open responder SA waits for IKE_AUTH.
     pub half_open_timeout: Duration,
     /// IKE SAs in all above which nothing new is begun or answered.
@@ -81,6 +84,7 @@ impl Default for EndpointConfig {
             natt_port: 4500,
             cookie_threshold: 32,
             max_half_open: 1024,
+            max_half_open_per_source: 64,
             half_open_timeout: Duration::from_secs(30),
             max_ike_sas: 16_384,
             max_children: 256,

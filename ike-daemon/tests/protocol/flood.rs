@@ -1,0 +1,69 @@
+//! Many requests from those who have no key: what they make is bounded, and others still get through.
+
+use std::net::IpAddr;
+
+use ike_daemon::core::api::*;
+use ike_daemon::crypto::Secret;
+use ike_daemon::wire::header::{ExchangeType, Header};
+
+use crate::util::*;
+
+/// A host at `address` that does everything right but has another key: how far it gets with B of `world`.
+fn stranger(world: &mut World, seed: u64, address: IpAddr, with_proof: bool) {
+    let mut other = World::new(seed);
+    (other.a.address, other.b.address) = (address, world.b.address);
+    let wrong = || Secret::copy_of(b"some other key");
+    other.a.rule(|rule| rule.psk = Some(Psk { local: wrong(), remote: wrong() }));
+    other.acquire(Side::A);
+    while let Some(packet) = other.wire.pop_front() {
+        let exchange = Header::parse(&packet.bytes).unwrap().header.exchange;
+        if exchange == ExchangeType::IKE_AUTH && !with_proof {
+            break;
+        }
+        world.deliver(&packet);
+        for answer in std::mem::take(&mut world.wire) {
+            other.deliver(&answer);
+        }
+    }
+}
+
+/// V2-CKY-04, DOS-01: who answers cookies and has no key still makes no more than a bounded number of SAs, also where the
+/// SAs are only kept to repeat the refusal; hosts elsewhere get through, and this one when its SAs have timed out.
+#[test]
+fn v2_cky_04_dos_01_failed_proofs_are_bounded() {
+    for with_proof in [true, false] {
+        let config = EndpointConfig { max_half_open_per_source: 40, ..EndpointConfig::default() };
+        let mut world = World::with_config(800, config);
+        let address: IpAddr = "203.0.113.66".parse().unwrap();
+        for seed in 0..100 {
+            stranger(&mut world, 10_000 + seed, address, with_proof);
+        }
+        let stats = world.b.endpoint.stats();
+        assert_eq!((stats.attempted_responder, stats.limited), (40, 60), "with proof: {with_proof}");
+        assert!(stats.cookies_sent >= 8, "{}", stats.cookies_sent);
+        world.acquire(Side::A);
+        world.settle();
+        world.assert_mirrored(1);
+
+        world.run(seconds(60));
+        stranger(&mut world, 20_000, address, with_proof);
+        assert_eq!(world.b.endpoint.stats().attempted_responder, 42);
+    }
+}
+
+/// DOS-01: an IPv6 source is its network, since one host has all of its addresses.
+#[test]
+fn dos_01_ipv6_sources_are_networks() {
+    let config = EndpointConfig { max_half_open_per_source: 4, ..EndpointConfig::default() };
+    let mut world = World::with_config(801, config);
+    world.a.address = "2001:db8::1".parse().unwrap();
+    world.b.address = "2001:db8:2::2".parse().unwrap();
+    for seed in 0..10u64 {
+        let address = format!("2001:db8:bad::{seed:x}").parse().unwrap();
+        stranger(&mut world, 10_000 + seed, address, false);
+    }
+    assert_eq!(world.b.endpoint.stats().attempted_responder, 4);
+    world.acquire(Side::A);
+    world.settle();
+    world.assert_mirrored(1);
+}
