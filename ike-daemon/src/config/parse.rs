@@ -197,7 +197,15 @@ impl<'a> Parser<'a, '_> {
         };
         if !entry.allowed_in(scope) {
             self.report.error(at, format!("\"{word}\" may not stand {}; it belongs {}", scope.name(), entry.places()));
-            // Read and dropped: its value would give errors of its own.
+            // Read and dropped: its value would give errors of its own. A block is skipped and not read, since blocks that
+            // stand in each other would be read in each other, as deep as the file has them.
+            if entry.shape == Shape::Transform {
+                if self.peek(Mode::Plain).is_some_and(|token| token.value == Token::Open) {
+                    self.advance();
+                    self.skip_block(1);
+                }
+                return false;
+            }
             let before = self.report.findings().len();
             if self.value(entry).is_err() && self.report.findings().len() > before {
                 self.recover(scope);

@@ -193,6 +193,19 @@ fn what_is_missing_is_named() {
     assert!(report.contains("1:58: error: this block lacks an oakley_group"), "{report}");
 }
 
+/// ROB-01: blocks inside blocks, as deep as a file of the largest size has room for, end in an error and not the process.
+#[test]
+fn rob_01_nested_blocks_do_not_nest_the_reader() {
+    for (opening, scope) in [("ikesa_xform{", ""), ("{", ""), ("ikesa_xform{", "{ label \"a\" ")] {
+        let text = format!("{scope}{}", opening.repeat(1024 * 1024 / opening.len() - 1));
+        let report = bad(&text);
+        assert!(report.contains("ikev2.config:1:"), "{report}");
+    }
+    let report = bad("ikesa_xform { encr_alg aes-gcm ikesa_xform { prf_alg sha256 } oakley_group 31 }\nbogus");
+    assert!(report.contains(":1:32: error: \"ikesa_xform\" may not stand inside ikesa_xform { }"), "{report}");
+    assert!(report.contains(":2:1: error: unknown keyword \"bogus\""), "{report}");
+}
+
 #[test]
 fn labels_are_unique_and_bounded() {
     let rule = |label: &str| format!("{{ label \"{label}\" auth_method preshared local_addr ::1 remote_addr ::2 }}\n");
