@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of everything in this crate that the kernel side sees. A tool refuses an instance with another version.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Magic of [`Header`]: "IPSE" in ASCII, host order.
 pub const HEADER_MAGIC: u32 = 0x4950_5345;
@@ -49,10 +49,15 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
     /// `PerCpuArray<u64>` indexed by [`Counter`](crate::counter::Counter).
     pub const COUNTERS: &str = "COUNTERS";
+    /// `ProgramArray` of the programs that follow the one on the interface, by [`stage`](super::stage).
+    pub const STAGES: &str = "STAGES";
 }
 
 /// Names of the programs in the object, which are the names of their pins as well.
 pub mod program {
+    use super::stage;
+    use crate::sa::family;
+
     /// TCX egress on every outer interface: classifies, answers too-big packets, redirects to `ipsec0`.
     pub const TC_OUTER_EGRESS: &str = "tc_outer_egress";
     /// TCX ingress on every outer interface: hands decapsulated packets to the stack with the configured mark.
@@ -67,8 +72,44 @@ pub mod program {
     pub const TC_IPSEC0X_INGRESS: &str = "tc_ipsec0x_ingress";
     /// XDP on `ipsec0`: passes everything; its presence makes frames from `ipsec0x` processable.
     pub const XDP_IPSEC0: &str = "xdp_ipsec0";
+    /// The programs of the `STAGES` map and their places there.
+    pub const STAGES: &[(&str, u32)] = &[
+        ("seal_end", stage::SEAL_END),
+        ("open_end", stage::OPEN_END),
+        ("seal_chacha_poly", stage::seal(family::CHACHA20_POLY1305)),
+        ("open_chacha_poly", stage::open(family::CHACHA20_POLY1305)),
+        ("seal_aes_gcm", stage::seal(family::AES_GCM)),
+        ("open_aes_gcm", stage::open(family::AES_GCM)),
+    ];
     /// TC, never attached: run once by the loader to arm the sweep timer, which ages the SAs.
     pub const ARM_SWEEP: &str = "arm_sweep";
+}
+
+/// Indexes of the `STAGES` map. A packet goes from the program on its interface through one transform to the end of its
+/// direction, each a program of its own, so that a new transform touches no other and each is verified alone.
+pub mod stage {
+    use crate::sa::family;
+
+    /// Headers, policy and exit of a sealed packet.
+    pub const SEAL_END: u32 = 0;
+    /// Replay commit, headers, policy and delivery of an opened packet.
+    pub const OPEN_END: u32 = 1;
+    /// The first transform.
+    const TRANSFORMS: u32 = 16;
+    /// Entries of the map.
+    pub const STAGES: u32 = TRANSFORMS + 2 * family::FAMILIES as u32;
+
+    /// The transform that seals packets of SAs of this [`family`].
+    #[inline(always)]
+    pub const fn seal(family: u8) -> u32 {
+        TRANSFORMS + 2 * family as u32
+    }
+
+    /// The transform that opens them.
+    #[inline(always)]
+    pub const fn open(family: u8) -> u32 {
+        seal(family) + 1
+    }
 }
 
 /// Identity of an instance. Written once, by the loader.

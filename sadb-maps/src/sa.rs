@@ -22,7 +22,17 @@ pub mod encr {
     pub const CHACHA20_POLY1305: u8 = 28;
 }
 
-/// Cipher engines (architecture section 5).
+/// Families of transforms that one program serves: values of [`SaStatic::family`].
+pub mod family {
+    /// ChaCha20-Poly1305.
+    pub const CHACHA20_POLY1305: u8 = 0;
+    /// AES-GCM with every length of key and ICV.
+    pub const AES_GCM: u8 = 1;
+    /// Number of families there is room for.
+    pub const FAMILIES: u8 = 16;
+}
+
+/// Cipher engines.
 pub mod engine {
     /// eBPF instructions in softirq.
     pub const INLINE: u8 = 0;
@@ -173,8 +183,9 @@ pub struct Lifetime {
     pub allocations: u64,
 }
 
-/// Words of the key area: 60 round-key words and 4 to spare.
-pub const KEY_WORDS: usize = 64;
+/// Words of the key area: the most is an AES key schedule of the inverse cipher with its rounds, or that of three DES
+/// keys, beside the inner and outer state of HMAC-SHA2-512.
+pub const KEY_WORDS: usize = 128;
 
 /// Index in the key area of the word that holds the number of AES rounds (10, 12 or 14).
 pub const AES_ROUNDS_WORD: usize = 60;
@@ -236,6 +247,14 @@ pub struct SaStatic {
     pub idle: [u32; 2],
     /// Traffic selectors, when [`flag::SELECTORS`].
     pub sel: SaSelectors,
+    /// Which programs serve it: [`family`] number.
+    pub family: u8,
+    /// Octets to which plaintext with trailer is padded: a power of two from 4 to 16.
+    pub align: u8,
+    /// Authentication key length in bits.
+    pub auth_bits: u16,
+    /// Zero.
+    pub reserved3: [u32; 15],
     /// Key area. ChaCha20: eight words. AES: the encryption key schedule, first round key at 0, last at 56, rounds at
     /// [`AES_ROUNDS_WORD`]; its first words are the key itself. Words hold the octets in memory order for ChaCha20 and
     /// in the order the cipher library wants for AES (big-endian numbers).
@@ -336,7 +355,7 @@ const _: () = assert!(size_of::<BindingKey>() == 48);
 const _: () = assert!(size_of::<Bundle>() == 16);
 const _: () = assert!(size_of::<SaSelectors>() == 80);
 const _: () = assert!(size_of::<Lifetime>() == 32);
-const _: () = assert!(size_of::<SaStatic>() == 512 && align_of::<SaStatic>() == 64);
+const _: () = assert!(size_of::<SaStatic>() == 832 && align_of::<SaStatic>() == 64);
 const _: () = assert!(size_of::<SaState>() == 128 && align_of::<SaState>() == 64);
 const _: () = assert!(size_of::<Window>() == 512);
 const _: () = assert!(size_of::<GhashTable>() == 8192);

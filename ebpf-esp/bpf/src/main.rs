@@ -20,6 +20,7 @@ mod route;
 mod sa;
 mod scratch;
 mod seal;
+mod stage;
 mod sweep;
 mod tc;
 
@@ -27,14 +28,52 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
+use crate::maps::SA_GHASH;
+
 #[xdp]
 pub fn xdp_outer(ctx: XdpContext) -> u32 {
-    open::run(ctx.ctx)
+    open::run(&ctx)
 }
 
 #[xdp]
 pub fn xdp_ipsec0x(ctx: XdpContext) -> u32 {
-    seal::run(ctx.ctx)
+    seal::run(&ctx)
+}
+
+#[xdp]
+pub fn seal_end(ctx: XdpContext) -> u32 {
+    seal::end(&ctx)
+}
+
+#[xdp]
+pub fn open_end(ctx: XdpContext) -> u32 {
+    open::end(&ctx)
+}
+
+#[xdp]
+pub fn seal_chacha_poly(ctx: XdpContext) -> u32 {
+    seal::transform(&ctx, |frame, sa| cipher::chacha_poly_seal(frame, sa.fixed))
+}
+
+#[xdp]
+pub fn open_chacha_poly(ctx: XdpContext) -> u32 {
+    open::transform(&ctx, |frame, sa| cipher::chacha_poly_open(frame, sa.fixed))
+}
+
+#[xdp]
+pub fn seal_aes_gcm(ctx: XdpContext) -> u32 {
+    seal::transform(&ctx, |frame, sa| match SA_GHASH.get_ptr(&sa.place.slot) {
+        Some(table) => gcm::aes_gcm_seal(frame, sa.fixed, table),
+        None => cipher::UNKNOWN,
+    })
+}
+
+#[xdp]
+pub fn open_aes_gcm(ctx: XdpContext) -> u32 {
+    open::transform(&ctx, |frame, sa| match SA_GHASH.get_ptr(&sa.place.slot) {
+        Some(table) => gcm::aes_gcm_open(frame, sa.fixed, table),
+        None => cipher::UNKNOWN,
+    })
 }
 
 #[xdp]

@@ -2,8 +2,8 @@
 //! of entries of the slot maps by the capacity it was asked for.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use sadb_maps::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_RULES, Outer};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
+use sadb_maps::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_RULES, Outer, stage};
 use sadb_maps::counter::{COUNTERS as COUNTER_COUNT, Counter};
 use sadb_maps::policy::{PolicyHead, Rule};
 use sadb_maps::sa::{BindingKey, Bundle, GhashTable, InboundKey, SaState, SaStatic, SlotRef, Window};
@@ -41,6 +41,8 @@ pub static ACQUIRES: LruHashMap<BindingKey, u64> = LruHashMap::with_max_entries(
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
+#[map]
+pub static STAGES: ProgramArray = ProgramArray::with_max_entries(stage::STAGES, 0);
 #[map]
 pub static SCRATCH: PerCpuArray<crate::scratch::Scratch> = PerCpuArray::with_max_entries(1, 0);
 

@@ -5,21 +5,22 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{
     bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
+use aya_ebpf::programs::XdpContext;
 use ebpf_esp::esp::{ESP_HEADER, UDP_HEADER, decapsulated_tos};
 use ebpf_esp::packet::{Content, ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, parse, proto};
 use ebpf_esp::replay::{self, Cells};
 use sadb_maps::abi::Config;
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{Selectors, direction, rule_flag, verdict};
-use sadb_maps::sa::{InboundKey, SaState, WINDOW_WORDS, Window, encr, flag};
+use sadb_maps::sa::{InboundKey, SaState, WINDOW_WORDS, Window, flag};
 
 use crate::frame::{MAX_OFFSET, XdpFrame};
-use crate::maps::{CONFIG, OUTER, SA_GHASH, SA_IN, SA_WINDOW, count};
+use crate::maps::{CONFIG, OUTER, SA_IN, SA_WINDOW, count};
 use crate::sa::{self, Usable};
 use crate::scratch::{park, scratch};
 use crate::seal::{FAILED, planned, status, update_checksum};
 use crate::tc::{OPENED_TRANSPORT, OPENED_TUNNEL, Opened};
-use crate::{atomic, cipher, gcm, policy, report, route};
+use crate::{atomic, cipher, policy, report, route, stage};
 
 /// Octets of Ethernet and IP header that the scratch has room for.
 const HEADER_ROOM: u32 = 192;
@@ -31,25 +32,43 @@ const OPEN: u32 = 0x80;
 /// Result of [`open_finish`]: go on with [`open_deliver`].
 const DELIVER: u32 = 0x81;
 
-/// The program.
+/// The program on an outer interface: prepares, and jumps to the transform.
 #[inline(always)]
-pub fn run(ctx: *mut xdp_md) -> u32 {
+pub fn run(ctx: &XdpContext) -> u32 {
     report::begin();
-    let mut outcome = open_prepare(ctx);
+    let outcome = open_prepare(ctx.ctx);
     if outcome == OPEN {
-        outcome = match decipher(ctx) {
-            Ok(()) => open_finish(ctx),
-            Err(reason) => FAILED | reason as u32,
-        };
-        if outcome == DELIVER {
-            outcome = open_deliver(ctx);
+        return stage::next(ctx, stage::open(stage::planned_family()));
+    }
+    if outcome & FAILED != 0 { stage::drop(outcome) } else { outcome }
+}
+
+/// A transform: `cipher` over the job, then the end.
+#[inline(always)]
+pub fn transform(ctx: &XdpContext, cipher: impl FnOnce(*mut xdp_md, &Usable) -> u32) -> u32 {
+    let sa = match planned() {
+        Ok(sa) => sa,
+        Err(reason) => return stage::drop(reason as u32),
+    };
+    match cipher(ctx.ctx, &sa) {
+        cipher::OK => stage::next(ctx, stage::OPEN_END),
+        cipher::FORGED => {
+            // SAFETY: a live map value.
+            unsafe { atomic::fetch_add(&raw mut (*sa.state).auth_failed, 1) };
+            stage::drop(Counter::DropAuth as u32)
         }
+        _ => stage::drop(Counter::DropMalformed as u32),
     }
-    if outcome & FAILED != 0 {
-        report::dropped(outcome & 0xff);
-        return xdp_action::XDP_DROP;
+}
+
+/// The end: replay commit, headers, policy.
+#[inline(always)]
+pub fn end(ctx: &XdpContext) -> u32 {
+    let mut outcome = open_finish(ctx.ctx);
+    if outcome == DELIVER {
+        outcome = open_deliver(ctx.ctx);
     }
-    outcome
+    if outcome & FAILED != 0 { stage::drop(outcome) } else { outcome }
 }
 
 /// Tells ESP for this host from everything else, which is judged as clear.
@@ -231,6 +250,7 @@ fn prepare(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Resul
         plan.seq = seq;
         plan.now = now;
         plan.place = sa.place;
+        plan.family = sa.fixed.family as u32;
         plan.front = front;
         plan.len = len;
     }
@@ -241,30 +261,6 @@ fn prepare(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Resul
 fn window_of(sa: &Usable) -> Result<MapCells, Counter> {
     let window = SA_WINDOW.get_ptr_mut(sa.place.slot).ok_or(Counter::DropInternal)?;
     Ok(MapCells { window, state: sa.state })
-}
-
-/// The cipher stage.
-#[inline(always)]
-fn decipher(ctx: *mut xdp_md) -> Result<(), Counter> {
-    let sa = planned()?;
-    let status = match sa.fixed.encr {
-        encr::CHACHA20_POLY1305 => cipher::chacha_poly_open(ctx, sa.fixed),
-        encr::AES_GCM_16 => match SA_GHASH.get_ptr(&sa.place.slot) {
-            Some(table) => gcm::aes_gcm_open(ctx, sa.fixed, table),
-            None => return Err(Counter::DropInternal),
-        },
-        _ => cipher::UNKNOWN,
-    };
-    match status {
-        cipher::OK => Ok(()),
-        cipher::FORGED => {
-            // SAFETY: a live map value.
-            unsafe { atomic::fetch_add(&raw mut (*sa.state).auth_failed, 1) };
-            Err(Counter::DropAuth)
-        }
-        cipher::UNKNOWN => Err(Counter::DropNoTransform),
-        _ => Err(Counter::DropMalformed),
-    }
 }
 
 /// Takes the sequence number, strips what ESP added, checks what came out, and hands it up.

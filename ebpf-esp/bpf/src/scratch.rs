@@ -49,6 +49,8 @@ pub struct Plan {
     pub now: u64,
     /// The SA.
     pub place: SlotRef,
+    /// Family of its transform.
+    pub family: u32,
     /// Octets of the IP header that stays in front; 0 in tunnel mode.
     pub header: u32,
     /// Octets of payload when sealing.

@@ -4,43 +4,53 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{
     bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
+use aya_ebpf::programs::XdpContext;
 use ebpf_esp::esp::{ESP_HEADER, Geometry, UDP_HEADER, ipv4_header, ipv6_header};
 use ebpf_esp::packet::{Content, ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, parse, proto};
 use sadb_maps::abi::{Config, EXIT_XDP};
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{direction, verdict};
-use sadb_maps::sa::{SlotRef, encr, flag};
+use sadb_maps::sa::{SlotRef, flag};
 use sadb_maps::tag::{FLAG_LOCAL, IPSEC0_OCTET, Tag};
 
 use crate::acquire;
 use crate::checksum;
 use crate::frame::XdpFrame;
-use crate::maps::{CONFIG, OUTER, SA_GHASH, SA_OUT, count};
+use crate::maps::{CONFIG, OUTER, SA_OUT, count};
 use crate::policy;
 use crate::sa::{self, Usable};
 use crate::scratch::{Scratch, park, scratch};
-use crate::{atomic, report, route};
-use crate::{cipher, gcm};
+use crate::{atomic, cipher, report, route, stage};
 
 /// Octets of the moving header that the scratch has room for.
 const HEADER_ROOM: u32 = 192;
 
-/// The program.
+/// The program on `ipsec0x`: prepares, and jumps to the transform.
 #[inline(always)]
-pub fn run(ctx: *mut xdp_md) -> u32 {
+pub fn run(ctx: &XdpContext) -> u32 {
     report::begin();
-    let mut outcome = seal_prepare(ctx);
+    let outcome = seal_prepare(ctx.ctx);
     if outcome == GO {
-        outcome = match encipher(ctx) {
-            Ok(()) => seal_finish(ctx),
-            Err(reason) => FAILED | reason as u32,
-        };
+        return stage::next(ctx, stage::seal(stage::planned_family()));
     }
-    if outcome & FAILED != 0 {
-        report::dropped(outcome & 0xff);
-        return xdp_action::XDP_DROP;
+    stage::drop(outcome)
+}
+
+/// A transform: `cipher` over the job, then the end.
+#[inline(always)]
+pub fn transform(ctx: &XdpContext, cipher: impl FnOnce(*mut xdp_md, &Usable) -> u32) -> u32 {
+    match planned().map(|sa| cipher(ctx.ctx, &sa)) {
+        Ok(cipher::OK) => stage::next(ctx, stage::SEAL_END),
+        Ok(_) => stage::drop(Counter::DropInternal as u32),
+        Err(reason) => stage::drop(reason as u32),
     }
-    outcome
+}
+
+/// The end: headers and exit.
+#[inline(always)]
+pub fn end(ctx: &XdpContext) -> u32 {
+    let outcome = seal_finish(ctx.ctx);
+    if outcome & FAILED != 0 { stage::drop(outcome) } else { outcome }
 }
 
 /// A stage went well and has no more to say.
@@ -137,6 +147,7 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
         plan.seq = seq;
         plan.now = now;
         plan.place = sa.place;
+        plan.family = sa.fixed.family as u32;
         plan.header = header;
         plan.payload = payload;
         plan.new_len = new_len;
@@ -151,25 +162,6 @@ pub fn planned() -> Result<Usable, Counter> {
     let sc = scratch().ok_or(Counter::DropInternal)?;
     // SAFETY: the scratch of this CPU.
     sa::resolve(unsafe { (*sc).plan.place }).ok_or(Counter::DropExpired)
-}
-
-/// The cipher stage.
-#[inline(always)]
-fn encipher(ctx: *mut xdp_md) -> Result<(), Counter> {
-    let sa = planned()?;
-    let status = match sa.fixed.encr {
-        encr::CHACHA20_POLY1305 => cipher::chacha_poly_seal(ctx, sa.fixed),
-        encr::AES_GCM_16 => match SA_GHASH.get_ptr(&sa.place.slot) {
-            Some(table) => gcm::aes_gcm_seal(ctx, sa.fixed, table),
-            None => return Err(Counter::DropInternal),
-        },
-        _ => cipher::UNKNOWN,
-    };
-    match status {
-        cipher::OK => Ok(()),
-        cipher::UNKNOWN => Err(Counter::DropNoTransform),
-        _ => Err(Counter::DropInternal),
-    }
 }
 
 /// Writes the headers in front of the ciphertext and picks the exit.

@@ -15,6 +15,7 @@ use super::lock::InstanceLock;
 use super::maps::{self, Slots, Table};
 use super::netdev::{self, IPSEC0, IPSEC0X, Interface, MAX_XDP_MTU, PAIR_GROUP, Route};
 use crate::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_SA_CAPACITY, Outer, map, program};
+use aya::maps::ProgramArray;
 use aya::programs::{Program, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use serde::Serialize;
@@ -32,8 +33,13 @@ pub(super) const OBJECT: Option<&[u8]> = None;
 /// Prefix of the alias by which the loader knows a pair as its own.
 const ALIAS: &str = "ipsec instance ";
 
-/// Every program that is pinned, in the order of loading.
-pub(super) const PROGRAMS: [&str; 8] = [
+/// Every program that is pinned, in the order of loading: the stages before those that jump to them.
+pub(super) fn programs() -> impl Iterator<Item = &'static str> {
+    program::STAGES.iter().map(|(name, _)| *name).chain(ATTACHED)
+}
+
+/// The programs that are not reached through the `STAGES` map.
+const ATTACHED: [&str; 8] = [
     program::XDP_IPSEC0,
     program::XDP_IPSEC0X,
     program::XDP_OUTER,
@@ -309,7 +315,7 @@ fn choose(route: &Route, names: &[&str]) -> Result<Vec<Interface>, LoaderError> 
 fn usable_header(instance: &Instance) -> Result<Option<Header>, LoaderError> {
     match maps::checked_header(instance) {
         Ok(header) => {
-            let complete = PROGRAMS.iter().all(|name| instance.pin(name).exists());
+            let complete = programs().all(|name| instance.pin(name).exists());
             Ok(complete.then_some(header))
         }
         Err(SadbError::Instance(InstanceError::NotAttached(_))) => Ok(None),
@@ -412,9 +418,10 @@ fn load_base(
         }
     }
     let mut ebpf = loader.load(object).map_err(|e| LoaderError::kernel("loading the eBPF maps", &e))?;
-    for name in PROGRAMS {
+    for name in programs() {
         load_program(&mut ebpf, name, &instance.pin(name))?;
     }
+    join_stages(&mut ebpf)?;
     pin_inner_maps(&ebpf, instance)?;
     let (inner, outer) = make_pair(instance, route, mtu)?;
     let config = Config {
@@ -446,9 +453,21 @@ where
     program.try_into().map_err(|_| LoaderError::NoProgram(name))
 }
 
+/// Puts the stages where the programs look for them.
+fn join_stages(ebpf: &mut Ebpf) -> Result<(), LoaderError> {
+    for (name, index) in program::STAGES {
+        let failed = |e: &dyn std::error::Error| LoaderError::kernel(format!("stage {name}"), e);
+        let stage = program_mut::<Xdp>(ebpf, name)?.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|e| failed(&e))?;
+        let map = ebpf.map_mut(map::STAGES).ok_or(LoaderError::NoProgram(map::STAGES))?;
+        let mut stages = ProgramArray::try_from(map).map_err(|e| failed(&e))?;
+        stages.set(*index, &stage, 0).map_err(|e| failed(&e))?;
+    }
+    Ok(())
+}
+
 fn load_program(ebpf: &mut Ebpf, name: &'static str, path: &Path) -> Result<(), LoaderError> {
     let failed = |e| LoaderError::kernel(format!("loading program {name}"), &e);
-    if name.starts_with("xdp") {
+    if name.starts_with("xdp") || program::STAGES.iter().any(|(stage, _)| *stage == name) {
         program_mut::<Xdp>(ebpf, name)?.load().map_err(failed)?;
     } else {
         program_mut::<SchedClassifier>(ebpf, name)?.load().map_err(failed)?;

@@ -3,7 +3,7 @@
 use super::attach::{self, InterfaceReport};
 use super::error::SadbError;
 use super::instance::{Instance, InstanceError};
-use super::loader::{LoaderError, PROGRAMS};
+use super::loader::{self, LoaderError};
 use super::maps::{self, Slots};
 use super::netdev::Route;
 use crate::abi::{Config, EXIT_XDP, map};
@@ -128,7 +128,7 @@ pub(super) fn memory(instance: &Instance) -> Result<Vec<MapReport>, LoaderError>
 }
 
 fn programs(instance: &Instance) -> Result<Vec<ProgramReport>, LoaderError> {
-    let read = |name: &&'static str| {
+    let read = |name: &'static str| {
         let info = ProgramInfo::from_pin(instance.pin(name))
             .map_err(|e| LoaderError::kernel(format!("program {name}"), &e))?;
         Ok(ProgramReport {
@@ -138,5 +138,5 @@ fn programs(instance: &Instance) -> Result<Vec<ProgramReport>, LoaderError> {
             machine_code: info.size_jitted(),
         })
     };
-    PROGRAMS.iter().map(read).collect()
+    loader::programs().map(read).collect()
 }

@@ -4,7 +4,7 @@ use super::diagnostic::Diagnostic;
 use super::error::SadbError;
 use super::maps::Wiped;
 use super::secret::SecretKey;
-use crate::sa::{AES_ROUNDS_WORD, GhashTable, SaStatic, encr};
+use crate::sa::{AES_ROUNDS_WORD, GhashTable, SaStatic, encr, family};
 use esp_crypto::crypto::aead::hash_key;
 use esp_crypto::crypto::aes::{SCHEDULE_WORDS, expand_key};
 use esp_crypto::crypto::ghash::fill_table;
@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 /// Octets of explicit IV and of ICV of both AEADs (RFC 4106 section 3, RFC 7634 section 2).
 const IV_LEN: u8 = 8;
 const ICV_LEN: u8 = 16;
+/// Octets to which an AEAD pads: what RFC 4303 section 2.4 asks for at least.
+const ALIGN: u8 = 4;
 
 /// Writes transform, key and salt into the record, and gives the GHASH table where the transform needs one. The key has
 /// been checked.
@@ -31,14 +33,16 @@ pub(super) fn install(
     record.encr = id;
     record.salt = u32::from_ne_bytes(octets);
     record.key_bits = u16::try_from(key.len() * 8).map_err(|_| bits())?;
-    (record.iv_len, record.icv_len) = (IV_LEN, ICV_LEN);
+    (record.iv_len, record.icv_len, record.align) = (IV_LEN, ICV_LEN, ALIGN);
     match id {
         encr::CHACHA20_POLY1305 => {
+            record.family = family::CHACHA20_POLY1305;
             let words = record.key.iter_mut().zip(key.octets().as_chunks::<4>().0);
             words.for_each(|(word, octets)| *word = u32::from_ne_bytes(*octets));
             Ok(None)
         }
         encr::AES_GCM_16 => {
+            record.family = family::AES_GCM;
             let mut schedule = Zeroizing::new([0; SCHEDULE_WORDS]);
             let rounds = expand_key(key.octets(), &mut schedule).ok_or_else(bits)?;
             record.key.iter_mut().zip(schedule.iter()).for_each(|(word, expanded)| *word = *expanded);
