@@ -309,10 +309,13 @@ pub(super) fn install(
 }
 
 /// Soft limits come up to a tenth earlier than configured, so that two ends, and many children, do not rekey at once
-/// (V2-REK-12). Without a soft limit of its own a hard one is preceded by nine tenths of it.
+/// (V2-REK-12). One that would come with the hard limit or after it comes at nine tenths of that; none stays none.
 fn jittered(ctx: &mut Ctx<'_>, limits: ChildLifetimes) -> ChildLifetimes {
     let mut early = |soft: u64, hard: u64| {
-        let soft = if soft == 0 || (hard != 0 && soft >= hard) { hard - hard / 10 } else { soft };
+        if soft == 0 {
+            return 0;
+        }
+        let soft = if hard != 0 && soft >= hard { hard - hard / 10 } else { soft };
         soft - ctx.below((soft / 10).max(1))
     };
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);

@@ -1,5 +1,7 @@
 //! Rekeying, deleting, dying: one side at a time.
 
+use std::time::Duration;
+
 use ike_daemon::core::api::*;
 use ike_daemon::wire::transform::{Encr, GroupId};
 
@@ -139,6 +141,26 @@ fn v2_rek_11_12_lifetimes() {
     world.faults.lose = 100;
     world.run(seconds(2000));
     assert!(world.a.installed.is_empty() && world.a.endpoint.is_idle(), "{}", world.story());
+}
+
+/// ikev2.config(5): a soft limit that equals the hard one asks for none, which the rule says with zero. The core does not
+/// make up one of its own.
+#[test]
+fn v2_rek_11_no_soft_limit() {
+    let mut world = World::new(90);
+    for side in [Side::A, Side::B] {
+        world.node(side).rule(|rule| {
+            rule.child_lifetimes =
+                ChildLifetimes { hard: seconds(2880), hard_bytes: 1 << 20, ..ChildLifetimes::default() };
+        });
+    }
+    world.acquire(Side::A);
+    world.settle();
+    for node in [&world.a, &world.b] {
+        let limits = node.only_child().lifetimes;
+        assert_eq!((limits.soft, limits.soft_bytes), (Duration::ZERO, 0));
+        assert_eq!((limits.hard, limits.hard_bytes), (seconds(2880), 1 << 20));
+    }
 }
 
 /// V2-INF-02, V2-INF-03, V2-COL-07: a child is deleted by each side; both directions go.
