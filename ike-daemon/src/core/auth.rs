@@ -149,6 +149,10 @@ impl AuthSent {
         self.waiting.push(wish);
     }
 
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn handle_message(mut self: Box<Self>, ctx: &mut Ctx<'_>, message: &Message<'_>) -> Option<Sa> {
         let fits = message.header().exchange == ExchangeType::IKE_AUTH;
         if !fits || self.link.place(message, Some(self.id)) != Place::Response {

@@ -135,6 +135,10 @@ impl<H: Host> Endpoint<H> {
             return self.refuse_acquire(now, &path, Some(&rule), &wish, &failure);
         }
         if let Some(id) = self.serving(&acquire, &rule) {
+            if self.table.get(id).is_some_and(|sa| sa.waiting() >= self.config.max_waiting) {
+                let failure = Failure::new(FailureCause::Local, "too many requests wait for this peer");
+                return self.refuse_acquire(now, &path, Some(&rule), &wish, &failure);
+            }
             return self.step(now, id, |sa, ctx| join(sa, ctx, wish));
         }
         if self.table.len() >= self.config.max_ike_sas {

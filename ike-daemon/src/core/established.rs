@@ -155,6 +155,12 @@ impl Established {
         self.peer.rule.retry
     }
 
+    /// Children that are wanted and not asked for yet.
+    pub(super) fn waiting(&self) -> usize {
+        let tasks = self.queue.iter().chain(self.delayed.iter().map(|(_, task)| task));
+        tasks.filter(|task| matches!(task, Task::Child(_))).count()
+    }
+
     pub(super) fn is_rekeying(&self) -> bool {
         matches!(&self.outstanding, Some(Outstanding { exchange: Exchange::Ike(_), .. }))
     }

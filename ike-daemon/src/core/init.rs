@@ -122,6 +122,10 @@ impl InitSent {
         self.wishes.push(wish);
     }
 
+    pub(super) fn waiting(&self) -> usize {
+        self.wishes.len()
+    }
+
     pub(super) fn handle_message(mut self: Box<Self>, ctx: &mut Ctx<'_>, message: &Message<'_>) -> Option<Sa> {
         let header = message.header();
         let fits = header.exchange == ExchangeType::IKE_SA_INIT

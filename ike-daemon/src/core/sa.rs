@@ -87,6 +87,16 @@ impl Sa {
         }
     }
 
+    /// How many requests of the data path wait for it.
+    pub(super) fn waiting(&self) -> usize {
+        match self {
+            Self::InitSent(sa) => sa.waiting(),
+            Self::AuthSent(sa) => sa.waiting(),
+            Self::Established(sa) => sa.waiting(),
+            Self::HalfOpen(_) | Self::Retiring(_) => 0,
+        }
+    }
+
     /// Where the peer is that made us keep this SA and has not proved that it may.
     pub(super) fn unproved(&self) -> Option<IpAddr> {
         match self {

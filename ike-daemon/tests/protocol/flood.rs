@@ -67,3 +67,32 @@ fn dos_01_ipv6_sources_are_networks() {
     world.settle();
     world.assert_mirrored(1);
 }
+
+/// ROB-01: while a peer does not answer, requests of the data path do not pile up without bound, in any state; each of them
+/// is answered, and what waits is served when the peer is back.
+#[test]
+fn rob_01_waiting_requests_are_bounded() {
+    for state in [IkeState::InitSent, IkeState::AuthSent, IkeState::Established] {
+        let config = EndpointConfig { max_waiting: 8, ..EndpointConfig::default() };
+        let mut world = World::with_config(802, config);
+        world.acquire(Side::A);
+        if state == IkeState::AuthSent {
+            for _ in 0..2 {
+                let packet = world.wire.pop_front().unwrap();
+                world.deliver(&packet);
+            }
+        } else if state == IkeState::Established {
+            world.settle();
+        }
+        assert_eq!(world.a.endpoint.snapshot(world.now)[0].state, state);
+        for _ in 0..50 {
+            world.acquire(Side::A);
+        }
+        let refused = world.a.acquire_failures();
+        assert!((41..=43).contains(&refused.len()), "{state}: {}", refused.len());
+        assert!(refused.iter().all(|(_, cause)| *cause == FailureCause::Local));
+        world.settle();
+        world.assert_mirrored(51 - refused.len());
+        world.assert_answered();
+    }
+}

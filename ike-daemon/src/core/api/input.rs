@@ -69,6 +69,8 @@ pub struct EndpointConfig {
     pub max_ike_sas: usize,
     /// Child SAs per IKE SA above which the peer gets NO_ADDITIONAL_SAS.
     pub max_children: usize,
+    /// Requests of the data path that may wait for one IKE SA; more fail at once.
+    pub max_waiting: usize,
     /// Octets of the longest message accepted; longer ones are dropped (V2-HDR-01).
     pub max_message: usize,
     /// How often the cookie secret changes; the one before stays valid for the same time.
@@ -88,6 +90,7 @@ impl Default for EndpointConfig {
             half_open_timeout: Duration::from_secs(30),
             max_ike_sas: 16_384,
             max_children: 256,
+            max_waiting: 256,
             max_message: 16_384,
             cookie_lifetime: Duration::from_secs(60),
             keepalive: Duration::from_secs(20),
