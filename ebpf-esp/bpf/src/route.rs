@@ -1,6 +1,6 @@
 //! FIB lookups.
 
-use aya_ebpf::helpers::generated::bpf_fib_lookup;
+use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_fib_lookup};
 use core::ffi::c_void;
 use sadb_maps::Addr;
 use sadb_maps::counter::Counter;
@@ -100,6 +100,21 @@ pub fn lookup(ctx: *mut c_void, from: u32, src: Addr, dst: Addr, len: u32) -> Re
             neighbour: len == 0 && status == SUCCESS,
             macs: [p.macs[3], p.macs[4], p.macs[5], p.macs[0], p.macs[1], p.macs[2]],
         }),
+        _ => Err(Counter::DropNoRoute),
+    }
+}
+
+/// The MTU of an interface, whatever its routes say.
+///
+/// # Errors
+/// [`Counter::DropNoRoute`]: there is no such interface.
+#[inline(always)]
+pub fn device_mtu(ctx: *mut c_void, ifindex: u32) -> Result<u32, Counter> {
+    // In: a length to compare, 0 being that of the packet. Out: the MTU.
+    let mut mtu = 1;
+    // SAFETY: context and variable are valid.
+    match unsafe { bpf_check_mtu(ctx, ifindex, &raw mut mtu, 0, 0) } {
+        0 => Ok(mtu),
         _ => Err(Counter::DropNoRoute),
     }
 }

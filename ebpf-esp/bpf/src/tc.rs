@@ -258,10 +258,13 @@ fn inner_limit(skb: *mut __sk_buff, config: &Config, sa: &Usable, parsed: &Parse
     if found.ifindex == config.ipsec0 || found.ifindex == config.ipsec0x {
         return Err(Counter::DropRouteLoop);
     }
+    // Where the sealed packet goes to the same address, its route has learnt the limit from our own answers, which is not
+    // the MTU of the way: used as such, every answer would be smaller than the one before.
+    let mtu = if dst == parsed.dst { route::device_mtu(skb.cast(), found.ifindex)? } else { found.mtu };
     // SAFETY: a live map value; one aligned store of a cache that any CPU may refresh.
-    unsafe { (&raw mut (*sa.state).route).write_volatile((found.mtu as u64) << 32 | found.ifindex as u64) };
+    unsafe { (&raw mut (*sa.state).route).write_volatile((mtu as u64) << 32 | found.ifindex as u64) };
     let header = if tunnel { 0 } else { parsed.l4 - ETH_LEN };
-    Ok(Geometry::of(sa.fixed).inner_limit(found.mtu, header))
+    Ok(Geometry::of(sa.fixed).inner_limit(mtu, header))
 }
 
 /// Length of the IP packets that segmentation will make of this one.
