@@ -158,10 +158,18 @@ impl Suite {
     /// # Errors
     /// It refuses the files or does not start; the error has its log.
     pub fn daemon(&self, config: &str, preshared: &str) -> Result<Daemon> {
+        self.daemon_with(config, preshared, &[])
+    }
+
+    /// The same with further options of in.ikev2d.
+    ///
+    /// # Errors
+    /// As [`Suite::daemon`].
+    pub fn daemon_with(&self, config: &str, preshared: &str, options: &[&str]) -> Result<Daemon> {
         let config = self.file("ikev2.config", config)?;
         let preshared = self.file("ikev2.preshared", preshared)?;
         let mut command = self.command("in-ikev2d");
-        command.args(["-f", &config, "--preshared", &preshared, "-d"]);
+        command.args(["-f", &config, "--preshared", &preshared, "-d"]).args(options);
         let daemon = self.host.start(command, &self.directory.join("in.ikev2d.log"))?;
         let start = Instant::now();
         while !self.command("ikeadm").args(["get", "stats"]).output()?.status.success() {

@@ -9,6 +9,7 @@ mod readme;
 mod second_opinion;
 mod strongswan;
 pub(crate) mod topology;
+mod transport;
 
 use anyhow::{Context, Result, bail};
 use std::time::Instant;
@@ -59,6 +60,11 @@ pub const ALL: &[Scenario] = &[
     namespace("netns-exec", "every tool through ip netns exec", ours::netns_exec),
     namespace("ike-by-traffic", "the first packet makes the daemons negotiate", ours::negotiated_by_traffic),
     namespace("ike-kill-9", "killed daemons: traffic goes on, then stops, never in clear", ours::killed_daemon),
+    namespace(
+        "ike-transport",
+        "transport mode negotiated for a host rule, IPv4 and IPv6, decoded by tshark with the keys",
+        transport::negotiated,
+    ),
     namespace(
         "nat",
         "a host behind a NAT, IPv4 and IPv6: port 4500, ESP in UDP both ways, keepalives, mapped ports",
