@@ -1,0 +1,225 @@
+//! What a packet costs in the kernel: the complete programs, the bare ciphers of the test-only object, a program that
+//! does nothing, and `ring` in user space, in turns.
+//!
+//! Every run in the kernel is one repetition of `BPF_PROG_TEST_RUN` on a fresh copy of its frame, because sealing makes a
+//! frame longer and an opened packet is a replay the second time; the time is the kernel's own. A program that does
+//! nothing costs what the measurement costs: its median is subtracted from the others. `ring` works on a batch of
+//! messages that are made ready beforehand.
+
+use crate::instance::{DataPath, Keys, Place, Shape, ether_type, packet};
+use crate::run;
+use crate::support::{Random, ring_seal, with_trailer};
+use crate::test_object::{Aead, OK, Task, TestObject, program};
+use anyhow::{Context, Result, ensure};
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use sadb_maps::sa::encr;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Instant;
+
+/// Octets of the packet that is protected.
+const SIZES: [usize; 3] = [64, 576, 1400];
+
+/// Times that every kind takes its turn.
+const ROUNDS: usize = 50;
+
+/// Runs of one kind in one turn.
+const RUNS: usize = 20;
+
+/// Repetitions of the bare cipher in one call, for comparison: the same frame over and over, nothing in between.
+const LOOP: u32 = 2000;
+
+/// An outer Ethernet and IPv4 header, ESP header and explicit IV: where the ciphertext begins in a tunnel.
+const FRONT: usize = 14 + 20 + 8 + 8;
+
+const PASS: u32 = 2;
+
+struct Algorithms {
+    name: &'static str,
+    encr: u8,
+    aead: Aead,
+    key_len: usize,
+    ring: &'static Algorithm,
+}
+
+const ALGORITHMS: [Algorithms; 3] = [
+    Algorithms {
+        name: "ChaCha20-Poly1305",
+        encr: encr::CHACHA20_POLY1305,
+        aead: Aead::ChaCha20Poly1305,
+        key_len: 32,
+        ring: &CHACHA20_POLY1305,
+    },
+    Algorithms { name: "AES-128-GCM", encr: encr::AES_GCM_16, aead: Aead::AesGcm, key_len: 16, ring: &AES_128_GCM },
+    Algorithms { name: "AES-256-GCM", encr: encr::AES_GCM_16, aead: Aead::AesGcm, key_len: 32, ring: &AES_256_GCM },
+];
+
+/// Measures and prints JSON.
+pub(crate) fn run(object: &Path) -> Result<()> {
+    let mut object = TestObject::load(object)?;
+    let mut path = DataPath::attach("bench")?;
+    let mut rows = vec![];
+    for algorithms in &ALGORITHMS {
+        for size in SIZES {
+            rows.push(row(&mut object, &mut path, algorithms, size).with_context(|| algorithms.name)?);
+        }
+    }
+    let runs = ROUNDS * RUNS;
+    println!("{:#}", json!({ "unit": "ns", "runs": runs, "loop": LOOP, "rows": rows }));
+    Ok(())
+}
+
+/// Times of one kind, in nanoseconds.
+#[derive(Default)]
+struct Times(Vec<f64>);
+
+impl Times {
+    fn median(&mut self) -> f64 {
+        self.0.sort_by(f64::total_cmp);
+        self.0.get(self.0.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+}
+
+fn row(object: &mut TestObject, path: &mut DataPath, algorithms: &'static Algorithms, size: usize) -> Result<Value> {
+    let shape = Shape::Tunnel { outer_v6: false, inner_v6: false };
+    let mut random = Random(size as u64);
+    let key: Vec<u8> = (0..algorithms.key_len).map(|_| random.next() as u8).collect();
+    let keys = Keys { encr: algorithms.encr, key, salt: [1, 2, 3, 4], esn: false };
+    let place = path.protect(shape, &keys)?;
+    path.remember_route(place)?;
+    object.set_sa(algorithms.aead, &keys.key, keys.salt, keys.esn)?;
+    let inner = packet(shape, 253, size - 20, &mut random)?;
+    let mut bench = Bench { object, path, place, keys, algorithms, inner, count: 0 };
+    let [mut empty, mut seal, mut open, mut bare_seal, mut bare_open, mut ring_seal, mut ring_open, mut looped] =
+        std::array::from_fn(|_| Times::default());
+    for round in 0..ROUNDS {
+        bench.empty(&mut empty)?;
+        bench.bare(&mut bare_seal, &mut bare_open)?;
+        bench.complete(&mut seal, &mut open)?;
+        bench.ring(&mut ring_seal, &mut ring_open)?;
+        if round % 10 == 0 {
+            bench.looped(&mut looped)?;
+        }
+    }
+    let nothing = empty.median();
+    let less = |times: &mut Times| times.median() - nothing;
+    let (seal, open, bare_seal, bare_open) =
+        (less(&mut seal), less(&mut open), less(&mut bare_seal), less(&mut bare_open));
+    Ok(json!({
+        "algorithm": algorithms.name,
+        "size": size,
+        "empty": nothing,
+        "seal": { "complete": seal, "bare": bare_seal, "ratio": seal / bare_seal, "ring": ring_seal.median(),
+                  "bare_looped": looped.median() },
+        "open": { "complete": open, "bare": bare_open, "ratio": open / bare_open, "ring": ring_open.median() },
+    }))
+}
+
+struct Bench<'a> {
+    object: &'a mut TestObject,
+    path: &'a DataPath,
+    place: Place,
+    keys: Keys,
+    algorithms: &'static Algorithms,
+    inner: Vec<u8>,
+    /// Packets sealed so far: the next sequence number less one.
+    count: u32,
+}
+
+impl Bench<'_> {
+    fn plain(&self) -> Vec<u8> {
+        with_trailer(&self.inner, 4)
+    }
+
+    /// A program that does nothing, on a frame like those of the others.
+    fn empty(&self, times: &mut Times) -> Result<()> {
+        let frame = [&[0; FRONT][..], &self.plain(), &[0; 16]].concat();
+        let program = self.object.program(program::EMPTY)?;
+        for _ in 0..RUNS {
+            times.0.push(run::once(program, &frame, 0)?.time.as_nanos() as f64);
+        }
+        Ok(())
+    }
+
+    fn bare_task(&self) -> Result<(Task, Vec<u8>)> {
+        let back = self.plain().len() - self.inner.len() + 16;
+        let frame = [&vec![0; FRONT + back][..], &self.inner].concat();
+        let task = Task {
+            src: (FRONT + back).try_into()?,
+            dst: FRONT.try_into()?,
+            len: self.inner.len().try_into()?,
+            pad: (back - 16 - 2).try_into()?,
+            next_header: 4,
+            ..Task::default()
+        };
+        Ok((task, frame))
+    }
+
+    /// The functions of the cipher alone, as the programs call them.
+    fn bare(&mut self, seal: &mut Times, open: &mut Times) -> Result<()> {
+        let (task, frame) = self.bare_task()?;
+        let opening = Task { src: task.dst, len: task.len + task.pad + 2, ..task };
+        for _ in 0..RUNS {
+            let sealed = self.object.run(program::ESP_SEAL, task, &frame)?;
+            let opened = self.object.run(program::ESP_OPEN, opening, &sealed.frame)?;
+            ensure!(sealed.value == OK && opened.value == OK, "status {:#x} and {:#x}", sealed.value, opened.value);
+            seal.0.push(sealed.time.as_nanos() as f64);
+            open.0.push(opened.time.as_nanos() as f64);
+        }
+        Ok(())
+    }
+
+    /// The bare cipher over and over on one frame: it enciphers its own ciphertext, which takes as long as any other.
+    fn looped(&mut self, seal: &mut Times) -> Result<()> {
+        let (task, frame) = self.bare_task()?;
+        let sealed = self.object.run_repeated(program::ESP_SEAL, task, &frame, LOOP)?;
+        ensure!(sealed.value == OK, "status {:#x}", sealed.value);
+        seal.0.push(sealed.time.as_nanos() as f64);
+        Ok(())
+    }
+
+    /// The real programs: a tagged frame as it comes out of `ipsec0`, and what became of it as it comes in.
+    fn complete(&mut self, seal: &mut Times, open: &mut Times) -> Result<()> {
+        let frame = [self.place.tag(true), ether_type(false).to_vec(), self.inner.clone()].concat();
+        for _ in 0..RUNS {
+            self.count += 1;
+            let sealed = run::once(&self.path.seal, &frame, 0)?;
+            let opened = run::once(&self.path.open, &sealed.frame, self.path.outer)?;
+            ensure!(
+                sealed.value == PASS && opened.value == PASS,
+                "packet {}: the programs returned {} and {}",
+                self.count,
+                sealed.value,
+                opened.value
+            );
+            seal.0.push(sealed.time.as_nanos() as f64);
+            open.0.push(opened.time.as_nanos() as f64);
+        }
+        Ok(())
+    }
+
+    fn ring(&self, seal: &mut Times, open: &mut Times) -> Result<()> {
+        let key = UnboundKey::new(self.algorithms.ring, &self.keys.key).map_err(|_| anyhow::anyhow!("key"))?;
+        let key = LessSafeKey::new(key);
+        let (plain, nonce, aad) = (self.plain(), [7; 12], [9; 8]);
+        let mut batch = vec![plain.clone(); RUNS];
+        let start = Instant::now();
+        for message in &mut batch {
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            let icv = key.seal_in_place_separate_tag(nonce, Aad::from(aad), message);
+            let icv = icv.map_err(|_| anyhow::anyhow!("ring does not seal"))?;
+            std::hint::black_box(icv.as_ref());
+        }
+        seal.0.push(start.elapsed().as_nanos() as f64 / RUNS as f64);
+        let sealed = ring_seal(self.algorithms.ring, &self.keys.key, &nonce, &aad, &plain);
+        let mut batch = vec![sealed; RUNS];
+        let start = Instant::now();
+        for message in &mut batch {
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            let text = key.open_in_place(nonce, Aad::from(aad), message);
+            std::hint::black_box(text.map_err(|_| anyhow::anyhow!("ring does not open"))?);
+        }
+        open.0.push(start.elapsed().as_nanos() as f64 / RUNS as f64);
+        Ok(())
+    }
+}

@@ -1,0 +1,282 @@
+//! The real programs, attached in a network namespace of this process, with SAs and rules of its own. One instance plays
+//! both ends: it seals as A and opens as B.
+
+use crate::support::Random;
+use crate::test_object::Plain;
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{Array, Map, MapData};
+use aya::programs::Xdp;
+use aya_obj::programs::XdpAttachType;
+use bytemuck::Zeroable;
+use nix::sched::{CloneFlags, unshare};
+use sadb_maps::Addr;
+use sadb_maps::abi::{self, program};
+use sadb_maps::host::instance::STATE_DIR;
+use sadb_maps::host::spec::{Direction, IvSource, Mode, SaInfo, SaKey, SaSpec};
+use sadb_maps::host::{AttachOptions, CompiledRule, Instance, Loader, Sadb, SecretKey, Spd};
+use sadb_maps::policy::{Action, Rule, direction, rule_flag, verdict};
+use sadb_maps::sa::{ESP, SaState, SlotRef};
+use sadb_maps::tag::{FLAG_LOCAL, Tag};
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::Command;
+
+/// The outer interface. Its MTU leaves room for ESP around packets of 1500 octets.
+const OUTER: &str = "wan0";
+
+const MTU: u32 = 2000;
+
+const SPI: u32 = 0x1001;
+
+/// Mode, and the family inside and outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Tunnel { outer_v6: bool, inner_v6: bool },
+    Transport { v6: bool },
+}
+
+impl Shape {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Tunnel { outer_v6: false, inner_v6: false },
+        Self::Tunnel { outer_v6: false, inner_v6: true },
+        Self::Tunnel { outer_v6: true, inner_v6: false },
+        Self::Tunnel { outer_v6: true, inner_v6: true },
+        Self::Transport { v6: false },
+        Self::Transport { v6: true },
+    ];
+
+    pub(crate) fn is_tunnel(self) -> bool {
+        matches!(self, Self::Tunnel { .. })
+    }
+
+    /// Whether the packet that is to be protected is IPv6.
+    pub(crate) fn inner_v6(self) -> bool {
+        matches!(self, Self::Tunnel { inner_v6: true, .. } | Self::Transport { v6: true })
+    }
+
+    /// Whether the protected packet is IPv6.
+    pub(crate) fn outer_v6(self) -> bool {
+        matches!(self, Self::Tunnel { outer_v6: true, .. } | Self::Transport { v6: true })
+    }
+
+    /// Outer source and destination.
+    pub(crate) fn outer(self) -> [IpAddr; 2] {
+        if self.outer_v6() {
+            [[0x2001, 0xdb8, 1, 0, 0, 0, 0, 2].into(), [0x2001, 0xdb8, 1, 0, 0, 0, 0, 1].into()]
+        } else {
+            [[198, 51, 100, 2].into(), [198, 51, 100, 1].into()]
+        }
+    }
+
+    /// Source and destination of the packet that is to be protected.
+    pub(crate) fn inner(self) -> [IpAddr; 2] {
+        match self {
+            Self::Transport { .. } => self.outer(),
+            Self::Tunnel { inner_v6: true, .. } => {
+                [[0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1].into(), [0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1].into()]
+            }
+            Self::Tunnel { .. } => [[10, 1, 0, 1].into(), [10, 2, 0, 1].into()],
+        }
+    }
+}
+
+/// An SA for each direction, the same but for that.
+pub(crate) struct Keys {
+    pub(crate) encr: u8,
+    pub(crate) key: Vec<u8>,
+    pub(crate) salt: [u8; 4],
+    pub(crate) esn: bool,
+}
+
+/// Where the outbound SA and its rule are: what TC writes into the tag of a frame.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    sa: SlotRef,
+    generation: u32,
+}
+
+impl Place {
+    /// The twelve octets that TC puts in the place of the MAC addresses; `known` tells whether it had found the SA.
+    pub(crate) fn tag(&self, known: bool) -> Vec<u8> {
+        let (slot, generation) = if known { (self.sa.slot, self.sa.generation & 0xff_ffff) } else { (0, 0) };
+        let tag = Tag { flags: FLAG_LOCAL, rule: 0, policy: self.generation as u16, slot, generation };
+        tag.to_words().into_iter().flat_map(u32::to_ne_bytes).collect()
+    }
+}
+
+pub(crate) struct DataPath {
+    instance: Instance,
+    sadb: Sadb,
+    spd: Spd,
+    /// Index of the outer interface.
+    pub(crate) outer: u32,
+    pub(crate) seal: Xdp,
+    pub(crate) open: Xdp,
+}
+
+impl DataPath {
+    /// Makes the namespace and attaches the programs that `sadb-maps` has embedded. `name` is a short word.
+    pub(crate) fn attach(name: &str) -> Result<Self> {
+        ensure!(nix::unistd::geteuid().is_root(), "BPF programs need root: run this as root");
+        unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
+        for line in [
+            format!("link add {OUTER} mtu {MTU} type veth peer name peer0 mtu {MTU}"),
+            "link set lo up".to_owned(),
+            "link set peer0 up".to_owned(),
+            format!("link set {OUTER} up"),
+            format!("address add 198.51.100.2/24 dev {OUTER}"),
+            format!("address add 2001:db8:1::2/64 dev {OUTER} nodad"),
+        ] {
+            let output = Command::new("ip").args(line.split(' ')).output().context("could not start ip")?;
+            if !output.status.success() {
+                bail!("ip {line}: {}", String::from_utf8_lossy(&output.stderr).trim());
+            }
+        }
+        // As the labs call theirs, so that what a killed process leaves is removed by the next lab.
+        let instance = Instance::open(&format!("xtask-{}-{name}", std::process::id()))?;
+        let removed = Removed(instance.clone());
+        let options = AttachOptions { capacity: Some(16), ..AttachOptions::default() };
+        let report = Loader::attach(&instance, &[OUTER], &options)?;
+        ensure!(report.interfaces.iter().all(|interface| interface.native), "XDP does not run in the driver");
+        let program = |name| Xdp::from_pin(instance.pin(name), XdpAttachType::Interface);
+        let path = Self {
+            sadb: Sadb::open(&instance)?,
+            spd: Spd::open(&instance)?,
+            outer: nix::net::if_::if_nametoindex(OUTER)?,
+            seal: program(program::XDP_IPSEC0X)?,
+            open: program(program::XDP_OUTER)?,
+            instance,
+        };
+        std::mem::forget(removed);
+        Ok(path)
+    }
+
+    /// Replaces policy and SAs.
+    pub(crate) fn protect(&mut self, shape: Shape, keys: &Keys) -> Result<Place> {
+        self.sadb.flush(None)?;
+        let bits = u16::try_from(keys.key.len() * 8)?;
+        let generation = self
+            .spd
+            .replace(&[rule(shape, direction::OUT, keys.encr, bits)?, rule(shape, direction::IN, keys.encr, bits)?])?;
+        let [src, dst] = shape.outer();
+        let spec = SaSpec {
+            mode: if shape.is_tunnel() { Mode::Tunnel } else { Mode::Transport },
+            encr: keys.encr,
+            key: SecretKey::new(keys.key.clone()),
+            salt: SecretKey::new(keys.salt.to_vec()),
+            esn: keys.esn,
+            replay_window: 1024,
+            iv: IvSource::FreshKey,
+            ..SaSpec::new(ESP, SPI, src, dst)
+        };
+        self.sadb.add(&SaSpec { direction: Direction::In, ..spec.clone() })?;
+        let sa = self.sadb.add(&SaSpec { direction: Direction::Out, ..spec })?;
+        Ok(Place { sa, generation })
+    }
+
+    /// Leaves in the outbound SA the route of its packets, as TC does with every packet that it classifies: then the XDP
+    /// program looks none up.
+    pub(crate) fn remember_route(&self, place: Place) -> Result<()> {
+        let pin = MapData::from_pin(self.instance.pin(abi::map::SA_STATE))?;
+        let mut states = Array::<_, Plain<SaState>>::try_from(Map::Array(pin))?;
+        let Plain(mut state) = states.get(&place.sa.slot, 0)?;
+        state.route = u64::from(MTU) << 32 | u64::from(self.outer);
+        Ok(states.set(place.sa.slot, Plain(state), 0)?)
+    }
+
+    /// The inbound SA as it is now.
+    pub(crate) fn inbound(&mut self, shape: Shape) -> Result<SaInfo> {
+        let [_, dst] = shape.outer();
+        Ok(self.sadb.get(&SaKey { direction: Direction::In, ..SaKey::new(ESP, SPI, dst) })?)
+    }
+
+    /// SPI of both SAs, as on the wire.
+    pub(crate) fn spi() -> [u8; 4] {
+        SPI.to_be_bytes()
+    }
+}
+
+impl Drop for DataPath {
+    fn drop(&mut self) {
+        drop(Removed(self.instance.clone()));
+    }
+}
+
+/// Takes an instance away.
+struct Removed(Instance);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        // Nothing is left to report to; the next lab removes what stays behind.
+        let _ = Loader::detach_all(&self.0);
+        for directory in ["/run/ipsec", STATE_DIR] {
+            let _ = std::fs::remove_dir_all(Path::new(directory).join(self.0.name()));
+        }
+    }
+}
+
+/// The rule for one direction: this end is A for what goes out and B for what comes in.
+fn rule(shape: Shape, way: u8, encr: u8, bits: u16) -> Result<CompiledRule> {
+    let turn = |[a, b]: [IpAddr; 2]| if way == direction::OUT { [a.into(), b.into()] } else { [b.into(), a.into()] };
+    let [laddr, raddr]: [Addr; 2] = turn(shape.inner());
+    let [tunnel_local, tunnel_remote]: [Addr; 2] = turn(shape.outer());
+    let mut rule = Rule {
+        laddr,
+        lmask: Addr::mask(128),
+        raddr,
+        rmask: Addr::mask(128),
+        lport: [0, u16::MAX],
+        rport: [0, u16::MAX],
+        directions: way,
+        verdict: verdict::PROTECT,
+        action_id: 70 + u64::from(way),
+        action_count: 1,
+        ..Rule::zeroed()
+    };
+    *rule.actions.first_mut().context("no room for an action")? =
+        Action { encr, encr_bits: [bits, bits], ..Action::default() };
+    if shape.is_tunnel() {
+        rule.flags = rule_flag::TUNNEL;
+        rule.tunnel_mode = 1;
+        rule.tunnel_local = tunnel_local;
+        rule.tunnel_remote = tunnel_remote;
+    }
+    Ok(CompiledRule { rule, tunnel: None })
+}
+
+/// An IP packet with random content: `len` octets behind its header, `proto` in front of them.
+pub(crate) fn packet(shape: Shape, proto: u8, len: usize, random: &mut Random) -> Result<Vec<u8>> {
+    let payload = random.bytes(len);
+    let [src, dst] = shape.inner();
+    let (tos, ttl) = (random.below(256) as u8, 1 + random.below(255) as u8);
+    let mut packet = vec![];
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            packet.extend([0x45, tos]);
+            packet.extend(u16::try_from(20 + len)?.to_be_bytes());
+            packet.extend((random.below(65536) as u16).to_be_bytes());
+            // Don't fragment, or not.
+            packet.extend([if random.below(2) == 0 { 0x40 } else { 0 }, 0, ttl, proto, 0, 0]);
+            packet.extend(src.octets());
+            packet.extend(dst.octets());
+            let sum = !crate::check::sum(&packet);
+            packet.splice(10..12, sum.to_be_bytes());
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let label = random.below(1 << 20) as u32;
+            packet.extend((6 << 28 | u32::from(tos) << 20 | label).to_be_bytes());
+            packet.extend(u16::try_from(len)?.to_be_bytes());
+            packet.extend([proto, ttl]);
+            packet.extend(src.octets());
+            packet.extend(dst.octets());
+        }
+        _ => bail!("addresses of two families"),
+    }
+    packet.extend(payload);
+    Ok(packet)
+}
+
+/// EtherType of a packet.
+pub(crate) fn ether_type(v6: bool) -> [u8; 2] {
+    if v6 { [0x86, 0xdd] } else { [0x08, 0x00] }
+}

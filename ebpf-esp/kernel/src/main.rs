@@ -1,0 +1,70 @@
+//! Runs the programs of the data path on packets of its own with `BPF_PROG_TEST_RUN`, as root: known answers and random
+//! packets against `ring`, and what a packet costs. `cargo xtask scenario kernel-vectors`, `kernel-packets` and
+//! `cargo xtask bench` start it.
+
+mod bench;
+mod check;
+mod instance;
+mod packets;
+
+mod programs;
+mod run;
+#[path = "../../tests/support/mod.rs"]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "shared with the host tests: fails by panicking, and its numbers are its own"
+)]
+mod support;
+mod test_object;
+mod vectors;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "esp-kernel", about = "Run the eBPF programs on packets of our own")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Known answers, forgeries and random packets through the ciphers in the kernel
+    Vectors {
+        /// The test-only object
+        object: PathBuf,
+    },
+    /// Random packets of every size through the real programs: sealed, compared with ring, opened
+    Packets,
+    /// Nanoseconds for each packet, as JSON
+    Bench {
+        /// The test-only object
+        object: PathBuf,
+    },
+    /// Load time, verified instructions and size of each real program, as JSON
+    Programs {
+        /// The real object
+        object: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let result: Result<()> = match Arguments::parse().task {
+        Task::Vectors { object } => vectors::run(&object),
+        Task::Packets => packets::run(),
+        Task::Bench { object } => bench::run(&object),
+        Task::Programs { object } => programs::run(&object),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
