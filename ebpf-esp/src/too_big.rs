@@ -4,7 +4,7 @@
 //! The frame has been cut to [`QUOTED`] octets of the packet and then grown at the head by [`V4_GROWTH`] or
 //! [`V6_GROWTH`]; the old Ethernet header lies in front of the quoted packet, the new one is to be written.
 
-use crate::esp::{ipv4_header, ipv6_header};
+use crate::esp::{Fields, ipv4_header, ipv6_header};
 use crate::packet::{ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, proto};
 use sadb_maps::Addr;
 
@@ -22,7 +22,7 @@ const V6_MINIMUM: u32 = 1280;
 #[inline(always)]
 pub fn write_v4<F: Frame>(frame: &F, src: Addr, dst: Addr, limit: u32) -> Option<()> {
     turn_ethernet(frame, V4_GROWTH, ETH_IPV4)?;
-    let header = ipv4_header(dst, src, proto::ICMP, 0xc0, false, 0, 20 + 8 + QUOTED);
+    let header = ipv4_header(dst, src, Fields { tos: 0xc0, ..Fields::plain(proto::ICMP) }, 0, 20 + 8 + QUOTED);
     frame.write(ETH_LEN, header)?;
     let icmp = ETH_LEN + 20;
     frame.write(icmp, [0x0304_0000u32.to_be(), (limit & 0xffff).to_be()])?;
@@ -34,7 +34,7 @@ pub fn write_v4<F: Frame>(frame: &F, src: Addr, dst: Addr, limit: u32) -> Option
 #[inline(always)]
 pub fn write_v6<F: Frame>(frame: &F, src: Addr, dst: Addr, limit: u32) -> Option<()> {
     turn_ethernet(frame, V6_GROWTH, ETH_IPV6)?;
-    let header = ipv6_header(dst, src, proto::ICMPV6, 0, 8 + QUOTED);
+    let header = ipv6_header(dst, src, Fields::plain(proto::ICMPV6), 8 + QUOTED);
     frame.write(ETH_LEN, header)?;
     let icmp = ETH_LEN + 40;
     let limit = if limit < V6_MINIMUM { V6_MINIMUM } else { limit };

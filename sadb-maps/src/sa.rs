@@ -76,8 +76,6 @@ pub mod flag {
     pub const NAT_LOCAL: u32 = 1 << 9;
     /// The peer is behind a NAT.
     pub const NAT_REMOTE: u32 = 1 << 10;
-    /// Copy the DF bit of the inner header; cleared in the outer header otherwise.
-    pub const COPY_DF: u32 = 1 << 11;
     /// The direction was not given and the destination is no local address: the SA serves both directions.
     pub const BOTH: u32 = INBOUND | OUTBOUND;
 }
@@ -169,6 +167,37 @@ pub struct SaSelectors {
     pub reserved: [u8; 7],
 }
 
+/// What the outer header of a tunnel takes from the inner one (RFC 4301 section 5.1.2, RFC 6040). All zero is the
+/// default: DSCP copied, DF clear, TTL 64, ECN in normal mode.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct OuterHeader {
+    /// [`outer::FIXED_DSCP`] with a DSCP, 0 to 63, or 0 to copy that of the inner header.
+    pub dscp: u8,
+    /// [`outer::CLEAR_DF`], [`outer::COPY_DF`] or [`outer::SET_DF`]. IPv4 outside only.
+    pub df: u8,
+    /// TTL or hop limit; 0 is 64.
+    pub ttl: u8,
+    /// [`outer::ECN_NORMAL`] or [`outer::ECN_COMPATIBLE`].
+    pub ecn: u8,
+}
+
+/// Values of the members of [`OuterHeader`].
+pub mod outer {
+    /// The DSCP is in the other bits.
+    pub const FIXED_DSCP: u8 = 0x80;
+    /// The outer header may be fragmented.
+    pub const CLEAR_DF: u8 = 0;
+    /// As the inner header has it.
+    pub const COPY_DF: u8 = 1;
+    /// The outer header must not be fragmented.
+    pub const SET_DF: u8 = 2;
+    /// The outer header has the ECN field of the inner one (RFC 6040 section 4.1).
+    pub const ECN_NORMAL: u8 = 0;
+    /// The outer header says Not-ECT, for a far end that would not bring congestion marks in (RFC 6040 section 4.3).
+    pub const ECN_COMPATIBLE: u8 = 1;
+}
+
 /// Limits of one kind, soft or hard; 0 is no limit.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -253,8 +282,10 @@ pub struct SaStatic {
     pub align: u8,
     /// Authentication key length in bits.
     pub auth_bits: u16,
+    /// Outer header, in tunnel mode.
+    pub outer: OuterHeader,
     /// Zero.
-    pub reserved3: [u32; 15],
+    pub reserved3: [u32; 14],
     /// Key area. ChaCha20: eight words. AES: the encryption key schedule, first round key at 0, last at 56, rounds at
     /// [`AES_ROUNDS_WORD`]; its first words are the key itself. Words hold the octets in memory order for ChaCha20 and
     /// in the order the cipher library wants for AES (big-endian numbers).
@@ -355,6 +386,7 @@ const _: () = assert!(size_of::<BindingKey>() == 48);
 const _: () = assert!(size_of::<Bundle>() == 16);
 const _: () = assert!(size_of::<SaSelectors>() == 80);
 const _: () = assert!(size_of::<Lifetime>() == 32);
+const _: () = assert!(size_of::<OuterHeader>() == 4);
 const _: () = assert!(size_of::<SaStatic>() == 832 && align_of::<SaStatic>() == 64);
 const _: () = assert!(size_of::<SaState>() == 128 && align_of::<SaState>() == 64);
 const _: () = assert!(size_of::<Window>() == 512);

@@ -294,7 +294,7 @@ pub extern "C" fn chacha_poly_open(ctx: *mut xdp_md, sa: *const SaStatic) -> u32
 }
 
 /// Brings the last `rest` (below 64) octets of the payload at `offset` into the tail, with padding, pad length and next
-/// header behind. Returns the octets there, 2 to 68; 0 when the packet ends early.
+/// header behind. Returns the octets there, 2 to 80; 0 when the packet ends early.
 #[inline(always)]
 pub unsafe fn load_tail(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32, rest: u32) -> u32 {
     // SAFETY: the scratch of this CPU; every index is masked to its 128 octets.
@@ -303,9 +303,9 @@ pub unsafe fn load_tail(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32, rest: u
         if rest != 0 && bpf_xdp_load_bytes(ctx, offset, tail.cast(), rest) != 0 {
             return 0;
         }
-        let pad = (*sc).job.pad & 3;
+        let pad = (*sc).job.pad & 15;
         let mut end = rest & 63;
-        for i in 1..4 {
+        for i in 1..16 {
             if i > pad {
                 break;
             }

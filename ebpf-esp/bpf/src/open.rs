@@ -290,6 +290,9 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
         return Err(Counter::DropMalformed);
     }
     let payload = len - 2 - pad as u32;
+    if padding_counts_up(ctx, front + payload, pad as u32) == 0 {
+        return Err(Counter::DropMalformed);
+    }
     sa::account(&sa, payload as u64, plan.now);
     if next_header == proto::NONE {
         count(Counter::Dummy);
@@ -301,6 +304,22 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
         strip_transport(ctx, parsed, front, payload, next_header)?;
     }
     Ok(DELIVER)
+}
+
+/// Whether the padding is 1, 2, 3, … as every transform here has it (RFC 4303 section 2.4): 1 or 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn padding_counts_up(ctx: *mut xdp_md, offset: u32, pad: u32) -> u32 {
+    let frame = XdpFrame(ctx);
+    for i in 0..=u8::MAX as u32 {
+        if i >= pad {
+            return 1;
+        }
+        if frame.read::<u8>(offset + i) != Some((i + 1) as u8) {
+            return 0;
+        }
+    }
+    0
 }
 
 /// Judges the packet that came out: see [`deliver`].

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{
     bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::programs::XdpContext;
-use ebpf_esp::esp::{ESP_HEADER, Geometry, UDP_HEADER, ipv4_header, ipv6_header};
+use ebpf_esp::esp::{ESP_HEADER, Fields, Geometry, UDP_HEADER, ipv4_header, ipv6_header};
 use ebpf_esp::packet::{Content, ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, parse, proto};
 use sadb_maps::abi::{Config, EXIT_XDP};
 use sadb_maps::counter::Counter;
@@ -22,6 +22,8 @@ use crate::sa::{self, Usable};
 use crate::scratch::{Scratch, park, scratch};
 use crate::{atomic, cipher, report, route, stage};
 
+/// Octets of an explicit IV that is the counter itself; a longer one is made by the transform.
+const IV_COUNTER: u32 = 8;
 /// Octets of the moving header that the scratch has room for.
 const HEADER_ROOM: u32 = 192;
 
@@ -122,6 +124,13 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
         return Err(Counter::DropRoom);
     }
     let front = ETH_LEN + header + geometry.front();
+    let (spi, low) = (sa.fixed.spi.to_be(), (seq as u32).to_be());
+    let iv = [((iv >> 32) as u32).to_be(), (iv as u32).to_be()];
+    let frame = XdpFrame(ctx);
+    frame.write(front - geometry.iv - ESP_HEADER, [spi, low]).ok_or(Counter::DropRoom)?;
+    if geometry.iv == IV_COUNTER {
+        frame.write(front - IV_COUNTER, iv).ok_or(Counter::DropRoom)?;
+    }
     let next_header = if !tunnel {
         parsed.proto
     } else if parsed.v4 {
@@ -135,14 +144,14 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
         job.src = front + back;
         job.dst = front;
         job.len = payload;
-        job.pad = Geometry::padding(payload);
+        job.pad = geometry.padding(payload);
         job.next_header = next_header as u32;
         (*sc).subject.spi = sa.fixed.spi;
-        job.spi = sa.fixed.spi.to_be();
+        job.spi = spi;
         job.seq[0] = ((seq >> 32) as u32).to_be();
-        job.seq[1] = (seq as u32).to_be();
-        job.iv[0] = ((iv >> 32) as u32).to_be();
-        job.iv[1] = (iv as u32).to_be();
+        job.seq[1] = low;
+        job.iv[0] = iv[0];
+        job.iv[1] = iv[1];
         let plan = &mut (*sc).plan;
         plan.seq = seq;
         plan.now = now;
@@ -178,7 +187,7 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
     let sa = planned()?;
     let frame = XdpFrame(ctx);
     // SAFETY: the scratch of this CPU.
-    let (plan, parsed, iv) = unsafe { (&(*sc).plan, &(*sc).parsed, (*sc).job.iv) };
+    let (plan, parsed) = unsafe { (&(*sc).plan, &(*sc).parsed) };
     let geometry = Geometry::of(sa.fixed);
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
     let (header, new_len) = (plan.header, plan.new_len);
@@ -186,8 +195,6 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
         return Err(Counter::DropInternal);
     }
     let esp = plan.front - geometry.iv - ESP_HEADER;
-    frame.write(esp, [sa.fixed.spi.to_be(), (plan.seq as u32).to_be()]).ok_or(Counter::DropInternal)?;
-    frame.write(esp + ESP_HEADER, iv).ok_or(Counter::DropInternal)?;
     let inner_proto = if geometry.udp != 0 { proto::UDP } else { proto::ESP };
     if tunnel {
         outer_header(&frame, &sa, parsed, inner_proto, new_len, plan.seq)?;
@@ -358,13 +365,13 @@ fn outer_header(
     seq: u64,
 ) -> Result<(), Counter> {
     let (src, dst) = (sa.fixed.src, sa.fixed.dst);
+    let fields = Fields::outer(&sa.fixed.outer, inner_proto, parsed.tos, parsed.df);
     if dst.is_v4() {
-        let df = parsed.df && sa.fixed.flags & flag::COPY_DF != 0;
-        let header = ipv4_header(src, dst, inner_proto, parsed.tos, df, seq as u16, new_len);
+        let header = ipv4_header(src, dst, fields, seq as u16, new_len);
         frame.write(ETH_LEN, header).ok_or(Counter::DropInternal)?;
         frame.write(12, ETH_IPV4.to_be()).ok_or(Counter::DropInternal)
     } else {
-        let header = ipv6_header(src, dst, inner_proto, parsed.tos, new_len - 40);
+        let header = ipv6_header(src, dst, fields, new_len - 40);
         frame.write(ETH_LEN, header).ok_or(Counter::DropInternal)?;
         frame.write(12, ETH_IPV6.to_be()).ok_or(Counter::DropInternal)
     }

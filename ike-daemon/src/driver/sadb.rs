@@ -340,7 +340,7 @@ fn rebuilt(info: &SaInfo, src: IpAddr, dst: IpAddr, direction: Direction) -> SaS
         auth: info.auth,
         esn: is(flag::ESN),
         unique: is(flag::UNIQUE),
-        copy_df: is(flag::COPY_DF),
+        outer: info.outer,
         pfs: is(flag::PFS),
         replay_window: info.replay_window,
         replay_value: if direction == Direction::In { info.top } else { info.seq },

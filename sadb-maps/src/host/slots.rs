@@ -221,8 +221,7 @@ pub(super) fn record(spec: &SaSpec, direction: u32) -> SaStatic {
             | bit(spec.selectors.is_some(), flag::SELECTORS)
             | bit(spec.pfs, flag::PFS)
             | bit(encap.nat_local.is_some(), flag::NAT_LOCAL)
-            | bit(encap.nat_remote.is_some(), flag::NAT_REMOTE)
-            | bit(spec.copy_df, flag::COPY_DF),
+            | bit(encap.nat_remote.is_some(), flag::NAT_REMOTE),
         spi: spec.spi,
         proto: spec.proto,
         auth: spec.auth,
@@ -238,6 +237,7 @@ pub(super) fn record(spec: &SaSpec, direction: u32) -> SaStatic {
         soft: spec.soft,
         hard: spec.hard,
         idle: spec.idle,
+        outer: spec.outer,
         sel: spec.selectors.unwrap_or_default(),
         ..SaStatic::zeroed()
     }
@@ -289,6 +289,7 @@ pub(super) fn info(slot: u32, fixed: &SaStatic, moving: &SaState, now: u64) -> S
         soft: fixed.soft,
         hard: fixed.hard,
         idle: fixed.idle,
+        outer: fixed.outer,
         packets: moving.packets,
         bytes: moving.bytes,
         auth_failed: moving.auth_failed,

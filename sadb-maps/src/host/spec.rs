@@ -1,7 +1,7 @@
 //! What a tool says about an SA when it adds one, and what it is told when it asks.
 
 use super::secret::SecretKey;
-use crate::sa::{Lifetime, SaSelectors, SlotRef, km};
+use crate::sa::{Lifetime, OuterHeader, SaSelectors, SlotRef, km};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -88,8 +88,8 @@ pub struct SaSpec {
     pub selectors: Option<SaSelectors>,
     /// One flow only; the selectors are those of the flow.
     pub unique: bool,
-    /// Copy the DF bit of the inner header to the outer one (tunnel mode, IPv4).
-    pub copy_df: bool,
+    /// The outer header, in tunnel mode.
+    pub outer: OuterHeader,
     /// Negotiated with perfect forward secrecy. Shown only.
     pub pfs: bool,
     /// Soft limits.
@@ -131,7 +131,7 @@ impl SaSpec {
             encap: None,
             selectors: None,
             unique: false,
-            copy_df: false,
+            outer: OuterHeader::default(),
             pfs: false,
             soft: Lifetime::default(),
             hard: Lifetime::default(),
@@ -231,6 +231,8 @@ pub struct SaInfo {
     pub hard: Lifetime,
     /// Idle limits.
     pub idle: [u32; 2],
+    /// The outer header, in tunnel mode.
+    pub outer: OuterHeader,
     /// Packets protected or opened.
     pub packets: u64,
     /// Octets of payload protected or opened.
