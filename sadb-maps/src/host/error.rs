@@ -25,6 +25,11 @@ pub enum SadbError {
     /// Every slot is taken.
     #[error("all {0} slots for security associations are taken; attach with a larger --capacity")]
     Full(u32),
+    /// The outbound bindings do not fit: one manual SA takes one for each rule that it satisfies.
+    #[error(
+        "more than the {0} outbound bindings that fit are needed; attach with a larger --capacity, or load fewer rules"
+    )]
+    TooManyBindings(u32),
     /// Another tool held the lock for longer than a tool may wait.
     #[error("another tool has held the lock of the instance for more than {0} s")]
     Busy(u64),
@@ -93,7 +98,7 @@ impl SadbError {
                 ..
             } => libc::ESRCH,
             Self::Diagnostic { .. } => libc::EINVAL,
-            Self::Full(_) | Self::TooManyRules(_) => libc::ENOMEM,
+            Self::Full(_) | Self::TooManyRules(_) | Self::TooManyBindings(_) => libc::ENOMEM,
             Self::Busy(_) => libc::ETIMEDOUT,
             Self::Epoch(e) => e.raw_os_error().unwrap_or(libc::EIO),
             Self::Instance(_) => libc::ENODEV,

@@ -107,13 +107,16 @@ impl MapSpec {
     }
 }
 
+/// Outbound bindings for each SA slot.
+pub const BINDINGS_PER_SLOT: u32 = 2;
+
 /// Every map of the contract.
 pub const MAPS: &[MapSpec] = &[
     MapSpec::new::<u32, Header>(map::HEADER, Kind::Array, Entries::Fixed(1)),
     MapSpec::new::<u32, Config>(map::CONFIG, Kind::Array, Entries::Fixed(1)),
     MapSpec::new::<u32, Outer>(map::OUTER, Kind::Hash, Entries::Declared(256)),
     MapSpec::new::<InboundKey, SlotRef>(map::SA_IN, Kind::Hash, Entries::PerSlot(1)),
-    MapSpec::new::<BindingKey, Bundle>(map::SA_OUT, Kind::Hash, Entries::PerSlot(2)),
+    MapSpec::new::<BindingKey, Bundle>(map::SA_OUT, Kind::Hash, Entries::PerSlot(BINDINGS_PER_SLOT)),
     MapSpec::new::<u32, SaStatic>(map::SA_STATIC, Kind::Array, Entries::PerSlot(1)),
     MapSpec::new::<u32, SaState>(map::SA_STATE, Kind::Array, Entries::PerSlot(1)),
     MapSpec::new::<u32, Window>(map::SA_WINDOW, Kind::Array, Entries::PerSlot(1)),

@@ -2,13 +2,15 @@
 //! of them before its slot is wiped.
 
 use super::bind;
+use super::clock;
 use super::diagnostic::Diagnostic as D;
 use super::error::SadbError;
+use super::layout::BINDINGS_PER_SLOT;
 use super::maps::Wiped;
 use super::sadb::Sadb;
 use super::slots::{self, Known};
 use crate::policy::Rule;
-use crate::sa::{Bundle, SlotRef, flag, state};
+use crate::sa::{BindingKey, Bundle, SlotRef, flag, state};
 use std::collections::HashMap;
 
 impl Sadb {
@@ -68,26 +70,75 @@ impl Sadb {
     }
 
     /// Makes the SA the one that its bindings use.
+    ///
+    /// # Errors
+    /// [`SadbError::TooManyBindings`], and then it has some of them.
     pub(super) fn bind(&mut self, known: &Known) -> Result<(), SadbError> {
         for key in bind::keys(known, &self.rules()?) {
             let bundle = self.maps.outbound.get(&key)?.unwrap_or_default();
-            self.maps.outbound.insert(&key, &bind::with(bundle, known.proto, known.slot))?;
+            if !self.maps.outbound.insert_if_room(&key, &bind::with(bundle, known.proto, known.slot))? {
+                return Err(SadbError::TooManyBindings(self.binding_room()));
+            }
             // Should the SA go soon, the next packet is to ask again at once.
             self.maps.acquires.remove(&key)?;
         }
         Ok(())
     }
 
-    /// Brings every outbound binding in line with rules and SAs: what is missing or wrong is written first, what
-    /// should not be there is removed last, so that no packet misses an SA that it had.
-    pub(super) fn rebind(&mut self) -> Result<(), SadbError> {
-        let wanted = bind::wanted(self.register.iter(), &self.rules()?);
-        let present: HashMap<_, _> = self.maps.outbound.entries()?.into_iter().collect();
-        for (key, bundle) in wanted.iter().filter(|(key, bundle)| present.get(key) != Some(bundle)) {
-            self.maps.outbound.insert(key, bundle)?;
+    /// Number of bindings that fit.
+    pub(super) fn binding_room(&self) -> u32 {
+        BINDINGS_PER_SLOT * self.maps.states.len()
+    }
+
+    /// Every binding that should be there under these rules.
+    pub(super) fn wanted(&self, rules: &[Rule]) -> Result<HashMap<BindingKey, Bundle>, SadbError> {
+        self.wanted_by(self.register.iter(), rules)
+    }
+
+    /// The bindings of some SAs. The dead are passed over: they would only shadow an older SA that still works.
+    fn wanted_by<'a>(
+        &self,
+        all: impl Iterator<Item = &'a Known>,
+        rules: &[Rule],
+    ) -> Result<HashMap<BindingKey, Bundle>, SadbError> {
+        let now = clock::boot_time();
+        let mut living = vec![];
+        for known in all.filter(|known| known.flags & flag::OUTBOUND != 0) {
+            if !slots::is_gone(&self.maps.states.get(known.slot.slot)?, now) {
+                living.push(known);
+            }
         }
-        for key in present.keys().filter(|key| !wanted.contains_key(key)) {
+        Ok(bind::wanted(living.into_iter(), rules))
+    }
+
+    /// Writes the bindings that are missing or wrong, and gives those that the map has no room for.
+    pub(super) fn bind_ahead(
+        &mut self,
+        wanted: &HashMap<BindingKey, Bundle>,
+    ) -> Result<Vec<(BindingKey, Bundle)>, SadbError> {
+        let present: HashMap<_, _> = self.maps.outbound.entries()?.into_iter().collect();
+        let mut waiting = vec![];
+        for (key, bundle) in wanted.iter().filter(|(key, bundle)| present.get(key) != Some(bundle)) {
+            if !self.maps.outbound.insert_if_room(key, bundle)? {
+                waiting.push((*key, *bundle));
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Brings every outbound binding in line with rules and SAs: what is missing or wrong is written first, what
+    /// should not be there is removed last, so that no packet misses an SA that it had. Should there be more than the
+    /// map holds, the rest is left out, and what it is for is dropped.
+    pub(super) fn rebind(&mut self) -> Result<(), SadbError> {
+        let wanted = self.wanted(&self.rules()?)?;
+        let waiting = self.bind_ahead(&wanted)?;
+        for key in self.maps.outbound.keys()?.iter().filter(|key| !wanted.contains_key(key)) {
             self.maps.outbound.remove(key)?;
+        }
+        for (key, bundle) in &waiting {
+            if !self.maps.outbound.insert_if_room(key, bundle)? {
+                break;
+            }
         }
         Ok(())
     }
@@ -110,7 +161,7 @@ impl Sadb {
         self.unlink_inbound(known)?;
         let rules = self.rules()?;
         let rivals = self.register.iter().filter(|k| k.src == known.src && k.dst == known.dst);
-        let left = bind::wanted(rivals, &rules);
+        let left = self.wanted_by(rivals, &rules)?;
         for key in bind::keys(known, &rules) {
             let Some(bundle) = self.maps.outbound.get(&key)?.filter(|b| b.sa.contains(&known.slot)) else { continue };
             let rest = Bundle { sa: bundle.sa.map(|s| if s == known.slot { SlotRef::default() } else { s }) };

@@ -9,6 +9,7 @@ use crate::event::Event;
 use crate::policy::{PolicyHead, Rule};
 use crate::sa::{BindingKey, Bundle, GhashTable, InboundKey, SaState, SaStatic, SlotRef, Window};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use bytemuck::Zeroable;
 use std::ops::{Deref, DerefMut};
 use zeroize::Zeroize;
 
@@ -134,6 +135,19 @@ impl<K: aya::Pod, V: aya::Pod> Table<K, V> {
         self.map.insert(key, value, 0).map_err(failed(self.name, "update"))
     }
 
+    /// Inserts, or gives `false` when the map is full.
+    pub(super) fn insert_if_room(&mut self, key: &K, value: &V) -> Result<bool, SadbError> {
+        match self.insert(key, value) {
+            Ok(()) => Ok(true),
+            Err(SadbError::Map { source: MapError::SyscallError(e), .. })
+                if e.io_error.raw_os_error() == Some(libc::E2BIG) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
     /// Removing what is not there is no error.
     pub(super) fn remove(&mut self, key: &K) -> Result<(), SadbError> {
         fault::point();
@@ -213,6 +227,41 @@ impl PolicyMaps {
     pub(super) fn in_force(&self) -> Result<Vec<Rule>, SadbError> {
         let head = self.head.get(0)?;
         let first = (head.generation & 1) * MAX_RULES;
-        (first..first + head.count.min(MAX_RULES)).map(|index| self.rules.get(index)).collect()
+        let mut rules: Vec<Rule> =
+            (first..first + head.count.min(MAX_RULES)).map(|index| self.rules.get(index)).collect::<Result<_, _>>()?;
+        // A switch that was cut short counts places that hold nothing.
+        while rules.pop_if(|rule| rule.directions == 0).is_some() {}
+        Ok(rules)
+    }
+
+    /// Fills the idle half with the rules of `generation`. What lies behind them is made to match nothing, so that a
+    /// head with a count that is too large shows no rule of an earlier load.
+    pub(super) fn fill(&mut self, generation: u32, rules: &[Rule]) -> Result<(), SadbError> {
+        let first = (generation & 1) * MAX_RULES;
+        let rules = rules.iter().copied().chain(std::iter::repeat(Rule::zeroed()));
+        for (index, rule) in (first..first + MAX_RULES).zip(rules) {
+            if self.rules.get(index)? != rule {
+                self.rules.set(index, &rule)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a filled generation in force.
+    ///
+    /// The kernel copies a record without a lock, so a program may see half of the old head and half of the new one.
+    /// Therefore generation and count never change in one write, and the larger count is in force while the generation
+    /// changes: whatever a program puts together counts every rule of the generation that it sees.
+    pub(super) fn switch(&mut self, new: &PolicyHead) -> Result<(), SadbError> {
+        let old = self.head.get(0)?;
+        let count = old.count.max(new.count);
+        let mut last = old;
+        for head in [PolicyHead { count, ..old }, PolicyHead { count, ..*new }, *new] {
+            if head != last {
+                self.head.set(0, &head)?;
+            }
+            last = head;
+        }
+        Ok(())
     }
 }

@@ -90,7 +90,7 @@ impl Sadb {
     ///
     /// # Errors
     /// A [`SadbError::Diagnostic`] of spec section 7.9, [`SadbError::Exists`], [`SadbError::Full`],
-    /// [`SadbError::Epoch`].
+    /// [`SadbError::TooManyBindings`], [`SadbError::Epoch`].
     pub fn add(&mut self, spec: &SaSpec) -> Result<SlotRef, SadbError> {
         self.add_with(spec, true)
     }
@@ -159,17 +159,21 @@ impl Sadb {
             }
             sadb.register.put(known.clone());
             let kind = if replaced.is_some() { kind::UPDATE } else { kind::ADD };
-            let info = slots::info(slot.slot, &record, &moving, clock::boot_time());
-            sadb.news.push(Message::about(kind, &info));
             if let Some(larval) = replaced {
                 sadb.discard(vec![larval])?;
             }
             if let Some(partner) = partner {
                 sadb.set_pair(partner, spec.spi)?;
             }
-            if outbound && bind {
-                sadb.bind(&known)?;
+            if outbound
+                && bind
+                && let Err(error) = sadb.bind(&known)
+            {
+                sadb.remove(vec![known])?;
+                return Err(error);
             }
+            let info = slots::info(slot.slot, &record, &moving, clock::boot_time());
+            sadb.news.push(Message::about(kind, &info));
             Ok(slot)
         })
     }
@@ -578,7 +582,14 @@ fn random() -> Result<u64, SadbError> {
 
 /// Whether the error is the answer to a request that was carried out as far as it goes, and not a failure half-way.
 fn is_answer(e: &SadbError) -> bool {
-    matches!(e, SadbError::NotFound | SadbError::Exists | SadbError::Full(_) | SadbError::Diagnostic { .. })
+    matches!(
+        e,
+        SadbError::NotFound
+            | SadbError::Exists
+            | SadbError::Full(_)
+            | SadbError::TooManyBindings(_)
+            | SadbError::Diagnostic { .. }
+    )
 }
 
 impl SaKey {

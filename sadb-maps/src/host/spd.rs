@@ -1,7 +1,8 @@
 //! The SPD: written as a whole, switched with one map update, and looked up in user space as the kernel does
 //! (RFC 4301 section 4.4.1, spec sections 4.5 and 8.4).
 //!
-//! Rules lie in two generations. A load fills the idle one, switches the head and recomputes the outbound bindings. The
+//! Rules lie in two generations. A load fills the idle one, adds the outbound bindings of its rules, switches the head and
+//! removes the bindings that no rule wants any more. The
 //! names of the tunnels that rules refer to are kept beside the maps, one file per generation, so that a tunnel that is
 //! created later gives its ends to the rules in force.
 
@@ -66,7 +67,7 @@ impl Spd {
     /// Puts these rules, in this order but tunnel rules first, in the place of those in force. Gives the generation.
     ///
     /// # Errors
-    /// [`SadbError::TooManyRules`]; maps or files cannot be written.
+    /// [`SadbError::TooManyRules`], [`SadbError::TooManyBindings`]; maps or files cannot be written.
     pub fn replace(&mut self, rules: &[CompiledRule]) -> Result<u32, SadbError> {
         self.sadb.locked(|sadb, held| replace(sadb, held, rules))
     }
@@ -172,17 +173,25 @@ fn replace(sadb: &mut Sadb, held: &mut Held, rules: &[CompiledRule]) -> Result<u
     let head = sadb.policy.head.get(0)?;
     // Generation 0 is the empty SPD of a new instance; the next even number takes its place when the count wraps.
     let generation = head.generation.checked_add(1).unwrap_or(2);
+    let rows: Vec<Rule> = rules.iter().map(|c| c.rule).collect();
+    let wanted = sadb.wanted(&rows)?;
+    if wanted.len() > sadb.binding_room() as usize {
+        return Err(SadbError::TooManyBindings(sadb.binding_room()));
+    }
     sadb.begin(held)?;
     // A program that read the head before the last load may still be at the rules that are about to be overwritten.
     slots::grace_period();
-    let first = (generation & 1) * MAX_RULES;
-    for (index, compiled) in (first..).zip(&rules) {
-        sadb.policy.rules.set(index, &compiled.rule)?;
-    }
+    sadb.policy.fill(generation, &rows)?;
     let names = Names { generation, tunnels: rules.iter().map(|c| c.tunnel.clone()).collect() };
     files::replace(&names_path(&sadb.instance, generation)?, &names)?;
-    let head = PolicyHead { generation, count: rules.len() as u32, tunnel_count: tunnels as u32, reserved: 0 };
-    sadb.policy.head.set(0, &head)?;
+    // Every new rule finds its SAs from its first packet on, and every old one up to its last.
+    sadb.bind_ahead(&wanted)?;
+    sadb.policy.switch(&PolicyHead {
+        generation,
+        count: rules.len() as u32,
+        tunnel_count: tunnels as u32,
+        reserved: 0,
+    })?;
     sadb.rebind()?;
     Ok(generation)
 }
@@ -293,6 +302,90 @@ mod tests {
         assert_eq!(find(80, Scope::Host), Some((2, 2)));
         assert_eq!(find(80, Scope::Tunnel { local: ends.0, remote: ends.1 }), Some((0, 3)));
         assert_eq!(find(80, Scope::Tunnel { local: ends.1, remote: ends.0 }), None);
+    }
+
+    /// What a program sees of the SPD now: rules that can match, by the head as it lies there, and bound actions.
+    fn seen(test: &TestInstance) -> (Vec<u64>, Vec<u64>) {
+        let maps = super::super::maps::PolicyMaps::open(test).unwrap();
+        let head = maps.head.get(0).unwrap();
+        let first = (head.generation & 1) * MAX_RULES;
+        let rules = (first..first + head.count).map(|i| maps.rules.get(i).unwrap());
+        let ids = rules.filter(|rule| rule.directions != 0).map(|rule| rule.action_id).collect();
+        let bindings = super::super::maps::SaMaps::open(test).unwrap().outbound.keys().unwrap();
+        (ids, bindings.iter().map(|key| key.action).collect())
+    }
+
+    #[test]
+    fn at_every_moment_of_a_load_the_rules_in_force_are_whole_and_bound() {
+        let test = TestInstance::with_maps(4).unwrap();
+        let mut spd = Spd::open(&test).unwrap();
+        spd.sadb.add(&sa()).unwrap();
+        let (few, many) = (vec![host_rule(1)], vec![host_rule(2), host_rule(3), host_rule(4)]);
+        for (from, to) in [(&few, &many), (&many, &few)] {
+            for n in 1.. {
+                spd.replace(from).unwrap();
+                let lived = fault::survives(n, || {
+                    Spd::open(&test).unwrap().replace(to).unwrap();
+                });
+                let (ids, bound) = seen(&test);
+                let list = |rules: &[CompiledRule]| rules.iter().map(|c| c.rule.action_id).collect::<Vec<_>>();
+                assert!(ids == list(from) || ids == list(to), "write {n}: {ids:?}");
+                assert!(ids.iter().all(|id| bound.contains(id)), "write {n}: {ids:?} of {bound:?}");
+                if lived {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_seen_half_written_shows_no_rules_of_the_past() {
+        let test = TestInstance::with_maps(4).unwrap();
+        let mut spd = Spd::open(&test).unwrap();
+        for count in [3, 3, 1, 2] {
+            spd.replace(&vec![host_rule(1); count]).unwrap();
+        }
+        // The generation of one write of the head with the count of another.
+        let able: Vec<_> = (0..2 * MAX_RULES)
+            .filter(|index| spd.sadb.policy.rules.get(*index).unwrap().directions != 0)
+            .map(|index| index % MAX_RULES)
+            .collect();
+        assert_eq!(able, [0, 1, 0]);
+    }
+
+    #[test]
+    fn more_bindings_than_there_is_room_for_are_refused_and_break_nothing() {
+        let test = TestInstance::with_maps(2).unwrap();
+        let mut spd = Spd::open(&test).unwrap();
+        spd.sadb.add(&sa()).unwrap();
+        let rules = |n: u64| (1..=n).map(host_rule).collect::<Vec<_>>();
+        spd.replace(&rules(4)).unwrap();
+        assert!(matches!(spd.replace(&rules(5)), Err(SadbError::TooManyBindings(4))));
+        assert_eq!(spd.rules().unwrap(), rules(4));
+        spd.sadb.flush(None).unwrap();
+        spd.replace(&rules(5)).unwrap();
+        assert!(matches!(spd.sadb.add(&sa()), Err(SadbError::TooManyBindings(4))));
+        assert!(spd.sadb.dump(None).unwrap().is_empty());
+        assert!(spd.sadb.maps.outbound.keys().unwrap().is_empty());
+        // Full, and all of it replaced.
+        spd.replace(&rules(4)).unwrap();
+        spd.sadb.add(&sa()).unwrap();
+        spd.replace(&(11..15).map(host_rule).collect::<Vec<_>>()).unwrap();
+        assert_eq!(spd.sadb.maps.outbound.keys().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_dead_sa_is_bound_by_no_load() {
+        let test = TestInstance::with_maps(4).unwrap();
+        let mut spd = Spd::open(&test).unwrap();
+        let old = spd.sadb.add(&sa()).unwrap();
+        let new = spd.sadb.add(&SaSpec { spi: 6, ..sa() }).unwrap();
+        let moving = spd.sadb.maps.states.get(new.slot).unwrap();
+        let dead = crate::sa::SaState { state: crate::sa::state::DEAD.into(), ..moving };
+        spd.sadb.maps.states.set(new.slot, &dead).unwrap();
+        spd.replace(&[host_rule(1)]).unwrap();
+        let entries = spd.sadb.maps.outbound.entries().unwrap();
+        assert_eq!(entries.iter().map(|(_, bundle)| bundle.sa[0]).collect::<Vec<_>>(), [old]);
     }
 
     #[test]
