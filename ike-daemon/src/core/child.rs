@@ -8,7 +8,7 @@ use super::api::{
     ChildKeys, ChildLifetimes, ChildPolicy, ChildSa, ChildSnapshot, ChildSuite, Effect, FailureCause, IkeSpis, Mode,
     OutboundUse, Path, Protocol, RemoveReason, RemovedChild, Rule, SpiPair, SpiRequest, Timestamp,
 };
-use super::context::{Ctx, Failure};
+use super::context::{Ctx, Failure, check_nonce};
 use super::link::Link;
 use super::proposal::{ChildAgreed, accept_child, child_offer, describe};
 use super::selectors;
@@ -254,6 +254,7 @@ pub(super) fn install(
     let ChildAgreed { suite, esn, .. } = agreement.agreed;
     let shape = child_shape(suite.encr, suite.integ).ok_or(CryptoError::Unavailable)?;
     let nonces = (secrets.nonce_initiator, secrets.nonce_responder);
+    check_nonce(if secrets.initiator { nonces.1 } else { nonces.0 }, link.prf)?;
     let (first, second) = child_keys(link.prf, &link.keys.sk_d, secrets.shared, nonces, shape)?;
     let (ours, theirs) = if secrets.initiator { (first, second) } else { (second, first) };
     let direction = |spi: u32, keys: DirectionKeys| ChildKeys {

@@ -8,7 +8,7 @@ use super::api::{
 };
 use super::child::Child;
 use super::established::{Established, Task};
-use crate::crypto::{CryptoError, Provider};
+use crate::crypto::{CryptoError, Prf, Provider};
 use crate::wire::id::Identification;
 use crate::wire::nonce::Nonce;
 use crate::wire::{EncodeError, WireError};
@@ -87,6 +87,18 @@ impl From<CryptoError> for Failure {
         };
         Self::new(cause, error.to_string())
     }
+}
+
+/// Holds the peer's nonce against the pseudo-random function that it goes into (V2-KEY-01).
+///
+/// # Errors
+/// A syntax error.
+pub(super) fn check_nonce(nonce: &Nonce, prf: &dyn Prf) -> Result<(), Failure> {
+    if nonce.suffices(prf.output_len()) {
+        return Ok(());
+    }
+    let text = format!("a nonce of {} octets is too short for the PRF", nonce.octets().len());
+    Err(Failure::new(FailureCause::InvalidSyntax, text))
 }
 
 impl Ctx<'_> {

@@ -7,7 +7,7 @@ use super::api::{FailureCause, IkeKeys, IkeSaSnapshot, IkeSpis, IkeState, Role, 
 use super::auth::{FirstMessages, local_identity, up};
 use super::child::Peer;
 use super::child_answer::{Ask, Refusal, answer, invalid_ke};
-use super::context::{Action, Ctx, Failure};
+use super::context::{Action, Ctx, Failure, check_nonce};
 use super::established::Verdict;
 use super::link::{Link, Message, Place, Unopened};
 use super::natd;
@@ -15,7 +15,7 @@ use super::proposal::{choose_ike, describe, ike_offer};
 use super::retiring::Retiring;
 use super::sa::Sa;
 use crate::crypto::keys::Freshness;
-use crate::crypto::{IkeSuite, digest};
+use crate::crypto::{CryptoError, IkeSuite, digest};
 use crate::wire::WireError;
 use crate::wire::auth::{AuthMethod, Authentication};
 use crate::wire::chain::{ChainBuilder, PayloadType};
@@ -62,6 +62,8 @@ impl HalfOpen {
         if suite.group != theirs.group {
             return Err(invalid_ke(suite.group));
         }
+        let prf = ctx.provider.prf(suite.prf).ok_or(CryptoError::Unavailable).map_err(Failure::from)?;
+        check_nonce(nonce, prf)?;
         let ours = ctx.provider.key_exchange(suite.group).map_err(Failure::from)?;
         let public = KeyExchange { group: suite.group, public: ours.public().to_vec() };
         let shared = ours.complete(&theirs.public).map_err(Failure::from)?;

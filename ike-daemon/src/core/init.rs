@@ -236,6 +236,10 @@ impl InitSent {
             self.doubt.get_or_insert((patience, Failure::new(FailureCause::NoProposalChosen, text)));
             return Some(Sa::InitSent(self));
         };
+        if !ctx.provider.prf(suite.prf).is_some_and(|prf| nonce.suffices(prf.output_len())) {
+            ctx.out.stats.malformed += 1;
+            return Some(Sa::InitSent(self));
+        }
         let spis = IkeSpis { initiator: self.spi, responder: spi_responder };
         let fresh =
             Freshness { nonce_initiator: &self.nonce, nonce_responder: nonce, spi_initiator: self.spi, spi_responder };

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::api::{Effect, FailureCause, IkeKeys, IkeSpis, RemoveReason, Role};
 use super::child_answer::{Refusal, invalid_ke};
-use super::context::{Action, Ctx, Failure};
+use super::context::{Action, Ctx, Failure, check_nonce};
 use super::create_child::{cause_of, shared_secret, temporary};
 use super::established::{Established, Exchange, MAX_TRIES, Outstanding, Task, Verdict};
 use super::link::{Link, Message};
 use super::proposal::{accept_ike, choose_ike, describe, ike_offer};
 use crate::crypto::keys::Freshness;
-use crate::crypto::{IkeSuite, KeyExchange, Secret};
+use crate::crypto::{CryptoError, IkeSuite, KeyExchange, Secret};
 use crate::wire::chain::{ChainBuilder, PayloadType};
 use crate::wire::ke;
 use crate::wire::nonce::Nonce;
@@ -143,6 +143,8 @@ impl Established {
             spi_initiator: spis.initiator,
             spi_responder: spis.responder,
         };
+        let prf = ctx.provider.prf(suite.prf).ok_or(CryptoError::Unavailable)?;
+        check_nonce(if *role == Role::Initiator { nonces.1 } else { nonces.0 }, prf)?;
         let keys: IkeKeys = self.link.keys.rekeyed(ctx.provider, self.link.prf, suite, shared, &fresh)?;
         let mut link = Link::new(ctx, *spis, *role, self.link.path, *suite, keys, (0, 0))?;
         link.nat = self.link.nat;

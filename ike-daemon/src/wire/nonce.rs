@@ -16,6 +16,12 @@ impl Nonce {
         if (16..=256).contains(&octets.len()) { Ok(Self(octets)) } else { Err(WireError::Length("Nonce payload")) }
     }
 
+    /// Whether the nonce is long enough for a pseudo-random function with a preferred key of `key` octets: at least half of
+    /// it (RFC 7296 section 2.10).
+    pub fn suffices(&self, key: usize) -> bool {
+        self.0.len() >= key.div_ceil(2)
+    }
+
     /// The octets.
     pub fn octets(&self) -> &[u8] {
         &self.0

@@ -11,6 +11,7 @@ use ike_daemon::wire::nonce::Nonce;
 use ike_daemon::wire::notify::{Notify, NotifyType};
 use ike_daemon::wire::sa::{Proposal, ProtocolId, SecurityAssociation, Transform};
 use ike_daemon::wire::transform::{Encr, GroupId, PrfId};
+use ike_daemon::wire::ts::TsPayload;
 
 use crate::forge::{Claim, Forger};
 use crate::util::*;
@@ -341,6 +342,65 @@ fn v2_ke_04_05_06_bad_public_values() {
         world.run(seconds(60));
         assert_eq!(world.a.acquire_failures().len(), 1);
         assert!(world.a.installed.is_empty());
+    }
+}
+
+/// V2-KEY-01: a nonce of less than half the key of the pseudo-random function is a syntax error, in every exchange and in
+/// both roles; one of half is enough.
+#[test]
+fn v2_key_01_nonces_fit_the_prf() {
+    let with_sha512 = |seed| {
+        let mut world = World::new(seed);
+        for side in [Side::A, Side::B] {
+            world.node(side).rule(|rule| rule.proposals[0].prf = vec![PrfId::HMAC_SHA2_512]);
+        }
+        world
+    };
+    let init = |nonce: usize| {
+        let transforms = vec![
+            Transform::Encr(Encr::aes_gcm_16(256)),
+            Transform::Prf(PrfId::HMAC_SHA2_512),
+            Transform::Group(GroupId::CURVE25519),
+        ];
+        let proposal = Proposal { number: 1, protocol: ProtocolId::IKE, spi: vec![], transforms };
+        let mut chain = ChainBuilder::new();
+        chain.push(PayloadType::SA, &SecurityAssociation { proposals: vec![proposal] }).unwrap();
+        chain.push(PayloadType::KE, &KeyExchange { group: GroupId::CURVE25519, public: vec![9; 32] }).unwrap();
+        chain.push(PayloadType::NONCE, &Nonce::new(vec![1; nonce]).unwrap()).unwrap();
+        chain
+    };
+    for (length, refused) in [(16, true), (31, true), (32, false)] {
+        let mut world = with_sha512(722);
+        world.acquire(Side::A);
+        let request = world.wire.pop_front().unwrap();
+        let header = Header::parse(&request.bytes).unwrap().header;
+        assert_eq!(give(&mut world, Side::B, init(length).into_message(&header).unwrap()).len(), 1);
+        assert_eq!(world.b.endpoint.is_idle(), refused, "{length}");
+        assert_eq!(world.b.logged("INVALID_SYNTAX"), refused, "{length}");
+
+        // An answer with such a nonce is nobody's: the good one still wins.
+        let mut world = with_sha512(723);
+        world.acquire(Side::A);
+        let request = world.wire.pop_front().unwrap();
+        if refused {
+            assert_eq!(give(&mut world, Side::A, answer_to(&request.bytes, init(length), [5; 8])), []);
+        }
+        world.deliver(&request);
+        world.settle();
+        world.assert_mirrored(1);
+
+        let forger = Forger::of(&world.b, world.now);
+        let claim = Claim { from: Role::Initiator, exchange: ExchangeType::CREATE_CHILD_SA, response: false, id: 2 };
+        let mut chain = ChainBuilder::new();
+        let transforms = vec![Transform::Encr(Encr::CHACHA20_POLY1305), Transform::Esn(true)];
+        let proposal = Proposal { number: 1, protocol: ProtocolId::ESP, spi: vec![3; 4], transforms };
+        chain.push(PayloadType::SA, &SecurityAssociation { proposals: vec![proposal] }).unwrap();
+        chain.push(PayloadType::NONCE, &Nonce::new(vec![1; length]).unwrap()).unwrap();
+        for (kind, (first, last)) in [(PayloadType::TS_I, A_NET), (PayloadType::TS_R, B_NET)] {
+            chain.push(kind, &TsPayload { selectors: vec![net(first, last)] }).unwrap();
+        }
+        assert_eq!(give(&mut world, Side::B, forger.seal(claim, &chain)).len(), 1);
+        assert_eq!((world.b.installed.len(), world.b.endpoint.is_idle()), if refused { (0, true) } else { (2, false) });
     }
 }
 
