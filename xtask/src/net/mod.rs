@@ -5,6 +5,7 @@
 pub mod capture;
 pub mod daemon;
 pub mod nat;
+pub mod relay;
 pub mod transfer;
 pub mod undo;
 

@@ -2,6 +2,7 @@
 //! error that says what was expected. `cargo xtask scenario NAME` runs one by hand.
 
 mod baseline;
+mod damage;
 mod manual;
 mod nat;
 mod ours;
@@ -60,6 +61,11 @@ pub const ALL: &[Scenario] = &[
     namespace("netns-exec", "every tool through ip netns exec", ours::netns_exec),
     namespace("ike-by-traffic", "the first packet makes the daemons negotiate", ours::negotiated_by_traffic),
     namespace("ike-kill-9", "killed daemons: traffic goes on, then stops, never in clear", ours::killed_daemon),
+    namespace(
+        "ike-damage",
+        "every message cut short at many places and with a bit flipped in every octet, in all exchanges",
+        damage::every_exchange,
+    ),
     namespace(
         "ike-transport",
         "transport mode negotiated for a host rule, IPv4 and IPv6, decoded by tshark with the keys",
