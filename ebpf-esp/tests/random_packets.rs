@@ -9,7 +9,8 @@
 
 mod support;
 
-use ebpf_esp::crypto::aead::{Error, trailer_len};
+use ebpf_esp::crypto::aead::{ALIGN, Error};
+use ebpf_esp::crypto::trailer::trailer_len;
 use support::{ChaCha, Gcm, Random, Suite, open, ring_seal, seal_shifted, with_trailer};
 
 /// Packets that are compared with `ring`.
@@ -40,7 +41,7 @@ fn packets<S: Suite>(seed: u64) {
         let sa = S::sa(&key);
         let sealed = seal_shifted::<S>(&sa, &nonce, &aad, &plain, trailer, head, shift).unwrap();
         if trailer.is_some() {
-            assert_eq!(sealed.len() as u32, len as u32 + trailer_len(len as u32) + 16);
+            assert_eq!(sealed.len() as u32, len as u32 + trailer_len(len as u32, ALIGN) + 16);
         }
         if let Some(algorithm) = S::ring(key.len()) {
             assert_eq!(sealed, ring_seal(algorithm, &key, &nonce, &aad, &message), "packet {i}, {len} octets");
@@ -91,7 +92,7 @@ fn bounds<S: Suite>(key_len: usize) {
     let mut tail = Tail::ZERO;
     let mut packet = [0u8; 200];
     let mut try_seal = |src, dst, len| {
-        let message = Seal { src, dst, len, trailer: Some(4) };
+        let message = Seal { src, dst, len, trailer: Some(4), icv_len: 16 };
         seal(&mut S::start(&sa, &[2; 12]), &mut Buffer::new(&mut packet), &mut tail, &aad, &message)
     };
     assert_eq!(try_seal(0, 0, 182), Ok(184));
@@ -101,8 +102,9 @@ fn bounds<S: Suite>(key_len: usize) {
     assert_eq!(try_seal(0, 1, 64), Err(Error::Bounds));
     assert_eq!(try_seal(0, 0, 70_000), Err(Error::Bounds));
     let mut packet = [0u8; 200];
-    let mut try_open =
-        |offset, len| open(&mut S::start(&sa, &[2; 12]), &mut Buffer::new(&mut packet), &mut tail, &aad, offset, len);
+    let mut try_open = |offset, len| {
+        open(&mut S::start(&sa, &[2; 12]), &mut Buffer::new(&mut packet), &mut tail, &aad, offset, len, 16)
+    };
     assert_eq!(try_open(0, 184), Err(Error::Icv));
     assert_eq!(try_open(0, 185), Err(Error::Bounds));
     assert_eq!(try_open(1, 184), Err(Error::Bounds));

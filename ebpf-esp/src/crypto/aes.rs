@@ -1,4 +1,5 @@
-//! The AES block cipher, enciphering direction (FIPS 197), and counter mode as GCM uses it (SP 800-38D, inc32).
+//! The AES block cipher, enciphering direction (FIPS 197), and counter mode as GCM, CCM and RFC 3686 use it: the lowest
+//! 32 bits of the counter block count. [`inverse`] deciphers, which only CBC needs.
 //!
 //! Table-driven: four tables of 256 words that one copy of serves all SAs; per SA there is only the key schedule. Words
 //! are taken as little-endian numbers of the octets in memory, with the tables turned to match, so that no octet is
@@ -8,6 +9,9 @@
 //! [`Counter`] exploits that a packet has few blocks: only the last octet of the counter block changes, so all but 5 of
 //! the 32 table look-ups of the first two rounds are made once per packet.
 
+pub mod inverse;
+
+use super::permutation::Permutation;
 use super::{Block16, load, store, wipe};
 
 /// Words of a key schedule.
@@ -23,8 +27,9 @@ pub struct Tables([[u32; 256]; 4]);
 /// The tables.
 pub static TABLES: Tables = tables();
 
+/// SubBytes of every octet.
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, for which an index too large is an error")]
-const fn tables() -> Tables {
+const fn sbox() -> [u8; 256] {
     let mut sbox = [0u8; 256];
     // 3 generates the field, so p runs over all elements but 0 while q, its inverse, is divided by 3.
     let (mut p, mut q) = (1u8, 1u8);
@@ -42,6 +47,12 @@ const fn tables() -> Tables {
         }
     }
     sbox[0] = 0x63;
+    sbox
+}
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, for which an index too large is an error")]
+const fn tables() -> Tables {
+    let sbox = sbox();
     let mut t = [[0; 256]; 4];
     let mut i = 0;
     while i < 256 {
@@ -223,6 +234,31 @@ unsafe fn rounds_from_3(
     }
 }
 
+/// Enciphers one block, words in memory order.
+///
+/// # Safety
+/// `tables` is valid for reading and aligned, `schedule` for reading at any alignment. `schedule` and `rounds` come from
+/// [`expand_key`].
+#[inline(always)]
+unsafe fn encrypt(
+    tables: *const Tables,
+    schedule: *const [u32; SCHEDULE_WORDS],
+    rounds: u32,
+    block: [u32; 4],
+) -> [u32; 4] {
+    // SAFETY: the caller's promise; indexes are within the schedule.
+    unsafe {
+        let mut a = u32::from_le(block[0]) ^ key(schedule, 0);
+        let mut b = u32::from_le(block[1]) ^ key(schedule, 1);
+        let mut c = u32::from_le(block[2]) ^ key(schedule, 2);
+        let mut d = u32::from_le(block[3]) ^ key(schedule, 3);
+        round!(tables, schedule, 4, a b c d);
+        round!(tables, schedule, 8, a b c d);
+        let out = rounds_from_3(tables, schedule, rounds, [a, b, c, d]);
+        [out[0].to_le(), out[1].to_le(), out[2].to_le(), out[3].to_le()]
+    }
+}
+
 /// Enciphers one block, `src` to `dst`, which may be the same.
 ///
 /// # Safety
@@ -236,19 +272,40 @@ pub unsafe fn encrypt_block(
     src: *const Block16,
     dst: *mut Block16,
 ) {
-    // SAFETY: the caller's promise; indexes are within the four words and the schedule.
+    // SAFETY: the caller's promise; indexes are within the four words.
     unsafe {
-        let mut a = u32::from_le(load(src, 0)) ^ key(schedule, 0);
-        let mut b = u32::from_le(load(src, 1)) ^ key(schedule, 1);
-        let mut c = u32::from_le(load(src, 2)) ^ key(schedule, 2);
-        let mut d = u32::from_le(load(src, 3)) ^ key(schedule, 3);
-        round!(tables, schedule, 4, a b c d);
-        round!(tables, schedule, 8, a b c d);
-        let out = rounds_from_3(tables, schedule, rounds, [a, b, c, d]);
-        store(dst, 0, out[0].to_le());
-        store(dst, 1, out[1].to_le());
-        store(dst, 2, out[2].to_le());
-        store(dst, 3, out[3].to_le());
+        let out = encrypt(tables, schedule, rounds, [load(src, 0), load(src, 1), load(src, 2), load(src, 3)]);
+        store(dst, 0, out[0]);
+        store(dst, 1, out[1]);
+        store(dst, 2, out[2]);
+        store(dst, 3, out[3]);
+    }
+}
+
+/// The enciphering direction with a key, for the modes of [`cbc`](super::cbc) and the MACs built on it.
+#[derive(Clone, Copy)]
+pub struct Forward {
+    tables: *const Tables,
+    schedule: *const [u32; SCHEDULE_WORDS],
+    rounds: u32,
+}
+
+impl Forward {
+    /// # Safety
+    /// As long as the value is used: `tables` is valid for reading and aligned, `schedule` for reading at any alignment.
+    /// `schedule` and `rounds` come from [`expand_key`].
+    #[inline(always)]
+    #[must_use]
+    pub const unsafe fn new(tables: *const Tables, schedule: *const [u32; SCHEDULE_WORDS], rounds: u32) -> Self {
+        Self { tables, schedule, rounds }
+    }
+}
+
+impl Permutation<4> for Forward {
+    #[inline(always)]
+    fn apply(&self, block: [u32; 4]) -> [u32; 4] {
+        // SAFETY: what `new` was promised.
+        unsafe { encrypt(self.tables, self.schedule, self.rounds, block) }
     }
 }
 

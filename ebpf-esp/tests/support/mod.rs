@@ -2,10 +2,11 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several test binaries, of which each uses its part")]
 
+pub mod sa;
 pub mod vectors;
 
-use ebpf_esp::crypto::Block16;
 use ebpf_esp::crypto::aead::{self, Aad, Buffer, Cipher, Error, Seal, Tail};
+use ebpf_esp::crypto::{Block16, trailer};
 
 /// A small seeded generator (SplitMix64): the same packets on every run.
 pub struct Random(pub u64);
@@ -140,13 +141,13 @@ pub fn seal_shifted<S: Suite>(
     shift: usize,
 ) -> Result<Vec<u8>, Error> {
     const GUARD: u8 = 0xa5;
-    let trailer_len = trailer.map_or(0, |_| aead::trailer_len(plain.len() as u32) as usize);
+    let trailer_len = trailer.map_or(0, |_| trailer::trailer_len(plain.len() as u32, aead::ALIGN) as usize);
     let end = head + plain.len() + shift.max(trailer_len + 16);
     let mut packet = vec![GUARD; end];
     packet[head + shift..head + shift + plain.len()].copy_from_slice(plain);
     let mut cipher = S::start(sa, nonce);
     let aad = absorb(&mut cipher, aad);
-    let message = Seal { src: (head + shift) as u32, dst: head as u32, len: plain.len() as u32, trailer };
+    let message = Seal { src: (head + shift) as u32, dst: head as u32, len: plain.len() as u32, trailer, icv_len: 16 };
     // Left-overs of an earlier packet must not matter.
     let mut tail = Tail([0xdead_beef; 32]);
     let len = aead::seal(&mut cipher, &mut Buffer::new(&mut packet), &mut tail, &aad, &message)? as usize;
@@ -172,7 +173,7 @@ pub fn open<S: Suite>(sa: &S::Sa, nonce: &[u8], aad: &[u8], sealed: &[u8], head:
     let mut cipher = S::start(sa, nonce);
     let aad = absorb(&mut cipher, aad);
     let mut tail = Tail([0xdead_beef; 32]);
-    let result = aead::open(&mut cipher, &mut Buffer::new(&mut packet), &mut tail, &aad, head as u32, len as u32);
+    let result = aead::open(&mut cipher, &mut Buffer::new(&mut packet), &mut tail, &aad, head as u32, len as u32, 16);
     match result {
         Ok(()) => {
             assert_eq!(packet[..head], before[..head]);

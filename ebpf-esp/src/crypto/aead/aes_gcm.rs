@@ -1,4 +1,4 @@
-//! AES-GCM as an AEAD with a nonce of 96 bits and a tag of 128, SP 800-38D section 7: counter block 1 masks the tag, the
+//! AES-GCM as an AEAD with a nonce of 96 bits, SP 800-38D section 7: counter block 1 masks the tag, the
 //! message starts with block 2. Key lengths of 128, 192 and 256 bits.
 
 use super::{Cipher, Tail};
@@ -44,7 +44,9 @@ pub fn hash_key(schedule: &[u32; aes::SCHEDULE_WORDS], rounds: u32) -> Block16 {
 
 /// A started computation. Wiped when dropped.
 pub struct AesGcm<'a> {
-    key: &'a AesGcmKey,
+    schedule: &'a [u32; aes::SCHEDULE_WORDS],
+    rounds: u32,
+    table: &'a Table,
     nonce: [u32; 3],
     counter: Counter,
     /// Number of the next key stream block.
@@ -56,9 +58,21 @@ impl<'a> AesGcm<'a> {
     /// Starts with a nonce as words in memory order.
     #[must_use]
     pub fn new(key: &'a AesGcmKey, nonce: [u32; 3]) -> Self {
-        let mut this = Self { key, nonce, counter: Counter::ZERO, number: 2, hash: Block16([0; 4]) };
+        Self::with_parts(&key.schedule, key.rounds, &key.table, nonce)
+    }
+
+    /// Starts with key schedule, rounds and table, wherever they are kept.
+    #[must_use]
+    pub fn with_parts(
+        schedule: &'a [u32; aes::SCHEDULE_WORDS],
+        rounds: u32,
+        table: &'a Table,
+        nonce: [u32; 3],
+    ) -> Self {
+        let (counter, hash) = (Counter::ZERO, Block16([0; 4]));
+        let mut this = Self { schedule, rounds, table, nonce, counter, number: 2, hash };
         // SAFETY: all live.
-        unsafe { aes::counter_init(&raw mut this.counter, &TABLES, &key.schedule, nonce, 0) };
+        unsafe { aes::counter_init(&raw mut this.counter, &TABLES, schedule, nonce, 0) };
         this
     }
 
@@ -67,10 +81,10 @@ impl<'a> AesGcm<'a> {
     unsafe fn xor16(&mut self, src: *const Block16, dst: *mut Block16) {
         // SAFETY: the caller's promise; the counter was prepared for these upper octets.
         unsafe {
-            aes::counter_xor(&self.counter, &TABLES, &self.key.schedule, self.key.rounds, self.number, src, dst);
+            aes::counter_xor(&self.counter, &TABLES, self.schedule, self.rounds, self.number, src, dst);
             self.number = self.number.wrapping_add(1);
             if self.number & 0xff == 0 {
-                aes::counter_init(&raw mut self.counter, &TABLES, &self.key.schedule, self.nonce, self.number);
+                aes::counter_init(&raw mut self.counter, &TABLES, self.schedule, self.nonce, self.number);
             }
         }
     }
@@ -113,13 +127,13 @@ unsafe impl Cipher for AesGcm<'_> {
     #[inline(always)]
     unsafe fn mac64(&mut self, block: *const Block64) {
         // SAFETY: the caller's promise.
-        unsafe { ghash::block64(&raw mut self.hash, &raw const self.key.table, block) }
+        unsafe { ghash::block64(&raw mut self.hash, self.table, block) }
     }
 
     #[inline(always)]
     unsafe fn mac16(&mut self, block: *const Block16) {
         // SAFETY: the caller's promise.
-        unsafe { ghash::block16(&raw mut self.hash, &raw const self.key.table, block) }
+        unsafe { ghash::block16(&raw mut self.hash, self.table, block) }
     }
 
     #[inline(always)]
@@ -135,7 +149,7 @@ unsafe impl Cipher for AesGcm<'_> {
         let hash = &self.hash;
         // SAFETY: live locals and fields; in place.
         unsafe {
-            aes::encrypt_block(&TABLES, &self.key.schedule, self.key.rounds, &raw const mask, &raw mut mask);
+            aes::encrypt_block(&TABLES, self.schedule, self.rounds, &raw const mask, &raw mut mask);
             Block16([
                 load(hash, 0) ^ mask.0[0],
                 load(hash, 1) ^ mask.0[1],

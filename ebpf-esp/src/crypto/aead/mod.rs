@@ -2,7 +2,7 @@
 //!
 //! Nonce = salt (4 octets of key material) | IV (8 octets of the packet); additional data = SPI | sequence number, or
 //! SPI | both halves of the extended sequence number (RFC 7634 section 2, RFC 4106 sections 4 and 5). Both AEADs of ESP
-//! pad the payload to 4 octets (RFC 4303 section 2.4) and have an ICV of 16.
+//! pad the payload to 4 octets (RFC 4303 section 2.4). An ICV has 16 octets, with AES-GCM also 8 or 12.
 //!
 //! [`seal`] and [`open`] know neither packet nor cipher: [`Packet`] gives checked access to the bytes, [`Cipher`] is one
 //! started AEAD computation. Full blocks are worked on inside the packet; what is shorter goes through a [`Tail`]
@@ -17,9 +17,9 @@ pub use aes_gcm::{AesGcm, AesGcmKey, hash_key};
 pub use buffer::Buffer;
 pub use chacha20poly1305::ChaCha20Poly1305;
 
-use super::{Block16, Block64, load, store};
+use super::{Block16, Block64, ct_eq_words, store, trailer};
 
-/// Octets of the ICV.
+/// Octets of an ICV that is not truncated.
 pub const ICV_LEN: u32 = 16;
 
 /// Octets of the explicit IV.
@@ -145,32 +145,8 @@ impl Tail {
     }
 }
 
-/// Octets of padding, pad length and next header that follow `len` octets of payload: 2..=5 (RFC 4303 section 2.4).
-#[inline(always)]
-#[must_use]
-pub const fn trailer_len(len: u32) -> u32 {
-    2 + ((2u32.wrapping_sub(len)) & 3)
-}
-
-/// Writes the trailer behind the `len` octets (at most 63) in `tail`: padding 1, 2, 3, pad length, next header. Gives
-/// the new length, a multiple of 4.
-///
-/// # Safety
-/// `tail` is valid for writing over its whole size.
-#[inline(always)]
-pub unsafe fn append_trailer(tail: *mut Tail, len: u32, next_header: u8) -> u32 {
-    let pad = 2u32.wrapping_sub(len) & 3;
-    // SAFETY: Tail::set wraps inside.
-    unsafe {
-        // What lies beyond the padding is overwritten by the two octets after it.
-        Tail::set(tail, len, 1);
-        Tail::set(tail, len + 1, 2);
-        Tail::set(tail, len + 2, 3);
-        Tail::set(tail, len + pad, (pad & 3) as u8);
-        Tail::set(tail, len + pad + 1, next_header);
-    }
-    len + pad + 2
-}
+/// What the length of the ciphertext is a multiple of, in octets.
+pub const ALIGN: u32 = 4;
 
 /// Checked access to the octets of a packet.
 ///
@@ -256,6 +232,8 @@ pub struct Seal {
     pub len: u32,
     /// `Some(next header)`: the ESP trailer is appended. `None`: the payload alone is the message.
     pub trailer: Option<u8>,
+    /// Octets of the ICV: 16, or with AES-GCM 8 or 12.
+    pub icv_len: u32,
 }
 
 /// Enciphers and authenticates: ciphertext of payload and trailer at `dst`, the ICV behind it. Gives the length of the
@@ -294,7 +272,7 @@ pub fn seal<C: Cipher, P: Packet>(
             packet.load(message.src + done, rest, tail).ok_or(Error::Bounds)?;
         }
         if let Some(next_header) = message.trailer {
-            rest = append_trailer(tail, rest, next_header);
+            rest = trailer::append(tail, rest, ALIGN, next_header);
         }
         if rest > 0 {
             cipher.xor_tail(tail, rest);
@@ -304,16 +282,16 @@ pub fn seal<C: Cipher, P: Packet>(
     }
     authenticate(cipher, packet, tail, aad, message.dst, done, rest)?;
     let icv = cipher.icv();
-    // SAFETY: the borrowed tail; 16 of its 128 octets.
+    // SAFETY: the borrowed tail; at most 16 of its 128 octets.
     unsafe {
         store_block16(tail, &icv);
-        packet.store(message.dst + done + rest, ICV_LEN, tail).ok_or(Error::Bounds)?;
+        packet.store(message.dst + done + rest, message.icv_len.min(ICV_LEN), tail).ok_or(Error::Bounds)?;
     }
     Ok(done + rest)
 }
 
-/// Verifies and deciphers the `len` octets of ciphertext at `offset`, whose ICV follows them, in place. The packet is
-/// untouched unless the ICV matches (RFC 4303 section 3.4.4.1).
+/// Verifies and deciphers the `len` octets of ciphertext at `offset`, whose ICV of `icv_len` octets (8, 12 or 16; any
+/// other matches nothing) follows them, in place. The packet is untouched unless the ICV matches (RFC 4303 section 3.4.4.1).
 ///
 /// # Errors
 /// [`Error::Bounds`], [`Error::TooLong`] and [`Error::Icv`].
@@ -325,7 +303,11 @@ pub fn open<C: Cipher, P: Packet>(
     aad: &Aad,
     offset: u32,
     len: u32,
+    icv_len: u32,
 ) -> Result<(), Error> {
+    if !matches!(icv_len, 8 | 12 | 16) {
+        return Err(Error::Icv);
+    }
     let rest = len & 63;
     let full = len - rest;
     if full / 64 > P::MAX_BLOCKS {
@@ -333,8 +315,8 @@ pub fn open<C: Cipher, P: Packet>(
     }
     // SAFETY: `tail` is borrowed for this call.
     let received = unsafe {
-        packet.load(offset + len, ICV_LEN, tail).ok_or(Error::Bounds)?;
-        Block16([load(tail, 0), load(tail, 1), load(tail, 2), load(tail, 3)])
+        packet.load(offset + len, icv_len, tail).ok_or(Error::Bounds)?;
+        Tail::block16(tail, 0).read()
     };
     if rest > 0 {
         // SAFETY: `tail` is borrowed for this call.
@@ -344,7 +326,9 @@ pub fn open<C: Cipher, P: Packet>(
         }
     }
     authenticate(cipher, packet, tail, aad, offset, full, rest)?;
-    if !cipher.icv().ct_eq(&received) {
+    let icv = cipher.icv();
+    // SAFETY: four words of locals.
+    if !unsafe { ct_eq_words((&raw const icv).cast(), (&raw const received).cast(), icv_len >> 2) } {
         return Err(Error::Icv);
     }
     let mut done = 0;
@@ -418,23 +402,6 @@ unsafe fn store_block16(tail: *mut Tail, block: &Block16) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// ESP-FMT: padding 1, 2, 3 up to a multiple of 4, pad length, next header.
-    #[test]
-    fn trailer_pads_to_four_octets_with_rfc4303_2_4_padding() {
-        for len in 0..64u32 {
-            let mut tail = Tail([0xeeee_eeee; 32]);
-            // SAFETY: a live local.
-            let total = unsafe { append_trailer(&mut tail, len, 41) };
-            assert_eq!(total, len + trailer_len(len));
-            assert_eq!(total % 4, 0);
-            let octets: Vec<u8> = tail.0.iter().flat_map(|w| w.to_ne_bytes()).collect();
-            let pad = (total - len - 2) as usize;
-            let mut expected: Vec<u8> = (1..=pad as u8).collect();
-            expected.extend([pad as u8, 41]);
-            assert_eq!(octets[len as usize..total as usize], expected);
-        }
-    }
 
     #[test]
     fn pad_zeroes_to_the_end_of_the_block_only() {
