@@ -169,7 +169,8 @@ impl AuthSent {
             Err(error) => return self.reject(ctx, &error.into()),
         };
         if let (None, Some(error)) = (&response.auth, response.error()) {
-            let failure = Failure::new(cause_of(error.kind), "the peer's answer to our identity and AUTH");
+            let text = format!("the peer refuses us as {}, or our pre-shared key", self.local_id);
+            let failure = Failure::new(cause_of(error.kind), text);
             return self.fail(ctx, &failure);
         }
         match self.authenticate(&response) {
@@ -199,7 +200,7 @@ impl AuthSent {
         sa.queue.extend(waiting.into_iter().map(|wish| Task::Child(Box::new(wish))));
         if let Some(error) = response.error() {
             // The child failed, the IKE SA did not (V2-AUTH-17).
-            let failure = Failure::new(cause_of(error.kind), "the peer refuses the child");
+            let failure = offer.refused(error);
             sa.report(ctx, "the first child", &failure);
             offer.abandon(ctx);
             let retry = offer.wish.clone().single_pair().filter(|_| error.kind == NotifyType::SINGLE_PAIR_REQUIRED);

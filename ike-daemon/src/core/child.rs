@@ -9,6 +9,7 @@ use super::api::{
     OutboundUse, Path, Protocol, RemoveReason, RemovedChild, Rule, SpiPair, SpiRequest, Timestamp,
 };
 use super::context::{Ctx, Failure, check_nonce};
+use super::create_child::cause_of;
 use super::link::Link;
 use super::proposal::{ChildAgreed, accept_child, child_offer, describe};
 use super::selectors;
@@ -185,6 +186,22 @@ impl ChildOffer {
         chain.push(PayloadType::TS_I, &TsPayload { selectors: self.ts_local.clone() })?;
         chain.push(PayloadType::TS_R, &TsPayload { selectors: self.ts_remote.clone() })?;
         Ok(())
+    }
+
+    /// Why the peer did not take the offer, in words that name the policy behind it.
+    pub(super) fn refused(&self, error: &Notify) -> Failure {
+        let source = &self.wish.policy.source;
+        let detail = match error.kind {
+            NotifyType::NO_PROPOSAL_CHOSEN => {
+                format!("the peer accepts none of {}, which policy {source} asks for", describe(&self.proposals))
+            }
+            NotifyType::TS_UNACCEPTABLE => {
+                let (local, remote) = (selectors::describe(&self.ts_local), selectors::describe(&self.ts_remote));
+                format!("the peer does not accept {local} {remote} of policy {source}")
+            }
+            _ => format!("the peer refuses what policy {source} asks for"),
+        };
+        Failure::new(cause_of(error.kind), detail)
     }
 
     /// Gives the SPI back.

@@ -126,8 +126,8 @@ impl Established {
 
     fn on_child_refused(&mut self, ctx: &mut Ctx<'_>, pending: PendingChild, error: &Notify) -> Verdict {
         pending.offer.abandon(ctx);
+        let failure = pending.offer.refused(error);
         let mut wish = pending.offer.wish;
-        let failure = Failure::new(cause_of(error.kind), "the peer's answer");
         let collided = pending.collision.is_some();
         match (error.kind, wish.rekeys) {
             (NotifyType::TEMPORARY_FAILURE, _) if !collided && wish.tries < MAX_TRIES => {

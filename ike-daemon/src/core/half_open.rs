@@ -156,8 +156,12 @@ impl HalfOpen {
                 format!("the peer says it is {}; rules want {}", id.id, wanted.join(", ")),
             )
         })?;
-        let described =
-            |f: Failure| refuse(f.cause, format!("{}; rule \"{}\" ({})", f.detail, rule.label, rule.source));
+        // With one candidate the log line names the rule anyway.
+        let which = match self.candidates.as_slice() {
+            [_] => String::new(),
+            _ => format!("; rule \"{}\" ({})", rule.label, rule.source),
+        };
+        let described = |f: Failure| refuse(f.cause, f.detail + &which);
         let no_key = || described(Failure::new(FailureCause::NoKey, "the rule has no pre-shared key"));
         let psk = rule.psk.as_ref().ok_or_else(no_key)?;
         self.first.verify(&self.link, Role::Initiator, id, auth, &psk.remote).map_err(described)?;

@@ -12,11 +12,15 @@ use crate::strongswan::Strongswan;
 use crate::suite::{Suite, counter, text};
 use crate::tshark;
 use anyhow::{Context, Result, bail, ensure};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 const SECRET: &str = "a secret of the tests, shared by two";
+
+/// What strongSwan offers for the IKE SA when it is to agree with us.
+const IKE: &str = "aes256gcm16-prfsha256-x25519";
 
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -36,11 +40,13 @@ struct Peers {
     ours: Suite,
     daemon: Daemon,
     theirs: Strongswan,
+    /// Failures in the log that were looked at.
+    looked_at: Cell<usize>,
 }
 
 impl Peers {
     fn new(name: &str, algorithm: &Algorithm, lifetimes: &str) -> Result<Self> {
-        Self::with(name, algorithm.policy, lifetimes, &connection("aes256gcm16-prfsha256-x25519", algorithm, SECRET))
+        Self::with(name, algorithm.policy, lifetimes, &connection(IKE, algorithm, SECRET))
     }
 
     fn with(name: &str, policy: &str, lifetimes: &str, connection: &str) -> Result<Self> {
@@ -65,7 +71,7 @@ impl Peers {
              {{ label \"peer\" auth_method preshared local_addr {A} remote_addr {remote} {more} }}\n"
         );
         let daemon = ours.daemon(&config, &format!("{{ label \"peer\" key \"{SECRET}\" }}\n"))?;
-        Ok(Self { sites, ours, daemon, theirs })
+        Ok(Self { sites, ours, daemon, theirs, looked_at: Cell::new(0) })
     }
 
     /// Pings from our side until there is an answer: the first packets are those that ask for the SA.
@@ -101,6 +107,38 @@ impl Peers {
             Ok(self.ours.outbound_spis()?.iter().any(|spi| !before.contains(spi)))
         })?;
         self.traffic(1 << 20).with_context(|| format!("after a rekey by {who}"))
+    }
+
+    /// One line of our log, the only one about a failure since the last time, has these words at its end, before the
+    /// rule and its line in ikev2.config.
+    fn says(&self, words: &str) -> Result<()> {
+        self.until(&format!("no failure in the log, and expected was {words}"), || Ok(!self.failures()?.is_empty()))?;
+        let lines = self.failures()?;
+        self.looked_at.set(self.looked_at.get() + lines.len());
+        let [line] = lines.as_slice() else { bail!("there should be one line: {lines:?}") };
+        let (said, rule) = line.split_once("; rule ").with_context(|| format!("no rule is named: {line}"))?;
+        ensure!(said.ends_with(words), "expected {words:?}, found: {line}");
+        ensure!(
+            rule.starts_with("\"peer\" (") && rule.ends_with("/ikev2.config:3)"),
+            "not the line of the rule: {line}"
+        );
+        Ok(())
+    }
+
+    /// Lines of our log about what failed, without those that [`Peers::says`] has seen.
+    fn failures(&self) -> Result<Vec<String>> {
+        let log = self.daemon.log()?;
+        let failures = log.lines().filter(|line| line.contains(" WARN ") && line.contains(" failed: "));
+        Ok(failures.skip(self.looked_at.get()).map(str::to_owned).collect())
+    }
+
+    /// We ask, and strongSwan refuses.
+    fn refused_us(&self, words: &str) -> Result<()> {
+        self.ours.tool("ikeadm", &["flush", "ikesa"])?;
+        self.until("IKE SAs are left after the flush", || Ok(self.ours.ike_sas()?.is_empty()))?;
+        // For less than the second after which the data path asks again.
+        ensure!(!self.sites.a.ping(&INNER_B.to_string(), &["-W", "0.2"])?, "there was an answer");
+        self.says(words)
     }
 
     /// SPIs of the IKE SAs on our side.
@@ -172,7 +210,7 @@ pub(super) fn behind_nat() -> Result<()> {
     // The router's addresses on either side: by them a host outside knows the one behind.
     const OUTSIDE_OF_A: &str = "203.0.113.1";
     const OUTSIDE_OF_B: &str = "198.51.100.1";
-    let connection = connection("aes256gcm16-prfsha256-x25519", &CHACHA20, SECRET);
+    let connection = connection(IKE, &CHACHA20, SECRET);
     let policy = CHACHA20.policy;
     let its_id = format!("remote_id IP = \"{B}\"");
 
@@ -256,40 +294,77 @@ pub(super) fn delete_by_either() -> Result<()> {
 }
 
 pub(super) fn wrong_key() -> Result<()> {
-    let wrong = connection("aes256gcm16-prfsha256-x25519", &CHACHA20, "not what the other side has");
+    let wrong = connection(IKE, &CHACHA20, "not what the other side has");
     let peers = Peers::with("wrongkey", CHACHA20.policy, "", &wrong)?;
-    ensure!(initiate(&peers).is_err(), "strongSwan was accepted with a wrong key");
-    peers.until("the log says nothing about the failure", || {
-        Ok(peers.daemon.log()?.to_lowercase().contains("authentication"))
-    })?;
-    ensure!(peers.ours.sas()?.is_empty(), "a failed negotiation left SAs behind");
+    let told = refusal(&peers);
+    ensure!(told.contains("AUTH_FAILED"), "strongSwan was not told that its key is wrong: {told}");
+    peers.says(
+        "IKE_AUTH with 203.0.113.2:4500 failed: AUTHENTICATION_FAILED: \
+         AUTH of 203.0.113.2 does not verify: the pre-shared keys differ",
+    )?;
+    peers.refused_us(
+        "IKE_AUTH with 203.0.113.2:4500 failed: AUTHENTICATION_FAILED: \
+         the peer refuses us as 198.51.100.2, or our pre-shared key",
+    )?;
     refused_then_accepted(&peers)
 }
 
 pub(super) fn no_common_proposal() -> Result<()> {
     let other = connection("aes128-sha256-modp2048", &CHACHA20, SECRET);
     let peers = Peers::with("noprop", CHACHA20.policy, "", &other)?;
-    let refusal = initiate(&peers).map_or_else(|error| format!("{error:#}"), |()| String::new());
-    ensure!(refusal.contains("NO_PROP"), "strongSwan was not told that no proposal is acceptable: {refusal}");
-    let child = connection("aes256gcm16-prfsha256-x25519", &AES_GCM_128, SECRET);
-    peers.theirs.load(&child)?;
-    let refusal = initiate(&peers).map_or_else(|error| format!("{error:#}"), |()| String::new());
-    ensure!(refusal.contains("NO_PROP"), "a child was not refused for its algorithms: {refusal}");
+    let told = refusal(&peers);
+    ensure!(told.contains("NO_PROP"), "strongSwan was not told that no proposal is acceptable: {told}");
+    peers.says(
+        "IKE_SA_INIT of the peer with 203.0.113.2:500 failed: NO_PROPOSAL_CHOSEN: \
+         the peer offers AES-CBC(128)/HMAC-SHA2-256-128/PRF-HMAC-SHA2-256/MODP-2048; \
+         accepted are AES-GCM-16(256)/PRF-HMAC-SHA2-256/CURVE25519",
+    )?;
+    peers.refused_us(
+        "IKE_SA_INIT with 203.0.113.2:500 failed: NO_PROPOSAL_CHOSEN: \
+         the peer accepts none of AES-GCM-16(256)/PRF-HMAC-SHA2-256/CURVE25519",
+    )?;
+
+    peers.theirs.load(&connection(IKE, &AES_GCM_128, SECRET))?;
+    let told = refusal(&peers);
+    ensure!(told.contains("NO_PROP"), "a child was not refused for its algorithms: {told}");
+    peers.says(
+        "the first child with 203.0.113.2:4500 failed: NO_PROPOSAL_CHOSEN: the peer offers AES-GCM-16(128)/no-ESN; \
+         policy ipsecinit.conf entry 1 (tunnel vpn0) wants CHACHA20-POLY1305/ESN/no-ESN",
+    )?;
+    peers.refused_us(
+        "the first child with 203.0.113.2:4500 failed: NO_PROPOSAL_CHOSEN: \
+         the peer accepts none of CHACHA20-POLY1305/ESN/no-ESN, which policy ipsecinit.conf entry 1 (tunnel vpn0) asks for",
+    )?;
     refused_then_accepted(&peers)
 }
 
 pub(super) fn unacceptable_selectors() -> Result<()> {
-    let other = connection("aes256gcm16-prfsha256-x25519", &CHACHA20, SECRET).replace(NET_B, "10.77.0.0/24");
+    let other = connection(IKE, &CHACHA20, SECRET).replace(NET_B, "10.77.0.0/24");
     let peers = Peers::with("nots", CHACHA20.policy, "", &other)?;
-    let refusal = initiate(&peers).map_or_else(|error| format!("{error:#}"), |()| String::new());
-    ensure!(refusal.contains("TS_UNACCEPT"), "strongSwan was not told that its selectors are refused: {refusal}");
+    let told = refusal(&peers);
+    ensure!(told.contains("TS_UNACCEPT"), "strongSwan was not told that its selectors are refused: {told}");
+    peers.says(
+        "the first child with 203.0.113.2:4500 failed: TS_UNACCEPTABLE: \
+         no rule protects 10.1.0.0-10.1.0.255 <-> 10.77.0.0-10.77.0.255 between 198.51.100.2 and 203.0.113.2 \
+         (the peer offers [10.1.0.0-10.1.0.255] [10.77.0.0-10.77.0.255])",
+    )?;
+    peers.refused_us(
+        "the first child with 203.0.113.2:4500 failed: TS_UNACCEPTABLE: the peer does not accept \
+         [10.1.0.1 proto 1, 10.1.0.0-10.1.0.255] [10.2.0.1 proto 1, 10.2.0.0-10.2.0.255] \
+         of policy ipsecinit.conf entry 1 (tunnel vpn0)",
+    )?;
     refused_then_accepted(&peers)
+}
+
+/// What strongSwan says when it does not get its child; nothing when it does.
+fn refusal(peers: &Peers) -> String {
+    initiate(peers).map_or_else(|error| format!("{error:#}"), |()| String::new())
 }
 
 /// Nothing of the refused negotiation stands in the way of the next one.
 fn refused_then_accepted(peers: &Peers) -> Result<()> {
     ensure!(peers.ours.sas()?.is_empty(), "a refused negotiation left SAs behind");
-    peers.theirs.load(&connection("aes256gcm16-prfsha256-x25519", &CHACHA20, SECRET))?;
+    peers.theirs.load(&connection(IKE, &CHACHA20, SECRET))?;
     initiate(peers)?;
     peers.traffic(1 << 20)
 }
