@@ -1,6 +1,7 @@
 //! Links: programs on interfaces, pinned under the name of the program and the index of the interface.
 
 use super::error::SadbError;
+use super::fault;
 use super::instance::Instance;
 use super::kernel::Link;
 use super::loader::{AttachOptions, ExitChoice, LoaderError, XdpChoice, is_linked};
@@ -68,10 +69,14 @@ pub(super) fn detach_links(instance: &Instance) -> Result<(), LoaderError> {
 
 fn remove_link(path: PathBuf) -> Result<(), LoaderError> {
     match Link::open(&path) {
-        Ok(link) => link.detach().map_err(LoaderError::io("detaching a program"))?,
+        Ok(link) => {
+            fault::point();
+            link.detach().map_err(LoaderError::io("detaching a program"))?;
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(LoaderError::io("opening a link")(e)),
     }
+    fault::point();
     std::fs::remove_file(&path).map_err(LoaderError::io("removing a link"))
 }
 
@@ -85,9 +90,11 @@ fn xdp(instance: &Instance, name: &'static str, ifindex: u32, mode: XdpMode) -> 
     let what = || format!("attaching {name} to interface {ifindex}");
     let mut xdp = Xdp::from_pin(instance.pin(name), XdpAttachType::Interface)
         .map_err(|e| LoaderError::kernel(format!("program {name}"), &e))?;
+    fault::point();
     let id = xdp.attach_to_if_index(ifindex, mode).map_err(|e| LoaderError::kernel(what(), &e))?;
     let link = xdp.take_link(id).map_err(|e| LoaderError::kernel(what(), &e))?;
     let link = FdLink::try_from(link).map_err(|e| LoaderError::kernel(what(), &e))?;
+    fault::point();
     link.pin(path).map(drop).map_err(|e| LoaderError::kernel(what(), &e))
 }
 
@@ -101,10 +108,12 @@ fn tcx(instance: &Instance, name: &'static str, on: &Interface, direction: TcAtt
     let what = || format!("attaching {name} to {}", on.name);
     let mut tc = SchedClassifier::from_pin(instance.pin(name))
         .map_err(|e| LoaderError::kernel(format!("program {name}"), &e))?;
+    fault::point();
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
     let id = tc.attach_with_options(&on.name, direction, order).map_err(|e| LoaderError::kernel(what(), &e))?;
     let link = tc.take_link(id).map_err(|e| LoaderError::kernel(what(), &e))?;
     let link = FdLink::try_from(link).map_err(|e| LoaderError::kernel(what(), &e))?;
+    fault::point();
     link.pin(path).map(drop).map_err(|e| LoaderError::kernel(what(), &e))
 }
 
@@ -116,14 +125,16 @@ pub(super) fn pair(instance: &Instance, inner: &Interface, outer: &Interface) ->
     tcx(instance, program::TC_IPSEC0_EGRESS, inner, TcAttachType::Egress)
 }
 
-/// Attaches an outer interface; if that fails it is taken off again.
+/// Attaches an outer interface. If that fails it is taken off again, unless it was attached before: then what it has
+/// stays, because without it everything would leave in clear.
 pub(super) fn outer(
     instance: &Instance,
     interface: &Interface,
     options: &AttachOptions,
 ) -> Result<InterfaceReport, LoaderError> {
+    let before = is_linked(&link_path(instance, program::XDP_OUTER, interface.index), interface.index);
     let attached = attach_outer(instance, interface, options);
-    if attached.is_err() {
+    if attached.is_err() && !before {
         // The reason why it did not work is what counts.
         let _ = take_off(instance, interface.index);
     }

@@ -1,4 +1,5 @@
-//! Sudden death on demand: proves that a tool killed at any map write leaves something that the next one repairs.
+//! Sudden death on demand: proves that a tool killed at any map write, or a loader killed at any step, leaves something
+//! that the next one repairs.
 
 #[cfg(any(test, feature = "testing"))]
 mod armed {
@@ -31,7 +32,7 @@ mod armed {
 #[cfg(any(test, feature = "testing"))]
 pub use armed::{VARIABLE, kill_at_write};
 
-/// Every map write of the library passes here.
+/// Every map write of the library and every step of the loader passes here.
 #[inline]
 pub(super) fn point() {
     #[cfg(any(test, feature = "testing"))]

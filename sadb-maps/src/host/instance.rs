@@ -4,7 +4,7 @@
 //! live in `/run/ipsec/<name>`, what outlives a boot in `/var/lib/ipsec/<name>`. It belongs to the network namespace it
 //! was attached in, and every tool refuses to touch it from another one.
 
-use super::{bpffs, sockopt};
+use super::{bpffs, fault, sockopt};
 use crate::abi::{ABI_VERSION, HEADER_MAGIC, Header};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::io;
@@ -66,6 +66,17 @@ pub enum InstanceError {
         map: &'static str,
         /// The difference.
         what: String,
+    },
+    /// A pinned program is missing.
+    #[error(
+        "instance {name:?} has no program {program}: it is damaged, or another version attached it; \
+         run espadm detach --all and attach again"
+    )]
+    NoProgram {
+        /// Name of the instance.
+        name: String,
+        /// Name of the program.
+        program: &'static str,
     },
     /// Pins made here would vanish with the command.
     #[error(
@@ -184,20 +195,29 @@ impl Instance {
     /// # Errors
     /// A file cannot be removed.
     pub fn remove_pins(&self) -> Result<(), InstanceError> {
-        let run = self.run_dir()?;
-        let results = [
-            (std::fs::remove_dir_all(self.pin_dir()), self.pin_dir()),
-            (std::fs::remove_file(run.join("policy-0.json")), run.join("policy-0.json")),
-            (std::fs::remove_file(run.join("policy-1.json")), run.join("policy-1.json")),
-        ];
-        for (result, path) in results {
-            match result {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(InstanceError::io(&path, e)),
+        let gone = |result: io::Result<()>, path: &Path| match result {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(InstanceError::io(path, e)),
+            _ => Ok(()),
+        };
+        let remove = |path: &Path| {
+            fault::point();
+            gone(std::fs::remove_file(path), path)
+        };
+        // The header first: who dies on the way leaves remains, not an instance that lacks something.
+        remove(&self.pin(crate::abi::map::HEADER))?;
+        let pins = self.pin_dir();
+        match std::fs::read_dir(&pins) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(InstanceError::io(&pins, e)),
+            Ok(entries) => {
+                for entry in entries {
+                    remove(&entry.map_err(|e| InstanceError::io(&pins, e))?.path())?;
+                }
             }
         }
-        Ok(())
+        gone(std::fs::remove_dir(&pins), &pins)?;
+        let run = self.run_dir()?;
+        ["policy-0.json", "policy-1.json"].iter().try_for_each(|name| remove(&run.join(name)))
     }
 
     /// A header for an instance that is attached from this process.

@@ -8,6 +8,7 @@
 
 use super::attach::{self, InterfaceReport};
 use super::error::SadbError;
+use super::fault;
 use super::instance::{Instance, InstanceError};
 use super::kernel::Link;
 use super::layout::MAPS;
@@ -281,7 +282,10 @@ impl Loader {
         let _lock = InstanceLock::acquire(instance)?;
         match usable_header(instance) {
             // What another version has made can still be taken away.
-            Err(LoaderError::Sadb(SadbError::Instance(InstanceError::Abi { .. } | InstanceError::Map { .. }))) => {}
+            Err(
+                LoaderError::Sadb(SadbError::Instance(InstanceError::Abi { .. } | InstanceError::Map { .. }))
+                | LoaderError::Instance(InstanceError::NoProgram { .. }),
+            ) => {}
             // Refuses where the instance is alive elsewhere.
             other => drop(other?),
         }
@@ -311,13 +315,15 @@ fn choose(route: &Route, names: &[&str]) -> Result<Vec<Interface>, LoaderError> 
     names.iter().map(pick).collect()
 }
 
-/// The header of a base that this process may go on with; `None` when there is no base, or only the remains of one.
+/// The header of a base that this process may go on with; `None` when there is no base, or only the remains of one. The
+/// header is the last thing to come and the first to go, so a base that has one and lacks a program is damaged, or another
+/// version's: its SAs and what it is attached to are not thrown away unasked.
 fn usable_header(instance: &Instance) -> Result<Option<Header>, LoaderError> {
     match maps::checked_header(instance) {
-        Ok(header) => {
-            let complete = programs().all(|name| instance.pin(name).exists());
-            Ok(complete.then_some(header))
-        }
+        Ok(header) => match programs().find(|name| !instance.pin(name).exists()) {
+            None => Ok(Some(header)),
+            Some(program) => Err(InstanceError::NoProgram { name: instance.name().to_owned(), program }.into()),
+        },
         Err(SadbError::Instance(InstanceError::NotAttached(_))) => Ok(None),
         Err(SadbError::Instance(InstanceError::OtherNamespace { .. })) if attach::all_links_dead(instance)? => Ok(None),
         Err(e) => Err(e.into()),
@@ -327,6 +333,7 @@ fn usable_header(instance: &Instance) -> Result<Option<Header>, LoaderError> {
 /// Removes all that belongs to the instance: links, pins, the pair.
 fn remove_base(instance: &Instance, route: &Route) -> Result<(), LoaderError> {
     attach::detach_links(instance)?;
+    fault::point();
     remove_pair(instance, route)?;
     Ok(instance.remove_pins()?)
 }
@@ -355,13 +362,16 @@ fn make_pair(instance: &Instance, route: &Route, mtu: u32) -> Result<(Interface,
             None => "somebody else".to_owned(),
         }));
     }
+    fault::point();
     route.create_pair(mtu)?;
+    fault::point();
     let missing = |name: &str| LoaderError::NoInterface(name.to_owned());
     let inner = route.find(IPSEC0)?.ok_or_else(|| missing(IPSEC0))?;
     let outer = route.find(IPSEC0X)?.ok_or_else(|| missing(IPSEC0X))?;
     for end in [&inner, &outer] {
         route.set_alias(end.index, &format!("{ALIAS}{}", instance.name()))?;
     }
+    fault::point();
     netdev::offloads_off(IPSEC0)?;
     netdev::gro_on(IPSEC0)?;
     netdev::forwarding_on(IPSEC0X)?;
@@ -369,6 +379,7 @@ fn make_pair(instance: &Instance, route: &Route, mtu: u32) -> Result<(Interface,
         route.no_generated_address(end.index)?;
         route.up(end.index)?;
     }
+    fault::point();
     route.queue(inner.index)?;
     route.local_address(inner.index)?;
     netdev::loose_reverse_path(IPSEC0)?;
@@ -473,6 +484,7 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str, path: &Path) -> Result<(), 
         program_mut::<SchedClassifier>(ebpf, name)?.load().map_err(failed)?;
     }
     let program = ebpf.program_mut(name).ok_or(LoaderError::NoProgram(name))?;
+    fault::point();
     program.pin(path).map_err(|e| LoaderError::kernel(format!("pinning program {name}"), &e))
 }
 
@@ -484,6 +496,7 @@ fn pin_inner_maps(ebpf: &Ebpf, instance: &Instance) -> Result<(), LoaderError> {
         if name.contains('.') || MAPS.iter().any(|spec| spec.name == name) {
             continue;
         }
+        fault::point();
         inner.pin(instance.pin(name)).map_err(|e| LoaderError::kernel(format!("pinning map {name}"), &e))?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 use super::loader::OBJECT;
 use super::testing::{TestInstance, in_new_netns};
 use super::*;
+use crate::abi::program;
 use crate::sa::{ESP, encr};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -135,6 +136,56 @@ fn a_driver_that_refuses_is_a_reported_fallback() {
 }
 
 #[test]
+fn what_fails_on_an_attached_interface_leaves_the_rest_of_it_attached() {
+    in_new_netns(|| {
+        let test = TestInstance::bare().unwrap();
+        two_interfaces();
+        if !has_object(&test) {
+            return;
+        }
+        Loader::attach(&test, &["lan0"], &with_capacity(9)).unwrap();
+        let lan0 = netdev::Route::open().unwrap().find("lan0").unwrap().unwrap();
+        let link = |name: &str| test.pin(&format!("link_{name}_{}", lan0.index));
+        std::fs::remove_file(link(program::TC_OUTER_INGRESS)).unwrap();
+        // TCX attaches by name, and there is none of this one.
+        let unnamed = netdev::Interface { name: "none0".into(), ..lan0.clone() };
+        attach::outer(&test, &unnamed, &AttachOptions::default()).unwrap_err();
+        for name in [program::XDP_OUTER, program::TC_OUTER_EGRESS] {
+            assert!(loader::is_linked(&link(name), lan0.index), "{name}");
+        }
+        Loader::attach(&test, &["lan0"], &AttachOptions::default()).unwrap();
+        assert_eq!(Status::read(&test).unwrap().interfaces.len(), 1);
+        // On one that was not attached nothing stays.
+        Loader::detach(&test, &["lan0"]).unwrap();
+        attach::outer(&test, &unnamed, &AttachOptions::default()).unwrap_err();
+        assert!(!loader::is_linked(&link(program::XDP_OUTER), lan0.index));
+        Loader::detach_all(&test).unwrap();
+    });
+}
+
+#[test]
+fn an_instance_that_lacks_a_program_is_refused_and_loses_nothing() {
+    in_new_netns(|| {
+        let test = TestInstance::bare().unwrap();
+        two_interfaces();
+        if !has_object(&test) {
+            return;
+        }
+        Loader::attach(&test, &["lan0", "lan1"], &with_capacity(9)).unwrap();
+        Sadb::open(&test).unwrap().add(&an_sa()).unwrap();
+        std::fs::remove_file(test.pin(program::TC_OUTER_INGRESS)).unwrap();
+        let refused = Loader::attach(&test, &["lan0"], &AttachOptions::default()).unwrap_err();
+        assert!(refused.to_string().contains("detach --all"), "{refused}");
+        assert_eq!(Sadb::open(&test).unwrap().dump(None).unwrap().len(), 1);
+        let lan1 = netdev::Route::open().unwrap().find("lan1").unwrap().unwrap();
+        let link = test.pin(&format!("link_{}_{}", program::TC_OUTER_EGRESS, lan1.index));
+        assert!(loader::is_linked(&link, lan1.index));
+        Loader::detach_all(&test).unwrap();
+        assert!(!test.is_attached());
+    });
+}
+
+#[test]
 fn an_instance_whose_namespace_is_gone_is_replaced() {
     let test = TestInstance::bare().unwrap();
     let loaded = in_new_netns(|| {
@@ -160,24 +211,69 @@ fn an_instance_whose_namespace_is_gone_is_replaced() {
     });
 }
 
+/// What is to be there after an attach, whatever was there before.
+fn assert_whole(test: &Instance, step: usize) {
+    let report = Loader::attach(test, &["lan0"], &with_capacity(9)).unwrap();
+    let status = Status::read(test).unwrap();
+    assert!(status.pair && status.interfaces.len() == 1 && report.interfaces.len() == 1, "step {step}");
+}
+
 #[test]
-fn a_loader_killed_half_way_is_cleaned_up_after() {
+fn a_loader_killed_on_the_way_is_cleaned_up_after() {
     in_new_netns(|| {
         let test = TestInstance::bare().unwrap();
         two_interfaces();
         if !has_object(&test) {
             return;
         }
-        for n in 1.. {
-            let lived = fault::survives(n, || {
-                Loader::attach(&test, &["lan0"], &with_capacity(9)).unwrap();
-            });
-            Loader::attach(&test, &["lan0"], &with_capacity(9)).unwrap();
-            let status = Status::read(&test).unwrap();
-            assert!(status.pair && status.interfaces.len() == 1, "write {n}");
-            Loader::detach_all(&test).unwrap();
+        // Loading takes long, and one pin of many is like the next.
+        for n in (1..).step_by(11) {
+            let lived = fault::survives(n, || assert_whole(&test, 0));
+            assert_whole(&test, n as usize);
             if lived {
-                assert!(n > 3);
+                assert!(n > 24);
+                break;
+            }
+            Loader::detach_all(&test).unwrap();
+        }
+        let attach = || Loader::attach(&test, &["lan0"], &with_capacity(9)).map(drop);
+        let detach = || Loader::detach(&test, &["lan0"]);
+        for (work, least) in [(&attach as &dyn Fn() -> Result<(), LoaderError>, 7), (&detach, 6)] {
+            for n in 1.. {
+                if least == 7 {
+                    detach().unwrap();
+                }
+                let lived = fault::survives(n, || work().unwrap());
+                assert_whole(&test, n as usize);
+                if lived {
+                    assert!(n > least);
+                    break;
+                }
+            }
+        }
+        Loader::detach_all(&test).unwrap();
+    });
+}
+
+#[test]
+fn killed_while_it_takes_all_off_a_tool_leaves_nothing_that_stays() {
+    in_new_netns(|| {
+        let test = TestInstance::bare().unwrap();
+        two_interfaces();
+        if !has_object(&test) {
+            return;
+        }
+        for n in (1..).step_by(15) {
+            assert_whole(&test, n as usize);
+            let lived = fault::survives(n, || Loader::detach_all(&test).unwrap());
+            // Either way on: what is left is mended or removed.
+            if n % 2 == 0 {
+                assert_whole(&test, n as usize);
+            }
+            Loader::detach_all(&test).unwrap();
+            assert!(!test.pin_dir().exists());
+            if lived {
+                assert!(n > 30);
                 break;
             }
         }
