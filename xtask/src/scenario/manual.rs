@@ -171,7 +171,7 @@ pub(super) fn nothing_in_clear(seen: &Seen) -> Result<()> {
 }
 
 /// Packets that one host sealed with an SA are those that the other opened with it, in both directions.
-fn same_counts(a: &Suite, b: &Suite) -> Result<()> {
+pub(super) fn same_counts(a: &Suite, b: &Suite) -> Result<()> {
     // The last acknowledgement may still be on its way.
     let start = Instant::now();
     loop {
@@ -197,7 +197,7 @@ fn counts(suite: &Suite) -> Result<Vec<(String, u64, u64)>> {
 }
 
 /// What both hosts have counted, for an error message.
-fn state(net: &Protected) -> String {
+pub(super) fn state(net: &Protected) -> String {
     let show = |suite: &Suite| {
         let text = suite.tool("espadm", &["stats"]).unwrap_or_else(|error| format!("{error:#}"));
         format!("{}:\n{text}", suite.host().name())

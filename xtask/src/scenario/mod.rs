@@ -3,6 +3,8 @@
 
 mod baseline;
 mod damage;
+mod datagrams;
+pub(crate) mod kernel;
 mod manual;
 mod nat;
 mod ours;
@@ -53,6 +55,17 @@ pub const ALL: &[Scenario] = &[
     namespace("manual-xdp-exit", "the same with sealed packets leaving by XDP redirect", manual::xdp_exit),
     namespace("manual-rp-filter", "the same under strict reverse path filtering", manual::strict_rp_filter),
     namespace("manual-udp", "the same in UDP, IPv4 and IPv6, with right checksums", manual::udp_encapsulation),
+    namespace(
+        "kernel-vectors",
+        "the ciphers in the kernel: RFCs, GCM specification, Wycheproof, forgeries, random packets beside ring",
+        kernel::vectors,
+    ),
+    namespace(
+        "kernel-packets",
+        "random packets of every size through the real programs, beside ring; forgeries and replays are dropped",
+        kernel::packets,
+    ),
+    namespace("random-datagrams", "random datagrams of every size over veth, fragments too", datagrams::random_content),
     namespace("every-size", "an echo of every size from 0 to the largest, both algorithms", manual::every_size),
     namespace("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),
     namespace("path-log", "what the programs log about dropped packets, in the log of the daemon", ours::path_log),

@@ -1,0 +1,18 @@
+//! Packets that are handed to the programs in the kernel directly: `esp-kernel` makes them and judges what comes out.
+
+use crate::workspace::{binaries, run_shown, target};
+use anyhow::{Result, ensure};
+use std::process::Command;
+
+/// The object that only tests and measurements load.
+pub(crate) const TEST_OBJECT: &str = "ebpf/ipsec-esp-test.o";
+
+pub(super) fn vectors() -> Result<()> {
+    let object = target(TEST_OBJECT);
+    ensure!(object.is_file(), "{} is not there: run `cargo xtask build-ebpf`", object.display());
+    run_shown(Command::new(binaries()?.join("esp-kernel")).arg("vectors").arg(object))
+}
+
+pub(super) fn packets() -> Result<()> {
+    run_shown(Command::new(binaries()?.join("esp-kernel")).arg("packets"))
+}
