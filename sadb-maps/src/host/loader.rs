@@ -218,7 +218,7 @@ impl Loader {
             // Slot 0 is never used.
             capacity => capacity.map(|n| n + 1),
         };
-        let _lock = InstanceLock::acquire(instance)?;
+        let mut lock = InstanceLock::acquire(instance)?;
         let route = Route::open()?;
         let outer = choose(&route, interfaces)?;
         let mtu = outer.iter().map(|i| i.mtu).max().unwrap_or(0).min(MAX_XDP_MTU);
@@ -233,6 +233,7 @@ impl Loader {
                 header
             }
             None => {
+                lock.announce()?;
                 remove_base(instance, &route)?;
                 match load_base(instance, &route, slots.unwrap_or(DEFAULT_SA_CAPACITY), mtu, options) {
                     Ok(header) => header,
@@ -279,7 +280,7 @@ impl Loader {
     /// # Errors
     /// [`InstanceError::OtherNamespace`] while the instance lives in another network namespace.
     pub fn detach_all(instance: &Instance) -> Result<(), LoaderError> {
-        let _lock = InstanceLock::acquire(instance)?;
+        let mut lock = InstanceLock::acquire(instance)?;
         match usable_header(instance) {
             // What another version has made can still be taken away.
             Err(
@@ -289,6 +290,8 @@ impl Loader {
             // Refuses where the instance is alive elsewhere.
             other => drop(other?),
         }
+        // Whoever has the maps open is to notice.
+        lock.announce()?;
         remove_base(instance, &Route::open()?)
     }
 }

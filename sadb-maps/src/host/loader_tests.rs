@@ -211,6 +211,28 @@ fn an_instance_whose_namespace_is_gone_is_replaced() {
     });
 }
 
+#[test]
+fn a_handle_follows_its_instance_to_new_maps() {
+    in_new_netns(|| {
+        let test = TestInstance::bare().unwrap();
+        two_interfaces();
+        if !has_object(&test) {
+            return;
+        }
+        Loader::attach(&test, &["lan0"], &with_capacity(9)).unwrap();
+        let mut sadb = Sadb::open(&test).unwrap();
+        sadb.add(&an_sa()).unwrap();
+        Loader::detach_all(&test).unwrap();
+        assert!(matches!(sadb.dump(None), Err(SadbError::Instance(InstanceError::NotAttached(_)))));
+        Loader::attach(&test, &["lan0"], &with_capacity(7)).unwrap();
+        assert!(sadb.dump(None).unwrap().is_empty());
+        sadb.add(&an_sa()).unwrap();
+        assert_eq!(Sadb::open(&test).unwrap().dump(None).unwrap().len(), 1);
+        assert_eq!(sadb.capacity(), 7);
+        Loader::detach_all(&test).unwrap();
+    });
+}
+
 /// What is to be there after an attach, whatever was there before.
 fn assert_whole(test: &Instance, step: usize) {
     let report = Loader::attach(test, &["lan0"], &with_capacity(9)).unwrap();

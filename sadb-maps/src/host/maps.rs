@@ -163,10 +163,16 @@ pub(super) fn failed(map: &'static str, operation: &'static str) -> impl Fn(MapE
     move |source| SadbError::Map { map, operation, source }
 }
 
-/// Reads and checks the header, and the shape of every map.
-pub(super) fn checked_header(instance: &Instance) -> Result<Header, SadbError> {
+/// Reads and checks the header.
+pub(super) fn header(instance: &Instance) -> Result<Header, SadbError> {
     let header = Slots::<Header>::open(instance, map::HEADER)?.get(0)?;
     instance.check_header(&header)?;
+    Ok(header)
+}
+
+/// Reads and checks the header, and the shape of every map.
+pub(super) fn checked_header(instance: &Instance) -> Result<Header, SadbError> {
+    let header = header(instance)?;
     layout::check(instance, header.capacity)?;
     Ok(header)
 }
@@ -176,8 +182,14 @@ pub(super) fn write_header(instance: &Instance, header: &Header) -> Result<(), S
     Slots::<Header>::open(instance, map::HEADER)?.set(0, header)
 }
 
+/// Number that the kernel knows the pinned map by: another one once the instance was attached anew.
+fn map_id(instance: &Instance, name: &'static str) -> Result<u32, SadbError> {
+    Ok(open(instance, name)?.info().map_err(failed(name, "info"))?.id())
+}
+
 /// The maps of the SADB.
 pub(super) struct SaMaps {
+    id: u32,
     pub(super) header: Slots<Header>,
     pub(super) inbound: Table<InboundKey, SlotRef>,
     pub(super) outbound: Table<BindingKey, Bundle>,
@@ -190,8 +202,10 @@ pub(super) struct SaMaps {
 
 impl SaMaps {
     pub(super) fn open(instance: &Instance) -> Result<Self, SadbError> {
+        let id = map_id(instance, map::HEADER)?;
         checked_header(instance)?;
         Ok(Self {
+            id,
             header: Slots::open(instance, map::HEADER)?,
             inbound: Table::open(instance, map::SA_IN)?,
             outbound: Table::open(instance, map::SA_OUT)?,
@@ -201,6 +215,14 @@ impl SaMaps {
             ghash: Table::open(instance, map::SA_GHASH)?,
             acquires: Table::open_lru(instance, map::ACQUIRES)?,
         })
+    }
+
+    /// Whether the pins are still those of these maps.
+    ///
+    /// # Errors
+    /// [`InstanceError::NotAttached`] when there are none.
+    pub(super) fn are_pinned(&self, instance: &Instance) -> Result<bool, SadbError> {
+        Ok(map_id(instance, map::HEADER)? == self.id)
     }
 
     pub(super) fn set_dirty(&mut self, dirty: bool) -> Result<(), SadbError> {

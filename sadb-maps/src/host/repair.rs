@@ -2,13 +2,14 @@
 //!
 //! What a dead tool can have left behind: a slot with contents but no valid state word, an inbound SA that no index
 //! leads to, an index or binding that leads to a slot with another generation, a GHASH table without its SA, one half of
-//! a pair. An SA that was only half there, on its way in or out, is removed; bindings are recomputed.
+//! a pair, rules without the ends of a tunnel that was just defined. An SA that was only half there, on its way in or out, is removed; bindings are recomputed.
 
 use super::clock;
 use super::error::SadbError;
 use super::maps::Wiped;
 use super::sadb::Sadb;
 use super::slots::{self, Register};
+use super::spd;
 use crate::sa::{SaStatic, SlotRef, Window, flag};
 use bytemuck::Zeroable;
 
@@ -40,7 +41,8 @@ pub(super) fn repair(sadb: &mut Sadb) -> Result<(), SadbError> {
     for known in broken {
         slots::wipe(&mut sadb.maps, known.slot)?;
     }
-    wipe_leftovers(sadb)
+    wipe_leftovers(sadb)?;
+    spd::resolve_in_force(sadb)
 }
 
 /// Clears links to partners that do not link back.

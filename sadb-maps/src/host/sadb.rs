@@ -511,6 +511,10 @@ impl Sadb {
         let mut held = Held { lock, begun: false };
         // What a failure before its end left unsaid.
         self.news.clear();
+        if self.seen != Some(held.lock.changes()) && !self.maps.are_pinned(&self.instance)? {
+            // The instance was attached anew, and nothing would come of changes to the maps that it had before.
+            (self.maps, self.policy) = (SaMaps::open(&self.instance)?, PolicyMaps::open(&self.instance)?);
+        }
         if self.maps.header.get(0)?.dirty != 0 {
             held.lock.announce()?;
             held.begun = true;

@@ -11,7 +11,7 @@ use super::files;
 use super::instance::Instance;
 use super::sadb::{Held, Sadb};
 use super::slots;
-use super::tunnels::Tunnels;
+use super::tunnels::{self, Tunnel, Tunnels};
 use crate::Addr;
 use crate::abi::MAX_RULES;
 use crate::policy::{PolicyHead, Rule, Selectors, rule_flag};
@@ -93,20 +93,19 @@ impl Spd {
         })
     }
 
-    /// Fills the ends of every rule that names a tunnel from the definitions; unspecified where there is none.
-    /// Gives whether anything changed.
-    ///
-    /// # Errors
-    /// As [`Spd::replace`].
-    pub fn resolve_tunnels(&mut self) -> Result<bool, SadbError> {
+    /// Lets `edit` hand over the new definitions of the tunnels, and gives their ends to the rules in force that name
+    /// them; unspecified where there is none.
+    pub(super) fn change_tunnels<T>(
+        &mut self,
+        edit: impl FnOnce(&mut dyn FnMut(&[Tunnel]) -> Result<(), SadbError>) -> Result<T, SadbError>,
+    ) -> Result<T, SadbError> {
         self.sadb.locked(|sadb, held| {
-            let before = compiled(sadb)?;
-            let mut after = before.clone();
-            resolve(&sadb.instance, &mut after)?;
-            if after == before {
-                return Ok(false);
-            }
-            replace(sadb, held, &after).map(|_| true)
+            edit(&mut |tunnels| {
+                // From here on whoever comes after a death looks at the definitions.
+                sadb.begin(held)?;
+                files::replace(&tunnels::path(&sadb.instance)?, &tunnels)?;
+                resolve_in_force(sadb)
+            })
         })
     }
 
@@ -162,6 +161,14 @@ fn resolve(instance: &Instance, rules: &mut [CompiledRule]) -> Result<(), SadbEr
     Ok(())
 }
 
+/// Gives the rules in force the ends that their tunnels have now. Under the lock, with the dirty flag raised.
+pub(super) fn resolve_in_force(sadb: &mut Sadb) -> Result<(), SadbError> {
+    let before = compiled(sadb)?;
+    let mut after = before.clone();
+    resolve(&sadb.instance, &mut after)?;
+    if after == before { Ok(()) } else { put(sadb, after).map(drop) }
+}
+
 fn replace(sadb: &mut Sadb, held: &mut Held, rules: &[CompiledRule]) -> Result<u32, SadbError> {
     if rules.len() > MAX_RULES as usize {
         return Err(SadbError::TooManyRules(rules.len()));
@@ -169,29 +176,34 @@ fn replace(sadb: &mut Sadb, held: &mut Held, rules: &[CompiledRule]) -> Result<u
     let mut rules = rules.to_vec();
     resolve(&sadb.instance, &mut rules)?;
     rules.sort_by_key(|c| c.rule.flags & rule_flag::TUNNEL == 0);
-    let tunnels = rules.iter().filter(|c| c.rule.flags & rule_flag::TUNNEL != 0).count();
-    let head = sadb.policy.head.get(0)?;
-    // Generation 0 is the empty SPD of a new instance; the next even number takes its place when the count wraps.
-    let generation = head.generation.checked_add(1).unwrap_or(2);
-    let rows: Vec<Rule> = rules.iter().map(|c| c.rule).collect();
-    let wanted = sadb.wanted(&rows)?;
+    let wanted = sadb.wanted(&rows(&rules))?;
     if wanted.len() > sadb.binding_room() as usize {
         return Err(SadbError::TooManyBindings(sadb.binding_room()));
     }
     sadb.begin(held)?;
+    put(sadb, rules)
+}
+
+fn rows(rules: &[CompiledRule]) -> Vec<Rule> {
+    rules.iter().map(|compiled| compiled.rule).collect()
+}
+
+/// Puts the rules, whose ends are filled in, in force. Gives the generation.
+fn put(sadb: &mut Sadb, rules: Vec<CompiledRule>) -> Result<u32, SadbError> {
+    let tunnels = rules.iter().filter(|c| c.rule.flags & rule_flag::TUNNEL != 0).count();
+    // Generation 0 is the empty SPD of a new instance; the next even number takes its place when the count wraps.
+    let generation = sadb.policy.head.get(0)?.generation.checked_add(1).unwrap_or(2);
     // A program that read the head before the last load may still be at the rules that are about to be overwritten.
     slots::grace_period();
+    let rows = rows(&rules);
     sadb.policy.fill(generation, &rows)?;
-    let names = Names { generation, tunnels: rules.iter().map(|c| c.tunnel.clone()).collect() };
+    let count = rows.len() as u32;
+    let names = Names { generation, tunnels: rules.into_iter().map(|c| c.tunnel).collect() };
     files::replace(&names_path(&sadb.instance, generation)?, &names)?;
     // Every new rule finds its SAs from its first packet on, and every old one up to its last.
+    let wanted = sadb.wanted(&rows)?;
     sadb.bind_ahead(&wanted)?;
-    sadb.policy.switch(&PolicyHead {
-        generation,
-        count: rules.len() as u32,
-        tunnel_count: tunnels as u32,
-        reserved: 0,
-    })?;
+    sadb.policy.switch(&PolicyHead { generation, count, tunnel_count: tunnels as u32, reserved: 0 })?;
     sadb.rebind()?;
     Ok(generation)
 }
@@ -201,7 +213,6 @@ mod tests {
     use super::*;
     use crate::host::spec::{Direction, SaKey, SaSpec};
     use crate::host::testing::TestInstance;
-    use crate::host::tunnels::Tunnel;
     use crate::host::{SecretKey, fault};
     use crate::policy::{Action, MAX_ACTIONS, direction, verdict};
     use crate::sa::{ESP, encr};
@@ -279,7 +290,6 @@ mod tests {
         let rules = spd.rules().unwrap();
         assert_eq!(rules[0].rule.tunnel_remote, ip("198.51.100.7").into());
         assert_eq!(rules[0].tunnel.as_deref(), Some("vpn0"));
-        assert!(!spd.resolve_tunnels().unwrap());
         Tunnels::open(&test).unwrap().delete("vpn0").unwrap();
         assert!(spd.rules().unwrap()[0].rule.tunnel_local.is_unspecified());
     }

@@ -5,8 +5,9 @@
 
 use super::error::SadbError;
 use super::files;
-use super::instance::Instance;
+use super::instance::{Instance, InstanceError};
 use super::lock::InstanceLock;
+use super::maps;
 use super::spd::Spd;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -65,9 +66,13 @@ impl Tunnels {
     /// The definitions of the instance, which need not be attached.
     ///
     /// # Errors
-    /// The state directory cannot be made.
+    /// The instance belongs to another network namespace; the state directory cannot be made.
     pub fn open(instance: &Instance) -> Result<Self, SadbError> {
-        Ok(Self { instance: instance.clone(), path: instance.state_dir()?.join("tunnels.json") })
+        match maps::header(instance) {
+            Err(e @ SadbError::Instance(InstanceError::OtherNamespace { .. })) => Err(e),
+            // Whatever else is wrong with what is attached, the definitions are a file of their own.
+            _ => Ok(Self { instance: instance.clone(), path: path(instance)? }),
+        }
     }
 
     /// Every tunnel, by name.
@@ -124,23 +129,38 @@ impl Tunnels {
     }
 
     fn change(&self, edit: impl FnOnce(&mut Vec<Tunnel>) -> Result<(), TunnelError>) -> Result<(), TunnelError> {
-        let lock = InstanceLock::acquire(&self.instance)?;
-        let mut all = self.list()?;
-        edit(&mut all)?;
-        files::replace(&self.path, &all)?;
-        // The SPD takes the lock itself.
-        drop(lock);
-        if self.instance.is_attached() {
-            Spd::open(&self.instance)?.resolve_tunnels()?;
+        let edited = || {
+            let mut all = self.list()?;
+            edit(&mut all).map(|()| all)
+        };
+        match Spd::open(&self.instance) {
+            Ok(mut spd) => spd.change_tunnels(|write| match edited() {
+                Ok(all) => write(&all).map(Ok),
+                Err(e) => Ok(Err(e)),
+            })?,
+            Err(SadbError::Instance(InstanceError::NotAttached(_))) => {
+                let _lock = InstanceLock::acquire(&self.instance)?;
+                Ok(files::replace(&self.path, &edited()?)?)
+            }
+            Err(e) => Err(e.into()),
         }
-        Ok(())
     }
+}
+
+/// File of the definitions.
+pub(super) fn path(instance: &Instance) -> Result<PathBuf, SadbError> {
+    Ok(instance.state_dir()?.join("tunnels.json"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::TestInstance;
+    use crate::Addr;
+    use crate::host::fault;
+    use crate::host::spd::CompiledRule;
+    use crate::host::testing::{TestInstance, in_new_netns};
+    use crate::policy::Rule;
+    use bytemuck::Zeroable;
 
     fn tunnel(name: &str, local: &str, remote: &str) -> Tunnel {
         Tunnel { name: name.into(), local: local.parse().unwrap(), remote: remote.parse().unwrap() }
@@ -160,6 +180,44 @@ mod tests {
         assert!(matches!(tunnels.delete("a0"), Err(TunnelError::NotFound(_))));
         assert_eq!(tunnels.find("b0").unwrap(), Some(b));
         assert_eq!(tunnels.find("a0").unwrap(), None);
+    }
+
+    #[test]
+    fn another_network_namespace_changes_nothing() {
+        let test = TestInstance::with_maps(2).unwrap();
+        in_new_netns(|| {
+            let refused = Tunnels::open(&test).map(drop).unwrap_err();
+            assert!(matches!(refused, SadbError::Instance(InstanceError::OtherNamespace { .. })), "{refused}");
+        });
+        assert_eq!(Tunnels::open(&test).unwrap().list().unwrap(), []);
+    }
+
+    #[test]
+    fn remains_of_an_instance_do_not_keep_a_tunnel_from_being_defined() {
+        let test = TestInstance::with_maps(2).unwrap();
+        crate::host::maps::write_header(&test, &crate::abi::Header::default()).unwrap();
+        Tunnels::open(&test).unwrap().create(tunnel("a0", "192.0.2.1", "192.0.2.2")).unwrap();
+    }
+
+    #[test]
+    fn killed_at_any_write_rules_have_the_ends_of_the_definition_once_the_next_tool_has_looked() {
+        let test = TestInstance::with_maps(2).unwrap();
+        let rule = crate::policy::Rule { directions: 3, flags: crate::policy::rule_flag::TUNNEL, ..Rule::zeroed() };
+        let rule = CompiledRule { rule, tunnel: Some("a0".into()) };
+        let tunnels = Tunnels::open(&test).unwrap();
+        for n in 1.. {
+            Spd::open(&test).unwrap().replace(std::slice::from_ref(&rule)).unwrap();
+            let lived = fault::survives(n, || tunnels.create(tunnel("a0", "192.0.2.1", "192.0.2.2")).unwrap());
+            let defined = tunnels.find("a0").unwrap().map(|t| Addr::from(t.remote)).unwrap_or_default();
+            assert_eq!(Spd::open(&test).unwrap().rules().unwrap()[0].rule.tunnel_remote, defined, "write {n}");
+            if lived {
+                assert!(n > 3);
+                break;
+            }
+            if defined != Addr::default() {
+                tunnels.delete("a0").unwrap();
+            }
+        }
     }
 
     #[test]
