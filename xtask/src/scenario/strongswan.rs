@@ -34,6 +34,26 @@ const CHACHA20: Algorithm = Algorithm { policy: "encr_algs chacha20-poly1305", p
 const AES_GCM_128: Algorithm = Algorithm { policy: "encr_algs aes-gcm(128)", proposal: "aes128gcm16" };
 const AES_GCM_256: Algorithm = Algorithm { policy: "encr_algs aes-gcm(256)", proposal: "aes256gcm16" };
 
+/// How both sides name the algorithms of the IKE SA.
+struct Ike {
+    xform: &'static str,
+    proposal: &'static str,
+}
+
+/// Every cipher, integrity algorithm, pseudo-random function and group of IKE SAs that the other scenarios do not use.
+const IKES: [Ike; 4] = [
+    Ike {
+        xform: "encr_alg chacha20-poly1305 auth_alg sha512 oakley_group 19",
+        proposal: "chacha20poly1305-prfsha512-ecp256",
+    },
+    Ike { xform: "encr_alg aes-gcm(128) auth_alg sha384 oakley_group 20", proposal: "aes128gcm16-prfsha384-ecp384" },
+    Ike { xform: "encr_alg aes-cbc(128) auth_alg sha256 oakley_group 31", proposal: "aes128-sha256-x25519" },
+    Ike {
+        xform: "encr_alg aes-cbc(256) auth_alg sha512 prf_alg sha384 oakley_group 19",
+        proposal: "aes256-sha512-prfsha384-ecp256",
+    },
+];
+
 /// Our side on host A, strongSwan on host B.
 struct Peers {
     sites: TwoSites,
@@ -51,6 +71,14 @@ impl Peers {
 
     fn with(name: &str, policy: &str, lifetimes: &str, connection: &str) -> Result<Self> {
         Self::across(TwoSites::new(name)?, B, "", policy, lifetimes, connection)
+    }
+
+    /// With other algorithms for the IKE SA.
+    fn suite(name: &str, ike: &Ike) -> Result<Self> {
+        let theirs = connection(ike.proposal, &CHACHA20, SECRET);
+        // A rule's own transforms take the place of the global one.
+        let more = format!("ikesa_xform {{ {} }}", ike.xform);
+        Self::across(TwoSites::new(name)?, B, &more, CHACHA20.policy, "", &theirs)
     }
 
     /// `remote` is the address by which we know strongSwan, `more` further words of the rule of ikev2.config.
@@ -142,8 +170,14 @@ impl Peers {
     }
 
     /// SPIs of the IKE SAs on our side.
-    fn ike_sas(&self) -> Result<String> {
-        self.ours.tool("ikeadm", &["-n", "-p", "--json", "dump", "ikesa"])
+    fn ike_spis(&self) -> Result<Vec<String>> {
+        let sas = self.ours.ike_sas()?;
+        Ok(sas.iter().map(|sa| format!("{} {}", text(sa, "spi_initiator"), text(sa, "spi_responder"))).collect())
+    }
+
+    /// Waits for an IKE SA that is not one of `before`.
+    fn new_ike_sa(&self, before: &[String]) -> Result<()> {
+        self.until("no new IKE SA", || Ok(self.ike_spis()?.iter().any(|spis| !before.contains(spis))))
     }
 
     fn their_sas(&self) -> Result<String> {
@@ -191,6 +225,11 @@ pub(super) fn responder() -> Result<()> {
         peers.traffic(8 << 20)?;
         judge(capture, &peers, 4)?;
     }
+    for (number, ike) in IKES.iter().enumerate() {
+        let peers = Peers::suite(&format!("respike{number}"), ike)?;
+        peers.connect().with_context(|| ike.proposal)?;
+        peers.traffic(1 << 20)?;
+    }
     Ok(())
 }
 
@@ -201,6 +240,14 @@ pub(super) fn initiator() -> Result<()> {
         initiate(&peers)?;
         peers.traffic(8 << 20)?;
         judge(capture, &peers, 4)?;
+    }
+    for (number, ike) in IKES.iter().enumerate() {
+        let peers = Peers::suite(&format!("initike{number}"), ike)?;
+        initiate(&peers).with_context(|| ike.proposal)?;
+        let before = peers.ike_spis()?;
+        peers.theirs.swanctl(&["--rekey", "--ike", "peer"])?;
+        peers.new_ike_sa(&before).with_context(|| ike.proposal)?;
+        peers.traffic(1 << 20)?;
     }
     Ok(())
 }
@@ -255,9 +302,9 @@ pub(super) fn rekey_by_them() -> Result<()> {
     let capture = Capture::start(&peers.sites.router, "to-a")?;
     initiate(&peers)?;
     peers.rekeyed("strongSwan", || peers.theirs.swanctl(&["--rekey", "--child", "net"]).map(|_| ()))?;
-    let before = peers.ike_sas()?;
+    let before = peers.ike_spis()?;
     peers.theirs.swanctl(&["--rekey", "--ike", "peer"])?;
-    peers.until("no new IKE SA", || Ok(peers.ike_sas()? != before))?;
+    peers.new_ike_sa(&before)?;
     peers.traffic(1 << 20).context("after strongSwan rekeyed the IKE SA")?;
     judge(capture, &peers, 8)
 }
@@ -268,11 +315,7 @@ pub(super) fn rekey_by_us() -> Result<()> {
     let capture = Capture::start(&peers.sites.router, "to-a")?;
     peers.connect()?;
     peers.rekeyed("in.ikev2d", || Ok(()))?;
-    let spis = |text: &str| -> Vec<String> {
-        text.lines().filter(|line| line.contains("\"spi_")).map(|line| line.trim().to_owned()).collect()
-    };
-    let before = spis(&peers.ike_sas()?);
-    peers.until("no new IKE SA", || Ok(spis(&peers.ike_sas()?).iter().any(|spi| !before.contains(spi))))?;
+    peers.new_ike_sa(&peers.ike_spis()?)?;
     peers.traffic(1 << 20).context("after in.ikev2d rekeyed the IKE SA")?;
     judge(capture, &peers, 8)
 }
