@@ -143,14 +143,17 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
 fn read(path: &str) -> anyhow::Result<(String, Vec<u8>)> {
     /// Far above what the limits of lines and rules allow.
     const MAX_FILE: u64 = 16 << 20;
+    let (name, input): (_, Box<dyn Read>) = match path {
+        "-" => ("<stdin>", Box::new(io::stdin())),
+        _ => (path, Box::new(std::fs::File::open(path).with_context(|| path.to_owned())?)),
+    };
     let mut text = Vec::new();
-    if path == "-" {
-        io::stdin().take(MAX_FILE).read_to_end(&mut text).context("standard input")?;
-        return Ok(("<stdin>".to_owned(), text));
+    input.take(MAX_FILE + 1).read_to_end(&mut text).with_context(|| name.to_owned())?;
+    // Part of a policy is not the policy.
+    if text.len() as u64 > MAX_FILE {
+        bail!("{name} is too big: a policy file has at most {MAX_FILE} octets");
     }
-    let file = std::fs::File::open(path).with_context(|| path.to_owned())?;
-    file.take(MAX_FILE).read_to_end(&mut text).with_context(|| path.to_owned())?;
-    Ok((path.to_owned(), text))
+    Ok((name.to_owned(), text))
 }
 
 fn report(name: &str, problems: &[Problem], warnings: &[Warning]) {

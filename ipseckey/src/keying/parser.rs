@@ -129,8 +129,8 @@ impl<'a> Parser<'a> {
             "passive_monitor" | "pmonitor" => Command::Monitor { passive: true },
             "help" | "?" => Command::Help(self.take().map(|w| w.text().to_owned())),
             "quit" | "exit" => Command::Quit,
-            other => {
-                self.error(verb.at, format!("unknown command '{other}'; 'help' lists the commands"));
+            _ => {
+                self.error(verb.at, format!("unknown command '{}'; 'help' lists the commands", verb.shown()));
                 return None;
             }
         };

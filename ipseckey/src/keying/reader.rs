@@ -27,7 +27,15 @@ impl Word {
 
     /// The word for a message: `XX` for what may be a key that stands where no key should.
     pub fn shown(&self) -> &str {
-        if is_long_hex(&self.text) { "XX" } else { &self.text }
+        if self.may_be_key() { "XX" } else { &self.text }
+    }
+
+    /// Whether the word looks like a key, mistyped perhaps: such a word is neither shown nor looked up as a name.
+    pub fn may_be_key(&self) -> bool {
+        let digits = self.text.split('/').next().unwrap_or_default();
+        let hexadecimal = digits.bytes().filter(u8::is_ascii_hexdigit).count();
+        // Addresses have dots or colons, and what is left with so many digits is no name of ours.
+        digits.len() >= 16 && !digits.contains(['.', ':']) && hexadecimal * 4 >= digits.len() * 3
     }
 }
 
@@ -36,13 +44,6 @@ impl std::fmt::Debug for Word {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Word({})", self.at)
     }
-}
-
-/// At least 16 hexadecimal digits, with `0x` before and `/bits` after them or not.
-fn is_long_hex(text: &str) -> bool {
-    let digits = text.split('/').next().unwrap_or_default();
-    let digits = digits.strip_prefix("0x").unwrap_or(digits);
-    digits.len() >= 16 && digits.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// A joined line that is neither blank nor a comment.
@@ -230,5 +231,11 @@ mod tests {
         let typo = lines("add esp encrky 0x00112233445566778899/80 spi 0x1001");
         assert_eq!(typo[0].as_ref().unwrap().masked(), "add esp encrky XX spi 0x1001");
         assert!(!format!("{line:?}").contains("00ff"));
+        for key in ["0x0o112233445566778899aabbccddeeff", "encrkey=00112233445566778899aabbccddeeff00112233/160"] {
+            assert_eq!(lines(key)[0].as_ref().unwrap().masked(), "XX");
+        }
+        for word in ["chacha20-poly1305", "2001:0db8:0000:0000:0000:ff00:0042:8329", "deadbeef.example.net", "dead"] {
+            assert_eq!(lines(word)[0].as_ref().unwrap().masked(), word);
+        }
     }
 }

@@ -124,6 +124,27 @@ fn a_counter_mode_warns_and_keys_stay_out_of_messages() {
     assert!(!format!("{:?}", read(GCM).command).contains("000102"));
 }
 
+/// A key in the wrong place is not repeated, and no name server is asked for it.
+#[test]
+fn a_key_in_the_wrong_place_is_not_shown() {
+    let key = "00112233445566778899aabbccddeeff00112233";
+    for text in [
+        "KEY",
+        "add esp spi 1 dst KEY",
+        "add esp spi 1 dst ::1 state KEY",
+        "add esp spi KEY dst ::1",
+        "add esp spi 1 dst ::1 isrc KEY/3",
+        "add esp spi 1 dst ::1 encr_alg KEY",
+        "add KEY spi 1",
+        "get esp spi 1 dst ::1 KEY",
+        "dump esp KEY",
+    ] {
+        let parsed = read(&text.replace("KEY", key));
+        assert!(!parsed.errors.is_empty(), "{text}");
+        assert!(parsed.errors.iter().chain(&parsed.warnings).all(|m| !m.text.contains("0011")), "{text}");
+    }
+}
+
 #[test]
 fn names_with_several_addresses_make_several_sas() {
     let dst = |name: &str| GCM.replace("dst 198.51.100.7", &format!("dst {name}"));

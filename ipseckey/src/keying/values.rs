@@ -56,8 +56,8 @@ impl Parser<'_> {
                 self.error(word.at, format!("an SA cannot be added as {} (diagnostic code 43)", word.shown()));
                 None
             }
-            other => {
-                self.error(word.at, format!("'{other}' is no state: use mature"));
+            _ => {
+                self.error(word.at, format!("'{}' is no state: use mature", word.shown()));
                 None
             }
         }
@@ -121,7 +121,7 @@ impl Parser<'_> {
     pub(super) fn addresses(&mut self, word: &Word, v6_only: bool) -> Option<Vec<IpAddr>> {
         let mut found = match word.text().parse::<IpAddr>() {
             Ok(address) => vec![address],
-            Err(_) if is_host_name(word.text()) => self.names.hosts(word.text()),
+            Err(_) if is_host_name(word.text()) && !word.may_be_key() => self.names.hosts(word.text()),
             Err(_) => Vec::new(),
         };
         if v6_only {
@@ -143,7 +143,8 @@ impl Parser<'_> {
         let address = match text.parse::<IpAddr>() {
             Ok(address) => address,
             Err(_) => {
-                let mut found = if is_host_name(text) { self.names.hosts(text) } else { Vec::new() };
+                let mut found =
+                    if is_host_name(text) && !word.may_be_key() { self.names.hosts(text) } else { Vec::new() };
                 found.retain(|a| a.is_ipv6() || !v6_only);
                 match found.as_slice() {
                     [] => {
@@ -168,7 +169,7 @@ impl Parser<'_> {
         let Some(length) = length else { return Some(Prefix::host(address)) };
         let prefix = length.parse().ok().and_then(|length| Prefix::new(address, length));
         if prefix.is_none() {
-            self.error(word.at, format!("'{length}' is no prefix length for {address}"));
+            self.error(word.at, format!("'{}': no prefix length for {address}", word.shown()));
         }
         prefix
     }

@@ -177,3 +177,12 @@ fn killed_at_every_write_text_and_rules_agree() {
     }
     assert!(survived);
 }
+
+#[test]
+fn a_file_that_is_too_big_is_refused_and_not_cut() {
+    let bench = Bench::new();
+    let text = format!("{{ raddr 192.0.2.1 }} pass {{ }}\n{}", "#\n".repeat(8 << 20));
+    let ran = bench.ipsecconf(&["-q", "-a", bench.file("big", &text).to_str().unwrap()]).failed();
+    assert!(ran.err.contains("too big"), "{ran:?}");
+    assert_eq!(bench.ipsecconf(&["-l"]).ok(), "");
+}
