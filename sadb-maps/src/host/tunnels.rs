@@ -195,14 +195,14 @@ mod tests {
     #[test]
     fn remains_of_an_instance_do_not_keep_a_tunnel_from_being_defined() {
         let test = TestInstance::with_maps(2).unwrap();
-        crate::host::maps::write_header(&test, &crate::abi::Header::default()).unwrap();
+        maps::write_header(&test, &crate::abi::Header::default()).unwrap();
         Tunnels::open(&test).unwrap().create(tunnel("a0", "192.0.2.1", "192.0.2.2")).unwrap();
     }
 
     #[test]
     fn killed_at_any_write_rules_have_the_ends_of_the_definition_once_the_next_tool_has_looked() {
         let test = TestInstance::with_maps(2).unwrap();
-        let rule = crate::policy::Rule { directions: 3, flags: crate::policy::rule_flag::TUNNEL, ..Rule::zeroed() };
+        let rule = Rule { directions: 3, flags: crate::policy::rule_flag::TUNNEL, ..Rule::zeroed() };
         let rule = CompiledRule { rule, tunnel: Some("a0".into()) };
         let tunnels = Tunnels::open(&test).unwrap();
         for n in 1.. {
