@@ -11,6 +11,8 @@ use crate::run;
 use crate::support::{Random, ring_seal, with_trailer};
 use crate::test_object::{Aead, OK, Task, TestObject, program};
 use anyhow::{Context, Result, ensure};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use sadb_maps::sa::encr;
 use serde_json::{Value, json};
@@ -22,6 +24,9 @@ const SIZES: [usize; 3] = [64, 576, 1400];
 
 /// Times that every kind takes its turn.
 const ROUNDS: usize = 50;
+
+/// What the programs return for a packet that they drop.
+const DROP: u32 = 1;
 
 /// Runs of one kind in one turn.
 const RUNS: usize = 20;
@@ -56,6 +61,10 @@ const ALGORITHMS: [Algorithms; 3] = [
 
 /// Measures and prints JSON.
 pub(crate) fn run(object: &Path) -> Result<()> {
+    // What is running alone on one CPU finds there what it left in its scratch.
+    let mut cpu = CpuSet::new();
+    cpu.set(0)?;
+    sched_setaffinity(Pid::from_raw(0), &cpu).context("staying on one CPU")?;
     let mut object = TestObject::load(object)?;
     let mut path = DataPath::attach("bench")?;
     let mut rows = vec![];
@@ -90,12 +99,23 @@ fn row(object: &mut TestObject, path: &mut DataPath, algorithms: &'static Algori
     object.set_sa(algorithms.aead, &keys.key, keys.salt, keys.esn)?;
     let inner = packet(shape, 253, size - 20, &mut random)?;
     let mut bench = Bench { object, path, place, keys, algorithms, inner, count: 0 };
-    let [mut empty, mut seal, mut open, mut bare_seal, mut bare_open, mut ring_seal, mut ring_open, mut looped] =
-        std::array::from_fn(|_| Times::default());
+    let [
+        mut empty,
+        mut seal,
+        mut open,
+        mut bare_seal,
+        mut bare_open,
+        mut ring_seal,
+        mut ring_open,
+        mut looped,
+        mut end,
+        mut begin,
+    ] = std::array::from_fn(|_| Times::default());
     for round in 0..ROUNDS {
         bench.empty(&mut empty)?;
         bench.bare(&mut bare_seal, &mut bare_open)?;
         bench.complete(&mut seal, &mut open)?;
+        bench.parts(&mut end, &mut begin)?;
         bench.ring(&mut ring_seal, &mut ring_open)?;
         if round % 10 == 0 {
             bench.looped(&mut looped)?;
@@ -105,13 +125,15 @@ fn row(object: &mut TestObject, path: &mut DataPath, algorithms: &'static Algori
     let less = |times: &mut Times| times.median() - nothing;
     let (seal, open, bare_seal, bare_open) =
         (less(&mut seal), less(&mut open), less(&mut bare_seal), less(&mut bare_open));
+    let (end, begin) = (less(&mut end), less(&mut begin));
     Ok(json!({
         "algorithm": algorithms.name,
         "size": size,
         "empty": nothing,
         "seal": { "complete": seal, "bare": bare_seal, "ratio": seal / bare_seal, "ring": ring_seal.median(),
-                  "bare_looped": looped.median() },
-        "open": { "complete": open, "bare": bare_open, "ratio": open / bare_open, "ring": ring_open.median() },
+                  "bare_looped": looped.median(), "before": seal - bare_seal - end, "after": end },
+        "open": { "complete": open, "bare": bare_open, "ratio": open / bare_open, "ring": ring_open.median(),
+                  "before": begin, "after": open - bare_open - begin },
     }))
 }
 
@@ -194,6 +216,27 @@ impl Bench<'_> {
             );
             seal.0.push(sealed.time.as_nanos() as f64);
             open.0.push(opened.time.as_nanos() as f64);
+        }
+        Ok(())
+    }
+
+    /// What surrounds the cipher: the last program of sealing by itself, on the packet that was sealed last; and opening
+    /// up to the first look at the replay window, which refuses that packet.
+    fn parts(&mut self, end: &mut Times, begin: &mut Times) -> Result<()> {
+        let frame = [self.place.tag(true), ether_type(false).to_vec(), self.inner.clone()].concat();
+        self.count += 1;
+        let sealed = run::once(&self.path.seal, &frame, 0)?;
+        for _ in 0..RUNS {
+            let ended = run::once(&self.path.seal_end, &sealed.frame, 0)?;
+            ensure!(ended.value == PASS && ended.frame == sealed.frame, "seal_end returned {}", ended.value);
+            end.0.push(ended.time.as_nanos() as f64);
+        }
+        let opened = run::once(&self.path.open, &sealed.frame, self.path.outer)?;
+        ensure!(opened.value == PASS, "packet {}: opening returned {}", self.count, opened.value);
+        for _ in 0..RUNS {
+            let refused = run::once(&self.path.open, &sealed.frame, self.path.outer)?;
+            ensure!(refused.value == DROP, "a replay: opening returned {}", refused.value);
+            begin.0.push(refused.time.as_nanos() as f64);
         }
         Ok(())
     }

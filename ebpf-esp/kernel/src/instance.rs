@@ -24,6 +24,9 @@ use std::process::Command;
 /// The outer interface. Its MTU leaves room for ESP around packets of 1500 octets.
 const OUTER: &str = "wan0";
 
+/// The stage that ends sealing, by the name that the loader pins it under.
+const SEAL_END: &str = "seal_end";
+
 const MTU: u32 = 2000;
 
 const SPI: u32 = 0x1001;
@@ -112,6 +115,8 @@ pub(crate) struct DataPath {
     pub(crate) outer: u32,
     pub(crate) seal: Xdp,
     pub(crate) open: Xdp,
+    /// The last program of sealing: headers and exit.
+    pub(crate) seal_end: Xdp,
 }
 
 impl DataPath {
@@ -145,6 +150,7 @@ impl DataPath {
             outer: nix::net::if_::if_nametoindex(OUTER)?,
             seal: program(program::XDP_IPSEC0X)?,
             open: program(program::XDP_OUTER)?,
+            seal_end: program(SEAL_END)?,
             instance,
         };
         std::mem::forget(removed);
