@@ -38,6 +38,8 @@ pub struct Endpoint<H> {
     jar: CookieJar,
     strangers: (Timestamp, u32),
     shutting_down: bool,
+    /// When something last happened.
+    now: Timestamp,
 }
 
 impl<H: Host> Endpoint<H> {
@@ -71,6 +73,7 @@ impl<H: Host> Endpoint<H> {
             jar: CookieJar::default(),
             strangers: (Timestamp::default(), 0),
             shutting_down: false,
+            now: Timestamp::default(),
         }
     }
 
@@ -191,6 +194,7 @@ impl<H: Host> Endpoint<H> {
                 Sa::Established(mut sa) => match sa.children.remove(&inbound) {
                     Some(child) => {
                         sa.deleted += 1;
+                        sa.keep_replaced(&child);
                         let protocol = child.suite.protocol.id();
                         sa.enqueue(ctx, Task::DeleteSpi { protocol, spi: inbound })
                     }
@@ -235,9 +239,20 @@ impl<H: Host> Endpoint<H> {
         }
     }
 
-    /// The next effect, in order.
+    /// The next effect, in order. What the one before it came to has to be told before this is called again.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.out.effects.pop_front()
+        loop {
+            if let Some(effect) = self.out.effects.pop_front() {
+                return Some(effect);
+            }
+            let our_spi = self.out.paused.pop()?;
+            if let Some(id) = self.table.by_spi(&our_spi) {
+                self.step(self.now, id, |sa, ctx| match sa {
+                    Sa::Established(sa) => sa.conclude(ctx, Verdict::Stay),
+                    other => Some(other),
+                });
+            }
+        }
     }
 
     /// The next datagram. Every effect must have been fetched before.
@@ -285,6 +300,7 @@ impl<H: Host> Endpoint<H> {
 
     /// Runs one SA through one step and does what it wants done to others.
     fn step(&mut self, now: Timestamp, id: u64, run: impl FnOnce(Sa, &mut Ctx<'_>) -> Option<Sa>) {
+        self.now = now;
         let (mut ctx, table) = self.split(now);
         let Some(sa) = table.take(id) else { return };
         if let Some(sa) = run(sa, &mut ctx) {

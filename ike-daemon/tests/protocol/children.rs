@@ -253,6 +253,28 @@ fn rob_09_install_failed() {
     world.assert_one_ike();
 }
 
+/// ROB-09: a rekey whose new pair the SADB of its initiator refuses leaves the old pair in use at both ends, and it can be
+/// replaced later.
+#[test]
+fn rob_09_a_refused_pair_does_not_cost_the_one_it_replaces() {
+    for (seed, side) in [(59, Side::A), (60, Side::B)] {
+        let mut world = World::connected(seed);
+        let old = world.a.only_child().spis();
+        world.node(side).full = true;
+        world.expire(side, ExpireKind::Soft);
+        world.settle();
+        world.assert_mirrored(1);
+        world.assert_bound_together();
+        assert_eq!(world.a.only_child().spis(), old);
+        world.node(side).full = false;
+        world.expire(side, ExpireKind::Soft);
+        world.settle();
+        world.assert_mirrored(1);
+        world.assert_bound_together();
+        assert_ne!(world.a.only_child().spis(), old);
+    }
+}
+
 /// ALG-11: an offer of nothing but what we do not do is refused, in IKE and in children.
 #[test]
 fn alg_11_only_unknown_algorithms() {

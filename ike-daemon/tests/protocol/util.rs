@@ -88,6 +88,8 @@ pub(crate) struct Node {
     pub(crate) bound: Option<u32>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) sent: Vec<Transmit>,
+    /// The SADB takes no pair.
+    pub(crate) full: bool,
 }
 
 impl Node {
@@ -108,15 +110,20 @@ impl Node {
             bound: None,
             effects: Vec::new(),
             sent: Vec::new(),
+            full: false,
         }
     }
 
     /// Does what a driver and an SADB would do; asserts that the core asks for nothing impossible.
-    fn drain(&mut self) {
+    fn drain(&mut self, now: Timestamp) {
         while let Some(effect) = self.endpoint.poll_effect() {
             match &effect {
                 Effect::InstallChild(sa) => {
                     assert!(self.endpoint.host_mut().larval.remove(&sa.inbound.spi), "installed without reservation");
+                    if self.full {
+                        self.endpoint.handle_install_failed(now, sa.inbound.spi);
+                        continue;
+                    }
                     if sa.outbound_use == OutboundUse::Now {
                         self.bound = Some(sa.inbound.spi);
                     }
@@ -357,7 +364,8 @@ impl World {
     /// Fetches what came out of both hosts, effects first, and puts datagrams on the wire.
     pub(crate) fn flush(&mut self) {
         for side in [Side::A, Side::B] {
-            self.node(side).drain();
+            let now = self.now;
+            self.node(side).drain(now);
             while let Some(transmit) = self.node(side).endpoint.poll_transmit() {
                 self.node(side).sent.push(transmit.clone());
                 self.send(side, &transmit);

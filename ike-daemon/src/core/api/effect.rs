@@ -21,7 +21,8 @@ pub struct Transmit {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
     /// Install both directions. The inbound half must be able to receive before any later transmit leaves. If it cannot be
-    /// installed, remove what was and tell [`handle_install_failed`](super::super::Endpoint::handle_install_failed).
+    /// installed, remove what was and tell [`handle_install_failed`](super::super::Endpoint::handle_install_failed), before the
+    /// next effect is fetched: a pair that this one replaces then stays.
     InstallChild(Box<ChildSa>),
     /// Bind the outbound half of a pair installed with [`OutboundUse::Later`](super::OutboundUse::Later).
     SwitchOutbound {
