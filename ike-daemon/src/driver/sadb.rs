@@ -88,6 +88,10 @@ impl SadbKernel {
                     let inbound = key.direction == Direction::In;
                     return Ok(Some(KernelEvent::Expire { spi: key.spi, inbound, kind: limit, pair }));
                 }
+                // The maps show only what lives: it has not met that limit.
+                if limit == ExpireKind::Hard && found.is_ok() {
+                    return Ok(None);
+                }
                 (found, limit)
             }
         };
@@ -498,6 +502,29 @@ mod tests {
         second.listener.asked -= listen::LEASE_INTERVAL;
         second.events().unwrap();
         assert!(second.has_lease() && second.new_event_fd().unwrap().is_some());
+    }
+
+    /// A message of the bus is only a hint: an SA that the maps show alive has not met its hard limit, whoever says so.
+    #[test]
+    fn a_living_sa_is_not_ended_by_the_bus() {
+        let test = TestInstance::with_maps(8).unwrap();
+        let mut first = open(&test);
+        let mut second = SadbKernel::open(&test).unwrap();
+        let sa = child(300, 77, OutboundUse::Now);
+        first.install(&sa, 0).unwrap();
+        let info = first.sadb.get(&inbound_key(&PairKey::from(&sa))).unwrap();
+        let event = |detail| Event { kind: kind::EXPIRE, detail, ..Event::default() };
+        let expires = |kernel: &mut SadbKernel| {
+            let events = kernel.events().unwrap();
+            events.iter().filter(|heard| matches!(heard, KernelEvent::Expire { spi: 300, .. })).count()
+        };
+        first.listener.publish(&Message::expired(&event(sadb_maps::event::expire::HARD), &info));
+        assert_eq!(expires(&mut second), 0);
+        first.listener.publish(&Message::expired(&event(sadb_maps::event::expire::SOFT), &info));
+        assert_eq!(expires(&mut second), 1);
+        first.remove(&PairKey::from(&sa)).unwrap();
+        first.listener.publish(&Message::expired(&event(sadb_maps::event::expire::HARD), &info));
+        assert_eq!(expires(&mut second), 1);
     }
 
     #[test]
