@@ -4,7 +4,6 @@
 //! administrators and scripts know, and `--json` prints them as they are. Nothing here knows what an SA is beyond what the
 //! daemon says.
 
-pub mod lines;
 pub mod show;
 pub mod words;
 
@@ -16,9 +15,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use command_lines::Lines;
 use ike_door::{Client, ClientError, DebugLevel, ErrorCode, Failure, Item, Outcome, Privilege, Request};
 
-use crate::lines::Lines;
 use crate::show::Style;
 use crate::words::{Command, Object};
 
@@ -107,6 +106,13 @@ fn exit(done: bool) -> ExitCode {
     if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Ctrl-C is for the line, not for the program, as in the original.
+fn ignore_interrupts() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: ignoring a signal installs no handler that could run code of ours.
+    let _ = unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) };
+}
+
 /// What became of one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
@@ -145,7 +151,7 @@ impl<'a> Session<'a> {
     /// Commands from `input`, one a line, until it ends or says `exit`. Errors do not end it. `prompt` is for terminals.
     pub fn interactive(&mut self, input: &mut dyn BufRead, prompt: bool) -> bool {
         if prompt {
-            lines::ignore_interrupts();
+            ignore_interrupts();
         }
         let mut lines = Lines::new(input);
         loop {
@@ -155,8 +161,9 @@ impl<'a> Session<'a> {
             }
             match lines.read() {
                 Ok(None) => return true,
-                Ok(Some(words)) if words.is_empty() => {}
-                Ok(Some(words)) => {
+                Ok(Some(line)) if line.words.is_empty() => {}
+                Ok(Some(line)) => {
+                    let words: Vec<String> = line.words.iter().map(|word| word.text().to_owned()).collect();
                     if self.run(&words) == Done::Leave {
                         return true;
                     }

@@ -2,19 +2,18 @@
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use command_lines::{Line, LineError, Lines};
 use ipseckey::keying::parser;
-use ipseckey::keying::reader::{self, Line};
 use ipseckey::keying::request::Command;
 use ipseckey::keying::script::{self, FileError};
 use ipseckey::keying::session::{Failure, Options, Session};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::stat::{Mode, umask};
 use sadb_maps::host::Instance;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use zeroize::Zeroizing;
 
 /// Manage the security associations of this host by hand.
 ///
@@ -188,44 +187,33 @@ fn interactive(session: &mut Session, out: &mut dyn Write) -> anyhow::Result<Exi
     let action = SigAction::new(SigHandler::Handler(interrupt), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler only stores to an atomic.
     unsafe { sigaction(Signal::SIGINT, &action) }?;
-    let mut input = io::stdin().lock();
-    let mut text = Zeroizing::new(String::with_capacity(2 * reader::MAX_LINE));
+    let mut input = Lines::new(io::stdin().lock());
     let mut failed = false;
     loop {
-        if prompt && text.is_empty() {
+        if prompt {
             write!(out, "ipseckey> ")?;
             out.flush()?;
         }
-        let end = input.read_line(&mut text)? == 0;
-        if !end && reader::continues(&text) {
-            continue;
-        }
-        for line in reader::lines(&text) {
-            let outcome = match line {
-                Err(problem) => {
-                    writeln!(out, "{problem}")?;
-                    failed = true;
-                    continue;
-                }
-                Ok(line) => one_command(&line, session, out)?,
-            };
-            let Some(quit) = outcome else {
-                failed = true;
-                continue;
-            };
-            if quit {
-                return Ok(ExitCode::SUCCESS);
+        let done = match input.read() {
+            Ok(Some(line)) if line.words.is_empty() => continue,
+            Ok(Some(line)) => one_command(&line, session, out)?,
+            Ok(None) => break,
+            Err(LineError::Io(error)) => return Err(error.into()),
+            Err(problem) => {
+                writeln!(out, "{problem}")?;
+                None
             }
+        };
+        failed |= done.is_none();
+        if done == Some(true) {
+            return Ok(ExitCode::SUCCESS);
         }
-        if end {
-            if prompt {
-                writeln!(out)?;
-            }
-            // A script on standard input wants to know; a person has seen the messages.
-            return Ok(if failed && !prompt { ExitCode::FAILURE } else { ExitCode::SUCCESS });
-        }
-        text = Zeroizing::new(String::with_capacity(2 * reader::MAX_LINE));
     }
+    if prompt {
+        writeln!(out)?;
+    }
+    // A script on standard input wants to know; a person has seen the messages.
+    Ok(if failed && !prompt { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// One command of an interactive session. `None` when it failed, else whether it was `quit`.

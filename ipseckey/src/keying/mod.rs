@@ -1,16 +1,15 @@
 //! The commands of `ipseckey` and what it prints (spec section 7).
 //!
-//! [`reader`] joins lines and splits words, [`parser`] turns words into a [`request`] with every local check,
+//! [`command_lines`] joins lines and splits words, [`parser`] turns words into a [`request`] with every local check,
 //! [`convert`] turns a request into what the SADB takes, [`session`] does it, [`dump`] and [`save`] print SAs,
 //! [`script`] reads a file of commands. Keys are held in memory that
-//! wipes itself, and no message shows them: where the original echoes the command with its keys, [`reader::Line::masked`]
+//! wipes itself, and no message shows them: where the original echoes the command with its keys, [`masked`](command_lines::Line::masked)
 //! leaves them out.
 
 pub mod convert;
 pub mod dump;
 pub mod hexkey;
 pub mod parser;
-pub mod reader;
 pub mod request;
 pub mod save;
 pub mod script;

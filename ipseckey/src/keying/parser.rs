@@ -5,7 +5,6 @@
 
 use super::Message;
 use super::hexkey::HexKey;
-use super::reader::{Line, Word};
 use super::request::{Command, Natt, SaName, SaRequest, SaType};
 use super::tokens::{Extension, Values};
 use super::values::parse_number;
@@ -13,6 +12,7 @@ use crate::algorithms::{self, Kind};
 use crate::names::Names;
 use crate::policy::Position;
 use crate::policy::selectors::Prefix;
+use command_lines::{Line, Word};
 use sadb_maps::host::Direction;
 use sadb_maps::sa::Lifetime;
 use std::net::IpAddr;

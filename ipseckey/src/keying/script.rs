@@ -4,9 +4,9 @@
 //! its place, keys masked: the original shows the keys.
 
 use super::parser;
-use super::reader::{self, Line};
 use super::request::Command;
 use super::session::Session;
+use command_lines::{Line, Lines};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -80,9 +80,13 @@ pub fn read(path: &Path) -> Result<(Zeroizing<String>, bool), FileError> {
 /// `out` cannot be written.
 pub fn run(text: &str, name: &str, session: &mut Session, quiet: bool, out: &mut dyn Write) -> io::Result<Tally> {
     let mut tally = Tally::default();
-    for line in reader::lines(text) {
+    for line in Lines::new(text.as_bytes()) {
         tally.parsed += 1;
         let line = match line {
+            Ok(line) if line.words.is_empty() => {
+                tally.parsed -= 1;
+                continue;
+            }
             Ok(line) => line,
             Err(problem) => {
                 tally.failed += 1;
@@ -125,6 +129,9 @@ pub fn run(text: &str, name: &str, session: &mut Session, quiet: bool, out: &mut
     Ok(tally)
 }
 
+/// Words that a key follows.
+const BEFORE_KEYS: [&str; 2] = ["encrkey", "authkey"];
+
 fn report<'t>(line: &Line, messages: impl Iterator<Item = &'t String>, out: &mut dyn Write) -> io::Result<()> {
     let mut any = false;
     for message in messages {
@@ -132,7 +139,7 @@ fn report<'t>(line: &Line, messages: impl Iterator<Item = &'t String>, out: &mut
         any = true;
     }
     if any {
-        writeln!(out, "    {}", line.masked())?;
+        writeln!(out, "    {}", line.masked(&BEFORE_KEYS))?;
     }
     Ok(())
 }

@@ -1,18 +1,22 @@
 //! Commands, their errors and what becomes of them.
 
 use super::parser::{Parsed, parse};
-use super::reader::lines;
 use super::request::{Command, SaType};
 use super::*;
 use crate::names::fake::FakeNames;
+use command_lines::{Line, Lines};
 use sadb_maps::host::{Direction, Mode, SaSpec};
 use std::net::IpAddr;
 
 const GCM: &str = "add esp spi 0x1001 src 192.0.2.1 dst 198.51.100.7 encr_alg aes-gcm \
                    encrkey 000102030405060708090a0b0c0d0e0f01020304";
 
+fn lines(text: &str) -> Vec<Line> {
+    Lines::new(text.as_bytes()).flatten().filter(|line| !line.words.is_empty()).collect()
+}
+
 fn read(text: &str) -> Parsed {
-    parse(lines(text)[0].as_ref().unwrap(), &FakeNames)
+    parse(&lines(text)[0], &FakeNames)
 }
 
 fn specs(text: &str) -> Result<Vec<SaSpec>, Message> {
@@ -223,7 +227,7 @@ fn the_example_of_the_manual_loads() {
         page.split(".SH EXAMPLES").nth(1).unwrap().split(".nf\n").nth(1).unwrap().split("\n# ").next().unwrap();
     let made: Vec<_> = lines(example)
         .into_iter()
-        .map(|line| parse(&line.unwrap(), &FakeNames))
+        .map(|line| parse(&line, &FakeNames))
         .map(|parsed| match parsed.command {
             Some(Command::Add(request)) => convert::specs(&request, &|_| false).unwrap().remove(0),
             _ => panic!("{:?}", parsed.errors),
@@ -257,7 +261,7 @@ mod properties {
             ),
         ) {
             let text = format!("{verb} {}", words.join(" "));
-            for line in lines(&text).into_iter().flatten() {
+            for line in lines(&text) {
                 let parsed = parse(&line, &FakeNames);
                 for message in parsed.errors.iter().chain(&parsed.warnings) {
                     prop_assert!(message.at.line >= 1 && message.at.column >= 1, "{message}");

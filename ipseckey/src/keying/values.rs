@@ -2,11 +2,11 @@
 
 use super::hexkey::HexKey;
 use super::parser::Parser;
-use super::reader::Word;
 use super::request::SaType;
 use crate::algorithms::{self, Kind};
 use crate::names::is_host_name;
 use crate::policy::selectors::Prefix;
+use command_lines::Word;
 use sadb_maps::sa::state;
 use std::net::{IpAddr, Ipv4Addr};
 

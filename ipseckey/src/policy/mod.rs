@@ -15,23 +15,10 @@ pub mod load;
 pub mod parser;
 pub mod selectors;
 
+pub use command_lines::Position;
+
 use crate::algorithms::NotImplemented;
 use crate::names::Names;
-
-/// A place in a text. Both count from 1; columns count characters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Position {
-    /// Line.
-    pub line: u32,
-    /// Column.
-    pub column: u32,
-}
-
-impl std::fmt::Display for Position {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.line, self.column)
-    }
-}
 
 /// What a "Bad", "Duplicate" or "Requires" error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
