@@ -7,7 +7,7 @@ use super::api::{
     Acquire, Effect, FailureCause, IkeSaSnapshot, IkeState, Level, LocalIdentity, RemoveReason, Role, Rule, Timestamp,
 };
 use super::child::{ChildOffer, ChildSecrets, Peer, Wish, install};
-use super::context::{Ctx, Failure};
+use super::context::{Action, Ctx, Failure};
 use super::create_child::cause_of;
 use super::established::{Established, Task, Verdict};
 use super::init::{fail_initiator, serves};
@@ -196,7 +196,7 @@ impl AuthSent {
     fn establish(self: Box<Self>, ctx: &mut Ctx<'_>, remote_id: Identification, response: &Payloads) -> Option<Sa> {
         let Self { link, rule, local_id, first, offer, waiting, .. } = *self;
         let peer = Peer { rule, local_id, remote_id };
-        let mut sa = Box::new(up(ctx, link, peer));
+        let mut sa = Box::new(up(ctx, link, peer, &first));
         sa.queue.extend(waiting.into_iter().map(|wish| Task::Child(Box::new(wish))));
         if let Some(error) = response.error() {
             // The child failed, the IKE SA did not (V2-AUTH-17).
@@ -288,7 +288,7 @@ impl AuthSent {
 }
 
 /// An authenticated IKE SA begins its life.
-pub(super) fn up(ctx: &mut Ctx<'_>, link: Link, peer: Peer) -> Established {
+pub(super) fn up(ctx: &mut Ctx<'_>, link: Link, peer: Peer, first: &FirstMessages) -> Established {
     let (spis, role, path) = (link.spis, link.role, link.path);
     match role {
         Role::Initiator => ctx.out.stats.total_initiator += 1,
@@ -299,7 +299,10 @@ pub(super) fn up(ctx: &mut Ctx<'_>, link: Link, peer: Peer) -> Established {
     ctx.log(Level::Info, text);
     let rule_label = peer.rule.label.clone();
     ctx.effect(Effect::IkeSaUp { spis, role, path, remote_id, rule_label, rekeys: None });
-    Established::new(ctx, link, peer)
+    ctx.out.actions.push(Action::Settle { our_spi: link.our_spi() });
+    let mut sa = Established::new(ctx, link, peer);
+    sa.lowest = Some((&first.nonce_initiator).min(&first.nonce_responder).clone());
+    sa
 }
 
 fn request(

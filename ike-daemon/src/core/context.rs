@@ -42,6 +42,8 @@ pub(super) enum Action {
     Discard(Box<Established>),
     /// The IKE SA with this SPI of ours takes over what its predecessor leaves.
     Adopt { our_spi: [u8; 8], path: Path, children: Vec<Child>, tasks: Vec<Task> },
+    /// The IKE SA with this SPI of ours is up: should both ends have begun one at once, one of the two goes.
+    Settle { our_spi: [u8; 8] },
     /// INITIAL_CONTACT: remove IKE SAs between these identities that were up before `before`, except the one named.
     Forget { except: [u8; 8], local_id: Identification, remote_id: Identification, before: Timestamp },
 }

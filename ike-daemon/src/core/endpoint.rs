@@ -339,6 +339,14 @@ impl<H: Host> Endpoint<H> {
                     None => self.orphaned(now, &path, children, tasks),
                 }
             }
+            Action::Settle { our_spi } => {
+                if let Some(id) = self.redundant(&our_spi) {
+                    self.step(now, id, |sa, ctx| match sa {
+                        Sa::Established(sa) => sa.conclude(ctx, Verdict::Delete(RemoveReason::Redundant)),
+                        other => Some(other),
+                    });
+                }
+            }
             Action::Forget { except, local_id, remote_id, before } => {
                 let old = |sa: &Established| {
                     sa.link.our_spi() != except
@@ -355,6 +363,21 @@ impl<H: Host> Endpoint<H> {
                 }
             }
         }
+    }
+
+    /// The IKE SA of ours that is to go because this one came up: it or the one that crossed it.
+    fn redundant(&self, our_spi: &[u8; 8]) -> Option<u64> {
+        let id = self.table.by_spi(our_spi)?;
+        let Sa::Established(newest) = self.table.get(id)? else { return None };
+        let (other_id, other) = self.table.iter().find_map(|(id, sa)| match sa {
+            Sa::Established(sa) if sa.crosses(newest) => Some((id, sa)),
+            _ => None,
+        })?;
+        let (id, ours, theirs) = match newest.link.role {
+            Role::Initiator => (id, newest, other),
+            Role::Responder => (other_id, other, newest),
+        };
+        (ours.lowest < theirs.lowest && theirs.stands_in_for(ours)).then_some(id)
     }
 
     /// The successor is gone already: what was left to it goes too.
@@ -499,8 +522,26 @@ impl<H: Host> Endpoint<H> {
             HalfOpen::answer(&mut ctx, message, request, &rules)
         };
         match answered {
-            Ok(sa) => table.put(&ctx, id, Sa::HalfOpen(Box::new(sa))),
+            Ok(sa) => {
+                table.put(&ctx, id, Sa::HalfOpen(Box::new(sa)));
+                self.meet(now, &message.path);
+            }
             Err(refusal) => self.refuse_init(now, message, &rules, &refusal),
+        }
+    }
+
+    /// The peer begins while we do: what we began is not the initial contact any more, or it would end what the peer's
+    /// attempt leads to (V2-LIVE-07).
+    fn meet(&mut self, now: Timestamp, path: &Path) {
+        let meets = |sa: &Sa| matches!(sa, Sa::InitSent(sa) if same_hosts(sa.path(), path));
+        let ids: Vec<u64> = self.table.iter().filter(|(_, sa)| meets(sa)).map(|(id, _)| id).collect();
+        for id in ids {
+            self.step(now, id, |mut sa, _| {
+                if let Sa::InitSent(sa) = &mut sa {
+                    sa.not_the_first();
+                }
+                Some(sa)
+            });
         }
     }
 
@@ -562,9 +603,13 @@ fn join(sa: Sa, ctx: &mut Ctx<'_>, wish: Wish) -> Option<Sa> {
     }
 }
 
+fn same_hosts(one: &Path, other: &Path) -> bool {
+    one.local.ip() == other.local.ip() && one.remote.ip() == other.remote.ip()
+}
+
 /// Whether an SA with the same peer is up or coming: then a new one is not the initial contact (V2-LIVE-07).
 fn talks_to(sa: &Sa, path: &Path) -> bool {
-    let same = |other: &Path| other.local.ip() == path.local.ip() && other.remote.ip() == path.remote.ip();
+    let same = |other: &Path| same_hosts(other, path);
     match sa {
         Sa::HalfOpen(sa) => same(&sa.link.path),
         Sa::Established(sa) => same(&sa.link.path),

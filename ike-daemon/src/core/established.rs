@@ -16,16 +16,20 @@ use super::rekey_ike::PendingIke;
 use super::retiring::Retiring;
 use super::retransmit::{Due, Retransmission};
 use super::sa::Sa;
+use super::selectors;
 use crate::wire::WireError;
 use crate::wire::chain::{ChainBuilder, PayloadType};
 use crate::wire::delete::Delete;
 use crate::wire::header::ExchangeType;
+use crate::wire::nonce::Nonce;
 use crate::wire::notify::{Notify, NotifyType};
 use crate::wire::payloads::Payloads;
 use crate::wire::sa::ProtocolId;
 
 /// Attempts at a rekey that the peer puts off with TEMPORARY_FAILURE before the IKE SA is given up (V2-COL-13).
 pub(super) const MAX_TRIES: u32 = 5;
+/// How far apart two IKE SAs may have come up that both ends began at once.
+const CROSSING: Duration = Duration::from_secs(10);
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// What an IKE SA is to do when it may send a request.
@@ -101,6 +105,8 @@ pub(super) struct Established {
     pub(super) since: Timestamp,
     pub(super) created: u64,
     pub(super) deleted: u64,
+    /// The lower nonce of its IKE_SA_INIT exchange; a rekeyed IKE SA had none.
+    pub(super) lowest: Option<Nonce>,
     rekey_at: Option<Timestamp>,
     expire_at: Option<Timestamp>,
     dpd_at: Option<Timestamp>,
@@ -133,6 +139,7 @@ impl Established {
             delayed: Vec::new(),
             created: 0,
             deleted: 0,
+            lowest: None,
             on_probation: false,
             exhausted: false,
             unsure: false,
@@ -152,6 +159,32 @@ impl Established {
         self.expire_at = (!life.is_zero()).then(|| self.since.after(life));
         self.children.extend(children.into_iter().map(|child| (child.spis.inbound, child)));
         self.queue.extend(tasks);
+    }
+
+    /// Whether this and `other` were begun by one end each, at the same time, between the same two. RFC 7296 leaves open
+    /// what becomes of such a pair; it is decided as section 2.8.1 decides between two that a rekey made: the one with
+    /// the lowest nonce is deleted by the end that began it. Another implementation may keep its own; then both stay.
+    pub(super) fn crosses(&self, other: &Self) -> bool {
+        let addresses = |sa: &Self| (sa.link.path.local.ip(), sa.link.path.remote.ip());
+        let apart = self.since.since(other.since).max(other.since.since(self.since));
+        self.link.role != other.link.role
+            && self.lowest.is_some()
+            && other.lowest.is_some()
+            && apart <= CROSSING
+            && addresses(self) == addresses(other)
+            && self.peer.rule.label == other.peer.rule.label
+            && (&self.peer.local_id, &self.peer.remote_id) == (&other.peer.local_id, &other.peer.remote_id)
+    }
+
+    /// Whether each child of `other` has one here for the same policy and traffic.
+    pub(super) fn stands_in_for(&self, other: &Self) -> bool {
+        other.children.values().all(|theirs| {
+            self.children.values().any(|ours| {
+                ours.policy.action == theirs.policy.action
+                    && selectors::covered(&theirs.ts_local, &ours.ts_local)
+                    && selectors::covered(&theirs.ts_remote, &ours.ts_remote)
+            })
+        })
     }
 
     pub(super) fn retry(&self) -> RetryPolicy {

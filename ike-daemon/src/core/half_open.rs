@@ -201,7 +201,7 @@ impl HalfOpen {
             }
         };
         let sent = link.respond(ctx, message, &chain);
-        let mut sa = Box::new(up(ctx, link, peer));
+        let mut sa = Box::new(up(ctx, link, peer, &first));
         if let Err(failure) = sent {
             sa.report(ctx, "IKE_AUTH", &failure);
         }

@@ -113,6 +113,15 @@ impl InitSent {
         self.spi
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// There is, or is about to be, another IKE SA with the peer: IKE_AUTH goes without INITIAL_CONTACT.
+    pub(super) fn not_the_first(&mut self) {
+        self.initial_contact = false;
+    }
+
     /// Whether traffic for this acquire can wait for this negotiation.
     pub(super) fn serves(&self, acquire: &Acquire, rule: &Rule) -> bool {
         serves(&self.path, &self.rule, acquire, rule)

@@ -73,6 +73,7 @@ pub const ALL: &[Scenario] = &[
     namespace("forwarded", "hosts behind the gateways, all offloads on, no MTU set", ours::forwarded),
     namespace("netns-exec", "every tool through ip netns exec", ours::netns_exec),
     namespace("ike-by-traffic", "the first packet makes the daemons negotiate", ours::negotiated_by_traffic),
+    namespace("ike-both-begin", "both hosts begin at once: one IKE SA is left", ours::both_begin),
     namespace("ike-kill-9", "killed daemons: traffic goes on, then stops, never in clear", ours::killed_daemon),
     namespace(
         "ike-damage",

@@ -5,9 +5,9 @@ use super::manual::{manual_keys, nothing_in_clear};
 use super::topology::{A, B, INNER_A, INNER_B, KEY_A_TO_B, KEY_B_TO_A, Protected, SPI_A_TO_B, SPI_B_TO_A, rule};
 use crate::net::capture::Capture;
 use crate::net::transfer;
-use crate::suite::{Suite, counter};
+use crate::suite::{Suite, counter, text};
 use crate::workspace::run_text;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,51 @@ pub(super) fn negotiated_by_traffic() -> Result<()> {
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
+}
+
+/// Traffic of both hosts asks for an SA at the same moment: of the two IKE SAs that come of it one is left, the same on
+/// both hosts, with one pair that carries the traffic both ways.
+pub(super) fn both_begin() -> Result<()> {
+    /// Rounds in which nobody meets the other on the way are possible, so many in a row are not.
+    const ROUNDS: usize = 12;
+    let net = Protected::new("both", "encr_algs chacha20-poly1305", &["--acquire-hold", "1"])?;
+    let daemons = [net.a.daemon(&config(A, B, ""), PRESHARED)?, net.b.daemon(&config(B, A, ""), PRESHARED)?];
+    let logs = || format!("A:\n{}\nB:\n{}", daemons[0].log_end(), daemons[1].log_end());
+    let until = |what: &str, holds: &dyn Fn() -> Result<bool>| -> Result<()> {
+        let start = Instant::now();
+        while !holds()? {
+            ensure!(start.elapsed() < Duration::from_secs(5), "{what}\n{}", logs());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    };
+    let met = || -> Result<usize> {
+        let log = daemons[0].log()? + &daemons[1].log()?;
+        Ok(log.matches("(Initiator): redundant, both sides made one at once").count())
+    };
+    for round in 1..=ROUNDS {
+        std::thread::scope(|scope| {
+            let one = scope.spawn(|| net.sites.a.ping(&INNER_B.to_string(), &["-W", "0.1"]));
+            net.sites.b.ping(&INNER_A.to_string(), &["-W", "0.1"])?;
+            one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
+        let one_left = || {
+            let (a, b) = (net.a.ike_sas()?, net.b.ike_sas()?);
+            let same = a.first().map(|sa| text(sa, "spi_initiator")) == b.first().map(|sa| text(sa, "spi_initiator"));
+            Ok(a.len() == 1 && b.len() == 1 && same && net.a.sas()?.len() == 2 && net.b.sas()?.len() == 2)
+        };
+        until("there is not one IKE SA with one pair in the end", &one_left)?;
+        transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, 1 << 20, |_| {}).with_context(logs)?;
+        transfer::tcp(&net.sites.b, &net.sites.a, INNER_A, 1 << 20, |_| {}).with_context(logs)?;
+        ensure!(one_left()?, "the traffic asked for more\n{}", logs());
+        if met()? >= 2 {
+            println!("both began at once in {} of {round} rounds", met()?);
+            return Ok(());
+        }
+        net.a.tool("ikeadm", &["flush", "ikesa"])?;
+        until("SAs are left after the flush", &|| Ok(net.a.sas()?.is_empty() && net.b.sas()?.is_empty()))?;
+    }
+    bail!("never did both begin at once\n{}", logs())
 }
 
 /// The daemon is killed: what it negotiated carries on until its limit, then nothing passes, and nothing in clear. One

@@ -105,7 +105,7 @@ pub enum RemoveReason {
     LocalDeleted,
     /// Its successor is in use.
     Rekeyed,
-    /// It lost a rekey collision (RFC 7296 section 2.8.1).
+    /// Both ends made one at once, by a rekey or by beginning, and it lost (RFC 7296 section 2.8.1).
     Redundant,
     /// The peer does not answer.
     PeerDead,
@@ -123,7 +123,7 @@ impl fmt::Display for RemoveReason {
             Self::PeerDeleted => "deleted by the peer",
             Self::LocalDeleted => "deleted here",
             Self::Rekeyed => "rekeyed",
-            Self::Redundant => "redundant after both sides rekeyed",
+            Self::Redundant => "redundant, both sides made one at once",
             Self::PeerDead => "the peer does not answer",
             Self::InitialContact => "the peer started anew",
             Self::ProtocolError => "the peer broke the protocol",
