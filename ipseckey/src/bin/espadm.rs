@@ -62,7 +62,7 @@ enum Verb {
     /// Define the ends that 'tunnel NAME' in a policy file stands for
     #[command(subcommand)]
     Tunnel(TunnelVerb),
-    /// Print ACQUIRE, EXPIRE and DROP events as they come, and pass them on to daemons and monitors
+    /// Print ACQUIRE and EXPIRE events as they come, and pass them on to daemons and monitors
     Events,
 }
 

@@ -53,7 +53,7 @@ struct Cli {
     /// With -a: refuse when an Ethernet interface is not attached
     #[arg(long, requires = "add")]
     strict: bool,
-    /// Print the listing of -l or -L as JSON
+    /// Print the entries, or the listing of -l or -L, as JSON
     #[arg(long)]
     json: bool,
     /// Instance of the data path
@@ -133,6 +133,10 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         if policy.remove(&file)? == 0 {
             bail!("no entry of {name} is in the policy; 'ipsecconf' lists the entries");
         }
+    } else if cli.json {
+        let mut out = io::stdout().lock();
+        serde_json::to_writer_pretty(&mut out, &policy.entries()?)?;
+        writeln!(out)?;
     } else {
         io::stdout().write_all(cache::format(&policy.entries()?).as_bytes())?;
     }

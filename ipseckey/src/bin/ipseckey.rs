@@ -40,7 +40,7 @@ struct Cli {
     /// Save all SAs to FILE ('-' is standard output)
     #[arg(short = 's', value_name = "FILE", conflicts_with = "command")]
     save: Option<String>,
-    /// Print get and dump as JSON
+    /// Print get, dump and monitor as JSON
     #[arg(long)]
     json: bool,
     /// Instance of the data path

@@ -1,6 +1,7 @@
 //! How get, dump and monitor print an SA (spec section 7.6): the PF_KEY message that would carry it, one extension after the
 //! other, lifetimes last; and the same for `--json`.
 
+use super::labels::Labels;
 use super::times;
 use crate::algorithms::{self, Kind};
 use crate::names::Names;
@@ -8,6 +9,7 @@ use sadb_maps::host::pfkey::{Association, Endpoint, Message, Proposal, kind, sa_
 use sadb_maps::host::{Diagnostic, SaInfo, SecretKey};
 use sadb_maps::sa::{self, Lifetime, flag, km, state};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt::{Result, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -24,6 +26,8 @@ pub struct Style<'n> {
     pub verbose: bool,
     /// Wall clock, seconds since 1970.
     pub now: i64,
+    /// Labels behind cookies.
+    pub labels: &'n Labels,
 }
 
 /// Flag bits of PF_KEY (spec section 8.1) in the order in which they are printed.
@@ -64,8 +68,14 @@ pub fn text(sa: &SaInfo, verb: &str, seq: u32, style: &Style<'_>) -> Zeroizing<S
 /// A message of the bus, as `monitor` prints it. There are no keys on the bus.
 pub fn message(message: &Message, style: &Style<'_>) -> String {
     let mut out = String::new();
-    let unknown;
-    let verb = match message.kind {
+    // Writing to a String cannot fail.
+    let _ = write(&mut out, &verb(message.kind), message, None, style);
+    out
+}
+
+/// The word for a message of the bus.
+pub(super) fn verb(message: u8) -> Cow<'static, str> {
+    Cow::Borrowed(match message {
         kind::GETSPI => "GETSPI",
         kind::UPDATE => "UPDATE",
         kind::ADD => "ADD",
@@ -75,14 +85,8 @@ pub fn message(message: &Message, style: &Style<'_>) -> String {
         kind::FLUSH => "FLUSH",
         kind::UPDATE_PAIR => "UPDATE PAIR",
         kind::DELETE_PAIR => "DELETE PAIR",
-        other => {
-            unknown = format!("Unknown ({other})");
-            &unknown
-        }
-    };
-    // Writing to a String cannot fail.
-    let _ = write(&mut out, verb, message, None, style);
-    out
+        other => return Cow::Owned(format!("Unknown ({other})")),
+    })
 }
 
 /// The message that would carry the SA: ports and protocol of a transport-mode SA stand with its outer addresses.
@@ -149,7 +153,7 @@ fn write(out: &mut String, verb: &str, message: &Message, sa: Option<&SaInfo>, s
         write_key(out, sa, style)?;
     }
     if let Some((protocol, cookie)) = message.km {
-        write_cookie(out, protocol, cookie)?;
+        write_cookie(out, protocol, cookie, style.labels)?;
     }
     if let Some(pair) = message.pair {
         writeln!(out, "OTH: Paired with spi=0x{pair:x}")?;
@@ -272,11 +276,13 @@ fn write_key(out: &mut String, sa: &SaInfo, style: &Style<'_>) -> Result {
     writeln!(out, "]/{}+{}", sa.key().len() * 8, sa.salt().len() * 8)
 }
 
-fn write_cookie(out: &mut String, protocol: u32, cookie: u64) -> Result {
-    let text = match u8::try_from(protocol) {
-        Ok(km::IKEV1) => "<Label not found.>".to_owned(),
-        Ok(km::IKEV2) => format!("IKEV2: 0x{cookie:016x}"),
-        Ok(km::MANUAL) => format!("Manual SA with cookie: 0x{cookie:016x}"),
+fn write_cookie(out: &mut String, protocol: u32, cookie: u64, labels: &Labels) -> Result {
+    let label = labels.get(cookie);
+    let text = match (u8::try_from(protocol), label) {
+        (Ok(km::IKEV1 | km::IKEV2), Some(label)) => label.to_owned(),
+        (Ok(km::IKEV1), None) => "<Label not found.>".to_owned(),
+        (Ok(km::IKEV2), None) => format!("IKEV2: 0x{cookie:016x}"),
+        (Ok(km::MANUAL), _) => format!("Manual SA with cookie: 0x{cookie:016x}"),
         _ => format!("<unknown {protocol}>: 0x{cookie:016x}"),
     };
     writeln!(out, "KMC:  Protocol {protocol}, cookie=\"{text}\" ({cookie})")
@@ -370,6 +376,7 @@ pub struct JsonSa {
     pub udp_encap: Option<[u16; 2]>,
     pub key_management: &'static str,
     pub cookie: Option<String>,
+    pub label: Option<String>,
     pub packets: u64,
     pub bytes: u64,
     pub integrity_failures: u64,
@@ -415,7 +422,7 @@ impl Drop for JsonSa {
 }
 
 /// The SA as `--json` prints it; without the key when `paranoid`.
-pub fn json(sa: &SaInfo, paranoid: bool) -> JsonSa {
+pub fn json(sa: &SaInfo, paranoid: bool, labels: &Labels) -> JsonSa {
     let inner = inner(sa);
     let prefix = |end: &Endpoint| format!("{}/{}", end.addr, end.prefix);
     let seconds = |ago: Option<Duration>| ago.map(|d| d.as_secs());
@@ -459,6 +466,7 @@ pub fn json(sa: &SaInfo, paranoid: bool) -> JsonSa {
             _ => "unknown",
         },
         cookie: (sa.km_cookie != 0).then(|| format!("0x{:x}", sa.km_cookie)),
+        label: labels.get(sa.km_cookie).filter(|_| sa.km != km::MANUAL).map(str::to_owned),
         packets: sa.packets,
         bytes: sa.bytes,
         integrity_failures: sa.auth_failed,

@@ -1,9 +1,10 @@
 //! Commands carried out on the SADB of an instance (spec section 7.5).
 
 use super::dump::{self, Style};
+use super::labels::{self, Labels};
 use super::request::{Command, SaName, SaRequest, SaType};
 use super::tokens;
-use super::{Message, convert, save, times};
+use super::{Message, convert, monitor, save, times};
 use crate::names::{Names, SystemNames};
 use crate::policy::Position;
 use nix::errno::Errno;
@@ -14,7 +15,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
@@ -81,6 +82,8 @@ impl Outcome {
 /// Where commands go: an instance, or nowhere when a file is only checked.
 pub struct Session {
     sadb: Option<Sadb>,
+    /// The labels behind the cookies, where there are any.
+    labels: Option<PathBuf>,
     names: SystemNames,
     options: Options,
     interrupted: &'static AtomicBool,
@@ -92,13 +95,14 @@ impl Session {
     /// # Errors
     /// As [`Sadb::open`].
     pub fn open(instance: &Instance, options: Options, interrupted: &'static AtomicBool) -> Result<Self, SadbError> {
-        Ok(Self { sadb: Some(Sadb::open(instance)?), names: SystemNames, options, interrupted })
+        let labels = instance.run_dir()?.join(labels::FILE);
+        Ok(Self { sadb: Some(Sadb::open(instance)?), labels: Some(labels), names: SystemNames, options, interrupted })
     }
 
     /// A session that checks commands and changes nothing.
     pub fn check_only(options: Options) -> Self {
         static NEVER: AtomicBool = AtomicBool::new(false);
-        Self { sadb: None, names: SystemNames, options, interrupted: &NEVER }
+        Self { sadb: None, labels: None, names: SystemNames, options, interrupted: &NEVER }
     }
 
     /// The databases for names in commands.
@@ -204,27 +208,33 @@ impl Session {
     }
 
     fn print(&self, all: &[SaInfo], verb: &str, out: &mut dyn Write) -> io::Result<()> {
+        let labels = self.read_labels();
         if self.options.json {
             if self.sadb.is_none() {
                 return Ok(());
             }
-            let list: Vec<_> = all.iter().map(|sa| dump::json(sa, self.options.paranoid)).collect();
+            let list: Vec<_> = all.iter().map(|sa| dump::json(sa, self.options.paranoid, &labels)).collect();
             serde_json::to_writer_pretty(&mut *out, &list)?;
             return writeln!(out);
         }
-        let style = self.style();
+        let style = self.style(&labels);
         for (seq, sa) in (1..).zip(all) {
             writeln!(out, "{}", dump::text(sa, verb, seq, &style).as_str())?;
         }
         Ok(())
     }
 
-    fn style(&self) -> Style<'_> {
+    fn read_labels(&self) -> Labels {
+        self.labels.as_deref().map(Labels::read).unwrap_or_default()
+    }
+
+    fn style<'s>(&'s self, labels: &'s Labels) -> Style<'s> {
         Style {
             names: if self.options.numeric { None } else { Some(&self.names) },
             paranoid: self.options.paranoid,
             verbose: self.options.verbose,
             now: times::seconds(SystemTime::now()),
+            labels,
         }
     }
 
@@ -232,16 +242,27 @@ impl Session {
     fn monitor(&self, passive: bool, out: &mut dyn Write) -> io::Result<()> {
         let mut bus = Subscriber::open(None).map_err(io::Error::other)?;
         let how = if passive { "Passively" } else { "Actively" };
-        writeln!(out, "{how} monitoring the PF_KEY socket.")?;
+        let json = self.options.json;
+        if !json {
+            writeln!(out, "{how} monitoring the PF_KEY socket.")?;
+        }
         self.interrupted.store(false, Ordering::Relaxed);
         while !self.interrupted.load(Ordering::Relaxed) {
             match bus.next_message().map_err(io::Error::other)? {
                 Some(Heard::Message(message)) => {
-                    let style = self.style();
+                    // A daemon may have been given another file since the last message.
+                    let labels = self.read_labels();
+                    let style = self.style(&labels);
+                    if json {
+                        serde_json::to_writer(&mut *out, &monitor::json(&message, style.now, &labels))?;
+                        writeln!(out)?;
+                        continue;
+                    }
                     writeln!(out, "Read {} bytes.", message.encode().len())?;
                     writeln!(out, "Timestamp: {}", times::date(style.now))?;
                     writeln!(out, "{}", dump::message(&message, &style))?;
                 }
+                Some(Heard::Overflow) if json => writeln!(out, "{{\"message\":\"overflow\"}}")?,
                 Some(Heard::Overflow) => writeln!(out, "Messages were lost; dump shows what is there now.\n")?,
                 None => {
                     out.flush()?;

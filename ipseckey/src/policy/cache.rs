@@ -7,6 +7,7 @@
 //! what is in force is right whenever the tool died.
 
 use super::lexer;
+use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -21,7 +22,7 @@ const STAGED: &str = "ipsecpolicy.conf.new";
 pub const LOCK: &str = "ipsecconf.lock";
 
 /// One entry of the cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cached {
     /// Index of the entry and of the rules made from it.
     pub index: u32,

@@ -186,3 +186,13 @@ fn a_file_that_is_too_big_is_refused_and_not_cut() {
     assert!(ran.err.contains("too big"), "{ran:?}");
     assert_eq!(bench.ipsecconf(&["-l"]).ok(), "");
 }
+
+#[test]
+fn entries_list_as_json() {
+    let bench = Bench::new();
+    assert_eq!(bench.ipsecconf(&["--json"]).ok(), "[]\n");
+    let file = bench.file("policy", "{ raddr 192.0.2.1 dir both } pass { }\n");
+    bench.ipsecconf(&["-q", "-a", file.to_str().unwrap()]).ok();
+    let json: serde_json::Value = serde_json::from_str(&bench.ipsecconf(&["--json"]).ok()).unwrap();
+    assert_eq!((&json[0]["index"], &json[0]["text"]), (&1.into(), &"{ raddr 192.0.2.1 dir both } pass { }".into()));
+}

@@ -334,3 +334,60 @@ fn monitor_shows_what_happens() {
     assert_eq!(base, "Base message (version 2) type ADD, SA type ESP.");
     assert!(seen.iter().all(|l| !l.contains("EKY")));
 }
+
+#[test]
+fn cookies_of_key_management_have_their_labels() {
+    use sadb_maps::host::{SaSpec, Sadb, SecretKey};
+    use sadb_maps::sa::{ESP, encr, km};
+    let bench = Bench::new();
+    let sa = SaSpec {
+        encr: encr::CHACHA20_POLY1305,
+        key: SecretKey::new(vec![7; 32]),
+        salt: SecretKey::new(vec![7; 4]),
+        km: km::IKEV2,
+        km_cookie: 4711,
+        ..SaSpec::new(ESP, 0x1001, "192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap())
+    };
+    Sadb::open(&bench.instance).unwrap().add(&sa).unwrap();
+    assert!(bench.ipseckey(&["-n", "dump"]).ok().contains("cookie=\"IKEV2: 0x0000000000001267\" (4711)"));
+    let map = bench.instance.run_dir().unwrap().join("ipsec_kmc_map");
+    std::fs::write(map, "12\tother\n4711\tbranch 7\n").unwrap();
+    assert!(bench.ipseckey(&["-n", "dump"]).ok().contains("KMC:  Protocol 3, cookie=\"branch 7\" (4711)"));
+    let json: serde_json::Value = serde_json::from_str(&bench.ipseckey(&["--json", "dump"]).ok()).unwrap();
+    assert_eq!(json[0]["label"], "branch 7");
+}
+
+#[test]
+fn monitor_speaks_json_too() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let bench = Bench::new();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ipseckey"))
+        .args(["--instance", bench.instance.name(), "--json", "monitor"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let text = format!("add esp spi 0xfeee src 192.0.2.1 dst 198.51.100.7 encr_alg aes-gcm encrkey {KEY}\n");
+    let file = bench.file("keys", &text);
+    let (done, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let found = lines.find(|line| line.contains("0xfeee"));
+        done.send(found).unwrap();
+    });
+    // Until it listens nobody hears.
+    let line = loop {
+        bench.ipseckey(&["-f", file.to_str().unwrap()]);
+        bench.ipseckey(&["flush"]).ok();
+        match heard.recv_timeout(std::time::Duration::from_millis(50)) {
+            Ok(found) => break found.unwrap(),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&json["message"], &json["dst"]["address"]), (&"add".into(), &"198.51.100.7/32".into()), "{line}");
+    assert!(!line.contains("key"));
+}
