@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::pipe2;
+use std::io::Write;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
@@ -58,7 +59,8 @@ fn wait_and_undo(pipe: &OwnedFd) {
     while !matches!(nix::unistd::read(pipe, &mut signal), Ok(1)) {}
     let [signal] = signal.map(i32::from);
     let name = Signal::try_from(signal).map_or("signal", Signal::as_str);
-    eprintln!("\n{name}: removing everything");
+    // Not `eprintln!`, which panics when the reader of a pipe is gone: the same interrupt may have ended it.
+    let _ = writeln!(std::io::stderr(), "\n{name}: removing everything");
     let stacks: Vec<Arc<Undo>> = lock(&ALL).iter().filter_map(Weak::upgrade).collect();
     for undo in stacks.iter().rev() {
         undo.run();
