@@ -455,8 +455,10 @@ impl<H: Host> Endpoint<H> {
         }
         if let Some(id) = self.table.by_request(&digest(message.octets)) {
             return self.step(now, id, |sa, ctx| {
-                if let Sa::HalfOpen(sa) = &sa {
-                    sa.repeat_init(ctx, message);
+                match &sa {
+                    Sa::HalfOpen(sa) => sa.repeat_init(ctx, message),
+                    // The initiator has had the answer, or it could not have gone on.
+                    _ => ctx.out.stats.out_of_window += 1,
                 }
                 Some(sa)
             });

@@ -80,6 +80,7 @@ impl HalfOpen {
         let keys = IkeKeys::initial(ctx.provider, &suite, &shared, &fresh).map_err(Failure::from)?;
         let mut link =
             Link::new(ctx, spis, Role::Responder, message.path, suite, keys, (0, 1)).map_err(Failure::from)?;
+        link.began = Some(digest(message.octets));
         // The request was hashed before there was a responder SPI (V2-NAT-01).
         link.nat = natd::evaluate(request, IkeSpis { responder: [0; 8], ..spis }, &message.path);
         let write = || -> Result<Vec<u8>, Failure> {
@@ -101,11 +102,6 @@ impl HalfOpen {
         };
         let until = ctx.now.after(ctx.config.half_open_timeout);
         Ok(Self { link, candidates, first, until, since: ctx.now })
-    }
-
-    /// What recognises a retransmission of the request (V2-MID-05).
-    pub(super) fn request_digest(&self) -> [u8; 32] {
-        digest(&self.first.request)
     }
 
     /// Sends the answer to IKE_SA_INIT again.

@@ -80,6 +80,8 @@ pub(super) struct Link {
     next_request: u32,
     expected: u32,
     answered: Option<Answered>,
+    /// Digest of the IKE_SA_INIT request that began it, at the responder: a late copy begins nothing (V2-MID-05).
+    pub(super) began: Option<[u8; 32]>,
     /// When an authentic message last came in.
     pub(super) heard: Timestamp,
     /// When a datagram last went out.
@@ -128,6 +130,7 @@ impl Link {
             next_request: ids.0,
             expected: ids.1,
             answered: None,
+            began: None,
             heard: ctx.now,
             spoke: ctx.now,
             sent: 0,

@@ -87,6 +87,16 @@ impl Sa {
         }
     }
 
+    /// Digest of the request that began it, at the responder.
+    pub(super) fn began(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::InitSent(_) | Self::AuthSent(_) => None,
+            Self::HalfOpen(sa) => sa.link.began,
+            Self::Established(sa) => sa.link.began,
+            Self::Retiring(sa) => sa.link.began,
+        }
+    }
+
     /// How many requests of the data path wait for it.
     pub(super) fn waiting(&self) -> usize {
         match self {

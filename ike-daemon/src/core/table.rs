@@ -105,10 +105,7 @@ impl Table {
 
     pub(super) fn put(&mut self, ctx: &Ctx<'_>, id: u64, sa: Sa) {
         let spi = sa.our_spi();
-        let request = match &sa {
-            Sa::HalfOpen(half_open) => Some(half_open.request_digest()),
-            _ => None,
-        };
+        let request = sa.began();
         let unproved = sa.unproved().map(source);
         if let Some(source) = unproved {
             self.half_open += 1;

@@ -365,4 +365,16 @@ fn v2_mid_05_repeated_init() {
     assert_eq!(world.b.endpoint.snapshot(world.now).len(), 1);
     world.settle();
     world.assert_mirrored(1);
+    // A copy that comes late, or is played back, begins nothing: not while the SA is up, nor while its last answer is kept.
+    let answers = world.b.sent.len();
+    world.deliver(&packet);
+    world.command(Side::A, Command::FlushIkeSas);
+    world.settle();
+    world.deliver(&packet);
+    world.run(seconds(20));
+    world.deliver(&packet);
+    assert_eq!(world.b.sent.len(), answers + 1, "only the answer to the Delete");
+    assert!(world.b.endpoint.snapshot(world.now).is_empty());
+    assert!(!world.b.logged("IKE_SA_INIT of the peer"), "{}", world.story());
+    assert_eq!(world.b.endpoint.stats().attempted_responder, 1);
 }
