@@ -1,6 +1,8 @@
 //! Random packets of every size through the real programs as they are installed: the program of `ipsec0x` seals them, the
 //! result is compared octet by octet with what RFC 4303 and `ring` say, the program of the outer interface opens it, and
 //! what comes out has to be the packet that went in. A forgery and a replay of each packet have to be dropped.
+//!
+//! ESP-FMT-01, ESP-FMT-03, ESP-FMT-07 (padding that is sent), ESP-IN-04, ESP-IN-05, ESP-IN-10, ESP-IN-14.
 
 use crate::check::{flip, sum};
 use crate::instance::{DataPath, Keys, Place, Shape, ether_type, packet};

@@ -1,4 +1,5 @@
-//! The ciphers in the kernel: every known answer with a nonce of 96 bits, forgeries, and random packets beside `ring`.
+//! ALG-22, ALG-25, ESP-FMT-06, ESP-IN-10: the ciphers in the kernel, every known answer with a nonce of 96 bits, forgeries,
+//! and random packets beside `ring`.
 //!
 //! What has the additional data of ESP (8 octets, or 12 with extended sequence numbers) is opened by the very functions
 //! of the data path, and sealed by them where the plaintext ends in an ESP trailer, which they append themselves. All of
