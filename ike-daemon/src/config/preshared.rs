@@ -59,6 +59,7 @@ impl PresharedKeys {
 pub(super) fn parse(text: &str, report: &mut Report) -> PresharedKeys {
     let mut parser = Parser { lexer: Lexer::new(text), report };
     let mut keys = PresharedKeys::default();
+    let mut seen: HashMap<String, Position> = HashMap::new();
     while let Some(entry) = parser.entry() {
         let Entry::Read(entry) = entry else { continue };
         let psk = match (&entry.local, &entry.remote) {
@@ -66,12 +67,12 @@ pub(super) fn parse(text: &str, report: &mut Report) -> PresharedKeys {
             _ => None,
         };
         for label in &entry.labels {
-            let earlier = keys.entries.iter().find(|other| other.labels.contains(label));
-            if let Some(earlier) = earlier {
+            let earlier = *seen.entry(label.clone()).or_insert(entry.at);
+            if earlier != entry.at {
                 // The same label with one direction each in two entries is still a duplicate: the first one counts.
                 parser.report.warning(
                     entry.at,
-                    format!("a label of this entry is already in the entry at {}, which counts", earlier.at),
+                    format!("a label of this entry is already in the entry at {earlier}, which counts"),
                 );
             } else if let Some(psk) = &psk {
                 keys.by_label.insert(label.clone(), psk.clone());
