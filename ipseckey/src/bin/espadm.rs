@@ -46,7 +46,7 @@ enum Verb {
     },
     /// Show what is attached
     Show {
-        /// Fail when an Ethernet interface is not attached
+        /// Fail when an interface is not attached, or cannot be
         #[arg(long)]
         strict: bool,
         /// Show memory by map and what the verifier counted
@@ -89,7 +89,7 @@ struct Attach {
     /// Seconds in which further packets of a flow raise no second ACQUIRE
     #[arg(long, value_name = "SECONDS")]
     acquire_hold: Option<u32>,
-    /// Refuse when an Ethernet interface would stay unattached
+    /// Refuse when an interface would stay unattached
     #[arg(long)]
     strict: bool,
 }
@@ -195,7 +195,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Show { strict, all } => {
             let status = Status::read(&instance)?;
             print(cli.json, &status, || tables::status(&status, *all))?;
-            let loose = status.attached.then(|| tables::unattached_warning(&status.unattached)).flatten();
+            let loose = status.attached.then(|| tables::unjudged_warning(&status)).flatten();
             if let Some(text) = &loose {
                 eprintln!("espadm: warning: {text}");
             }
@@ -226,11 +226,14 @@ fn print(json: bool, value: &impl Serialize, text: impl FnOnce() -> String) -> i
 }
 
 fn attach(instance: &Instance, options: &Attach, json: bool) -> anyhow::Result<ExitCode> {
-    if options.strict && !options.interfaces.is_empty() {
-        let mut left = Status::read(instance)?.unattached;
-        left.retain(|name| !options.interfaces.contains(name));
+    if options.strict {
+        let Status { unattached: mut left, unattachable, .. } = Status::read(instance)?;
+        left.retain(|name| !options.interfaces.is_empty() && !options.interfaces.contains(name));
         if !left.is_empty() {
             bail!("--strict: {} would stay unattached; name them too, or name none", left.join(" "));
+        }
+        if !unattachable.is_empty() {
+            bail!("--strict: {} cannot be attached and is up; take it down first", unattachable.join(" "));
         }
     }
     let defaults = AttachOptions::default();
@@ -260,7 +263,7 @@ fn attach(instance: &Instance, options: &Attach, json: bool) -> anyhow::Result<E
              'espadm detach --all' first to change them, which deletes SAs and policy"
         );
     }
-    if let Some(text) = tables::unattached_warning(&Status::read(instance)?.unattached) {
+    if let Some(text) = tables::unjudged_warning(&Status::read(instance)?) {
         eprintln!("espadm: warning: {text}");
     }
     Ok(ExitCode::SUCCESS)

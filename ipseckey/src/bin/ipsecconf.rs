@@ -50,7 +50,7 @@ struct Cli {
     /// Print no warnings
     #[arg(short = 'q')]
     quiet: bool,
-    /// With -a: refuse when an Ethernet interface is not attached
+    /// With -a: refuse when an interface is not attached, or cannot be
     #[arg(long, requires = "add")]
     strict: bool,
     /// Print the entries, or the listing of -l or -L, as JSON
@@ -213,7 +213,7 @@ fn add(path: &str, instance: &Instance, instead_of: Option<&Part>, cli: &Cli) ->
     }
     let mut policy = Policy::open(instance)?;
     // The policy is for the whole host; an interface without the data path does not obey it.
-    match Status::read(instance).map(|status| tables::unattached_warning(&status.unattached)) {
+    match Status::read(instance).map(|status| tables::unjudged_warning(&status)) {
         Ok(Some(text)) if cli.strict => bail!("{text}"),
         Ok(Some(text)) if !quiet => eprintln!("ipsecconf: warning: {text}"),
         Err(error) if cli.strict => return Err(error.into()),

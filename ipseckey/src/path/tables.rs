@@ -103,14 +103,19 @@ pub fn status(status: &Status, details: bool) -> String {
 }
 
 /// What to say about interfaces that nothing judges; `None` when there are none.
-pub fn unattached_warning(unattached: &[String]) -> Option<String> {
-    if unattached.is_empty() {
-        return None;
+pub fn unjudged_warning(status: &Status) -> Option<String> {
+    let Status { unattached, unattachable, .. } = status;
+    let leaks = "what a route sends there leaves in clear, whatever the policy says";
+    let mut parts = vec![];
+    if !unattached.is_empty() {
+        let names = unattached.join(" ");
+        parts.push(format!("not attached: {names}; {leaks}: espadm attach {names}"));
     }
-    let names = unattached.join(" ");
-    Some(format!(
-        "not attached: {names}; what a route sends there leaves in clear, whatever the policy says: espadm attach {names}"
-    ))
+    if !unattachable.is_empty() {
+        let names = unattachable.join(" ");
+        parts.push(format!("without Ethernet framing, so not to be attached: {names}; {leaks}"));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// Counters that count something; every one with `all`.
@@ -167,6 +172,7 @@ mod tests {
                 },
             ],
             unattached: vec!["eth1".to_owned()],
+            unattachable: vec![],
             maps: vec![MapReport { name: "SA_IN".to_owned(), entries: 8, bytes: 3 << 20 }],
             programs: vec![ProgramReport { name: "xdp_outer", id: 7, verified: 12_345, machine_code: 2048 }],
         }
@@ -202,9 +208,15 @@ wlan-long  generic  xdp        9000
     }
 
     #[test]
-    fn unattached_interfaces_are_named_with_the_cure() {
-        assert_eq!(unattached_warning(&[]), None);
-        let text = unattached_warning(&["eth1".to_owned(), "eth2".to_owned()]).unwrap();
+    fn interfaces_that_nothing_judges_are_named_with_the_cure() {
+        let with = |unattached: &[&str], unattachable: &[&str]| {
+            let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect();
+            unjudged_warning(&Status { unattached: names(unattached), unattachable: names(unattachable), ..full() })
+        };
+        assert_eq!(with(&[], &[]), None);
+        let text = with(&["eth1", "eth2"], &[]).unwrap();
         assert!(text.ends_with("espadm attach eth1 eth2"), "{text}");
+        let text = with(&["eth1"], &["wg0", "tun0"]).unwrap();
+        assert!(text.contains("espadm attach eth1;") && text.contains("attached: wg0 tun0;"), "{text}");
     }
 }

@@ -136,6 +136,19 @@ fn a_driver_that_refuses_is_a_reported_fallback() {
 }
 
 #[test]
+fn an_interface_that_cannot_be_attached_is_reported_while_it_is_up() {
+    in_new_netns(|| {
+        let test = TestInstance::bare().unwrap();
+        ip("link set lo up");
+        ip("tuntap add dev tun0 mode tun");
+        let found = || Status::read(&test).unwrap().unattachable;
+        assert!(found().is_empty());
+        ip("link set tun0 up");
+        assert_eq!(found(), ["tun0"]);
+    });
+}
+
+#[test]
 fn what_fails_on_an_attached_interface_leaves_the_rest_of_it_attached() {
     in_new_netns(|| {
         let test = TestInstance::bare().unwrap();

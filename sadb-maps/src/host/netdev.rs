@@ -50,6 +50,7 @@ pub(super) struct Interface {
     /// It has Ethernet framing.
     pub(super) ethernet: bool,
     pub(super) loopback: bool,
+    pub(super) up: bool,
     /// It is a port of a bridge or a bond, which is where its packets appear.
     pub(super) port: bool,
     /// Group number; [`PAIR_GROUP`] on what the loader makes.
@@ -62,6 +63,11 @@ impl Interface {
     /// Whether packets that leave the host leave here: Ethernet, no port of another, not of the data path.
     pub(super) fn is_outer(&self) -> bool {
         self.ethernet && !self.loopback && !self.port && self.name != IPSEC0 && self.name != IPSEC0X
+    }
+
+    /// Whether packets may leave the host here and no program of ours can judge them: up, and without Ethernet framing.
+    pub(super) fn is_beyond_reach(&self) -> bool {
+        self.up && !self.ethernet && !self.loopback
     }
 }
 
@@ -239,6 +245,7 @@ fn interface(link: LinkMessage) -> Interface {
         index: link.header.index,
         ethernet: link.header.link_layer_type == LinkLayerType::Ether,
         loopback: link.header.flags.contains(LinkFlags::Loopback),
+        up: link.header.flags.contains(LinkFlags::Up),
         ..Interface::default()
     };
     for attribute in link.attributes {

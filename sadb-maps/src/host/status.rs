@@ -51,6 +51,9 @@ pub struct Status {
     pub interfaces: Vec<InterfaceReport>,
     /// Ethernet interfaces of this network namespace that are not attached: what leaves there is not judged.
     pub unattached: Vec<String>,
+    /// Interfaces that are up and cannot be attached, because they have no Ethernet framing: what leaves there is not
+    /// judged either.
+    pub unattachable: Vec<String>,
     /// The maps.
     pub maps: Vec<MapReport>,
     /// The programs.
@@ -75,6 +78,7 @@ impl Status {
             pair: false,
             interfaces: vec![],
             unattached: vec![],
+            unattachable: vec![],
             maps: vec![],
             programs: vec![],
         };
@@ -91,6 +95,7 @@ impl Status {
                     fallback: None,
                 }),
                 _ if interface.is_outer() => status.unattached.push(interface.name.clone()),
+                _ if interface.is_beyond_reach() => status.unattachable.push(interface.name.clone()),
                 _ => {}
             }
         }
