@@ -5,14 +5,24 @@ use crate::workspace::{run, run_shown};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// What was found installed. dpkg-query reads a list of thousands, and every lab asks for the same.
+static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Makes sure that `packages` are installed, and says what it installs. `purpose` ends the sentence "needed for ...".
 ///
 /// # Errors
 /// Names the missing packages when this is not Debian or the user is not root, or what apt-get said.
 pub fn ensure(packages: &[&str], purpose: &str) -> Result<()> {
+    let known = |package: &&str| SEEN.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|seen| seen == package);
+    if packages.iter().all(known) {
+        return Ok(());
+    }
     let missing = missing(packages)?;
     if missing.is_empty() {
+        let seen = packages.iter().map(|package| (*package).to_owned());
+        SEEN.lock().unwrap_or_else(PoisonError::into_inner).extend(seen);
         return Ok(());
     }
     let list = missing.join(" ");

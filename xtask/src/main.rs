@@ -25,9 +25,14 @@ enum Task {
         /// Print what there is and run nothing
         #[arg(long)]
         list: bool,
+        /// Say in the lines of `cargo xtask vm` what came of each, and go on after a failure
+        #[arg(long, hide = true)]
+        inside_vm: bool,
         /// Names of scenarios
         names: Vec<String>,
     },
+    /// Run tests on other kernels in virtual machines
+    Vm(xtask::vm::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -40,7 +45,9 @@ fn main() -> ExitCode {
             xtask::scenario::list();
             Ok(())
         }
+        Task::Scenario { inside_vm: true, names, .. } => xtask::vm::inside(&names),
         Task::Scenario { names, .. } => xtask::scenario::run(&names),
+        Task::Vm(arguments) => xtask::vm::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@
 use crate::scenario::{ALL, Group};
 use crate::strongswan::Strongswan;
 use crate::workspace::{binaries, cargo, root, target};
-use crate::{build_ebpf, debian, net, scapy};
+use crate::{build_ebpf, debian, net, scapy, vm};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 const BUILD_LIMIT: Duration = Duration::from_secs(20 * 60);
 const UNIT_LIMIT: Duration = Duration::from_secs(10 * 60);
 const SCENARIO_LIMIT: Duration = Duration::from_secs(120);
+const VM_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long what was asked to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(15);
@@ -103,6 +104,7 @@ impl Runner {
         self.stage("unit", Self::unit);
         self.stage("namespaces", |runner| runner.scenarios(Group::Namespace));
         self.stage("interop", |runner| runner.scenarios(Group::Interop));
+        self.stage("vm", Self::virtual_machine);
     }
 
     /// Runs one stage and says whether nothing in it failed.
@@ -161,6 +163,17 @@ impl Runner {
         Ok(count)
     }
 
+    /// Another kernel, and ESP against its own; `cargo xtask vm` runs all there is.
+    fn virtual_machine(&mut self) -> Result<Count> {
+        let mut command = Command::new(&self.own);
+        command.args(["vm", "--no-build"]).args(vm::QUICK);
+        let (passed, output) = self.logged(&mut command, "vm", VM_LIMIT)?;
+        if !passed {
+            println!("{output}");
+        }
+        Ok(Count::one(passed))
+    }
+
     /// Runs a command with its output in a log, and hands back whether it succeeded and what it printed.
     fn logged(&self, command: &mut Command, log: &str, limit: Duration) -> Result<(bool, String)> {
         let path = self.logs.join(log).with_extension("log");
@@ -203,6 +216,7 @@ fn prepare() -> Result<()> {
     debian::ensure(&["iproute2", "ethtool", "iputils-ping", "tshark"], "the tests between hosts")?;
     net::nat::ensure()?;
     Strongswan::ensure()?;
+    vm::prepare()?;
     scapy::ensure().map(|_| ())
 }
 

@@ -5,6 +5,7 @@ mod baseline;
 mod damage;
 mod datagrams;
 pub(crate) mod kernel;
+mod kernel_esp;
 mod manual;
 mod nat;
 mod ours;
@@ -14,7 +15,7 @@ mod strongswan;
 pub(crate) mod topology;
 mod transport;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::time::Instant;
 
 /// What a scenario needs beside the programs of this workspace.
@@ -24,6 +25,8 @@ pub enum Group {
     Namespace,
     /// Other implementations.
     Interop,
+    /// Another kernel than this machine's: `cargo xtask vm`.
+    Guest,
 }
 
 /// One test between hosts.
@@ -116,6 +119,14 @@ pub const ALL: &[Scenario] = &[
     interop("strongswan-delete", "delete by strongSwan, by ikeadm and by SIGTERM", strongswan::delete_by_either),
     interop("strongswan-wrong-key", "a wrong key fails, says why, and leaves nothing", strongswan::wrong_key),
     interop("strongswan-no-proposal", "IKE and child without a common proposal", strongswan::no_common_proposal),
+    guest("kernel-esp", "ESP against the kernel's own, one packet shape for each mode", kernel_esp::quick),
+    guest(
+        "kernel-esp-chacha20-poly1305",
+        "every shape: tunnel and transport, IPv4 and IPv6, ESN, in UDP",
+        kernel_esp::chacha20_poly1305,
+    ),
+    guest("kernel-esp-aes-128-gcm", "the same with AES-GCM and a key of 128 bits", kernel_esp::aes_128_gcm),
+    guest("kernel-esp-aes-256-gcm", "the same with AES-GCM and a key of 256 bits", kernel_esp::aes_256_gcm),
     interop("strongswan-selectors", "selectors that policy does not have", strongswan::unacceptable_selectors),
 ];
 
@@ -127,25 +138,43 @@ const fn interop(name: &'static str, about: &'static str, run: fn() -> Result<()
     Scenario { name, group: Group::Interop, about, run }
 }
 
-/// Runs the named scenarios, or all, in this process.
+const fn guest(name: &'static str, about: &'static str, run: fn() -> Result<()>) -> Scenario {
+    Scenario { name, group: Group::Guest, about, run }
+}
+
+/// Runs the named scenarios, or all that need no other kernel, in this process.
 ///
 /// # Errors
 /// There is no scenario of that name, or one failed.
 pub fn run(names: &[String]) -> Result<()> {
     crate::net::undo::watch_signals();
-    if let Some(unknown) = names.iter().find(|name| !ALL.iter().any(|scenario| scenario.name == *name)) {
-        bail!(
-            "no scenario is called {unknown}; there are: {}",
-            ALL.iter().map(|s| s.name).collect::<Vec<_>>().join(" ")
-        );
-    }
-    for scenario in ALL.iter().filter(|scenario| names.is_empty() || names.iter().any(|name| scenario.name == name)) {
+    let names = known(names)?;
+    let wanted = |scenario: &&Scenario| match names.as_slice() {
+        [] => scenario.group != Group::Guest,
+        names => names.contains(&scenario.name),
+    };
+    for scenario in ALL.iter().filter(wanted) {
         let start = Instant::now();
         println!("{}: {}", scenario.name, scenario.about);
         (scenario.run)().with_context(|| format!("scenario {}", scenario.name))?;
         println!("{}: passed in {:.1} s", scenario.name, start.elapsed().as_secs_f64());
     }
     Ok(())
+}
+
+/// The names that the user wrote, if all of them are those of scenarios.
+///
+/// # Errors
+/// One is not.
+pub fn known(names: &[String]) -> Result<Vec<&'static str>> {
+    let find = |name: &String| {
+        let found = ALL.iter().find(|scenario| scenario.name == name);
+        found.map(|scenario| scenario.name).with_context(|| {
+            let all: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
+            format!("no scenario is called {name}; there are: {}", all.join(" "))
+        })
+    };
+    names.iter().map(find).collect()
 }
 
 /// Prints the names and what they show.
