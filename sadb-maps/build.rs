@@ -11,17 +11,20 @@ fn main() {
     if std::env::var_os("CARGO_FEATURE_HOST").is_none() {
         return;
     }
-    let Some(directory) = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(|root| root.join("target/ebpf")) else {
+    let Some(manifest) = std::env::var_os("CARGO_MANIFEST_DIR") else { return };
+    let Some(directory) = Path::new(&manifest).parent().map(|root| root.join("target/ebpf")) else {
         return;
     };
-    // A directory that is missing counts as changed, and the crate would be built anew each time.
-    if std::fs::create_dir_all(&directory).is_err() {
-        return;
-    }
-    println!("cargo::rerun-if-changed={}", directory.display());
     let object = directory.join("ipsec-esp.o");
     if object.is_file() {
+        println!("cargo::rerun-if-changed={}", object.display());
         println!("cargo::rustc-cfg=ebpf_object");
         println!("cargo::rustc-env=IPSEC_EBPF_OBJECT={}", object.display());
+        return;
+    }
+    // The directory changes when the object comes. What is missing counts as changed, and the crate would be built anew
+    // each time; so the directory is made, and the object is not named before it is there.
+    if std::fs::create_dir_all(&directory).is_ok() {
+        println!("cargo::rerun-if-changed={}", directory.display());
     }
 }
