@@ -195,17 +195,31 @@ impl<H: Hash> Mac<H> {
     #[expect(clippy::cast_possible_truncation, reason = "messages are packets")]
     pub fn update(&mut self, octets: &[u8]) {
         self.total = self.total.wrapping_add(octets.len() as u32);
+        let missing = block_len::<H>().wrapping_sub(self.rest) as usize;
+        let (first, others) = octets.split_at_checked(missing).unwrap_or((octets, &[]));
+        self.fill(first);
+        let mut blocks = others.chunks_exact(size_of::<H::Block>());
+        for block in &mut blocks {
+            // SAFETY: a whole block, and live fields.
+            unsafe { H::compress(&raw mut self.state, &raw mut self.schedule, block.as_ptr().cast()) };
+        }
+        self.fill(blocks.remainder());
+    }
+
+    /// Takes octets, no more than are missing, into the unfinished block.
+    fn fill(&mut self, octets: &[u8]) {
         for octet in octets {
-            // SAFETY: a live field.
+            // SAFETY: a live field; `set` wraps inside.
+            unsafe { End::set(&raw mut self.end, self.rest, *octet) };
+            self.rest += 1;
+        }
+        if self.rest == block_len::<H>() {
+            // SAFETY: live fields.
             unsafe {
-                End::set(&raw mut self.end, self.rest, *octet);
-                self.rest += 1;
-                if self.rest == block_len::<H>() {
-                    H::compress(&raw mut self.state, &raw mut self.schedule, End::block(&raw mut self.end, false));
-                    End::clear(&raw mut self.end);
-                    self.rest = 0;
-                }
+                H::compress(&raw mut self.state, &raw mut self.schedule, End::block(&raw mut self.end, false));
+                End::clear(&raw mut self.end);
             }
+            self.rest = 0;
         }
     }
 
