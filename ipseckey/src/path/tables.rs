@@ -78,7 +78,7 @@ pub fn status(status: &Status, details: bool) -> String {
     let mut out =
         format!("instance {}: room for {} SAs, {} in maps\n", status.instance, status.capacity, octets(memory));
     if !status.pair {
-        out.push_str("ipsec0 is missing or without its programs; 'espadm attach' mends it\n");
+        out.push_str("ipsec0 is missing, down or without its programs; 'espadm attach' mends it\n");
     }
     let mut rows = vec![["INTERFACE", "XDP", "EXIT", "MTU"].map(str::to_owned)];
     for i in &status.interfaces {

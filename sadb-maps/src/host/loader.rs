@@ -403,6 +403,11 @@ fn mend_pair(instance: &Instance, route: &Route, mtu: u32) -> Result<(), LoaderE
             (inner, outer)
         }
     };
+    for end in [&inner, &outer] {
+        if !end.up {
+            route.up(end.index)?;
+        }
+    }
     if inner.mtu < mtu {
         route.set_mtu(outer.index, mtu)?;
         route.set_mtu(inner.index, mtu)?;

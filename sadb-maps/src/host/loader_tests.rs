@@ -76,6 +76,13 @@ fn interfaces_come_and_go_and_the_sas_stay() {
         Loader::attach(&test, &["lan0"], &AttachOptions::default()).unwrap();
         assert!(Status::read(&test).unwrap().pair);
         assert_eq!(Sadb::open(&test).unwrap().dump(None).unwrap().len(), 1);
+        // Or takes one end of it down.
+        for end in ["ipsec0", "ipsec0x"] {
+            ip(&format!("link set {end} down"));
+            assert!(!Status::read(&test).unwrap().pair);
+            Loader::attach(&test, &["lan0"], &AttachOptions::default()).unwrap();
+            assert!(Status::read(&test).unwrap().pair);
+        }
 
         // Another network namespace is another host.
         in_new_netns(|| {

@@ -45,7 +45,7 @@ pub struct Status {
     pub attached: bool,
     /// Number of SAs that fit.
     pub capacity: u32,
-    /// Whether `ipsec0` and `ipsec0x` are there with their programs; `espadm attach` mends them.
+    /// Whether `ipsec0` and `ipsec0x` are there and up, with their programs; `espadm attach` mends them.
     pub pair: bool,
     /// The outer interfaces that have their programs.
     pub interfaces: Vec<InterfaceReport>,
@@ -101,7 +101,10 @@ impl Status {
         }
         if status.attached {
             let config = Slots::<Config>::open(instance, map::CONFIG)?.get(0)?;
-            status.pair = attach::pair_is_whole(instance, config.ipsec0, config.ipsec0x);
+            let up = |index| all.iter().any(|i| i.index == index && i.up);
+            status.pair = up(config.ipsec0)
+                && up(config.ipsec0x)
+                && attach::pair_is_whole(instance, config.ipsec0, config.ipsec0x);
             status.maps = memory(instance)?;
             status.programs = programs(instance)?;
         }
