@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use sadb_maps::Addr;
 use sadb_maps::event::{Event, kind};
-use sadb_maps::host::pfkey::Message;
 use sadb_maps::host::{
     CompiledRule, Direction, Encap, Instance, IvSource, KmSockets, Mode, SaInfo, SaKey, SaSpec, Sadb, SadbError,
-    SecretKey, Spd,
+    SecretKey, Spd, relay,
 };
 use sadb_maps::policy::rule_flag;
 use sadb_maps::sa::{AH, BindingKey, ESP, Lifetime, SaSelectors, flag, km};
@@ -67,21 +66,17 @@ impl SadbKernel {
     fn translate(&mut self, told: Told) -> Result<Option<KernelEvent>, KernelError> {
         let (found, limit) = match told {
             Told::Wanted(event) => return Ok(Some(KernelEvent::Acquire(Box::new(event)))),
-            Told::Event(event) => match event.kind {
-                kind::ACQUIRE => {
-                    self.pass_on(&event);
-                    return Ok(Some(KernelEvent::Acquire(Box::new(event))));
-                }
-                kind::EXPIRE => {
-                    let Some(limit) = listen::limit(&event) else { return Ok(None) };
-                    let found = self.sadb.get_slot(event.sa);
-                    if let Ok(info) = &found {
-                        self.listener.publish(&Message::expired(&event, info));
+            Told::Event(event) => {
+                self.pass_on(&event);
+                match event.kind {
+                    kind::ACQUIRE => return Ok(Some(KernelEvent::Acquire(Box::new(event)))),
+                    kind::EXPIRE => {
+                        let Some(limit) = listen::limit(&event) else { return Ok(None) };
+                        (self.sadb.get_slot(event.sa), limit)
                     }
-                    (found, limit)
+                    _ => return Ok(None),
                 }
-                _ => return Ok(None),
-            },
+            }
             Told::Expired(key, limit, pair) => {
                 let found = self.sadb.get(&key);
                 if limit == ExpireKind::Hard && matches!(found, Err(SadbError::NotFound)) {
@@ -107,12 +102,12 @@ impl SadbKernel {
         }
     }
 
+    /// Tells the other tools of an event of the ring.
     fn pass_on(&mut self, event: &Event) {
-        match self.spd.rule_at(event.policy, event.rule) {
-            Ok(Some(compiled)) => self.listener.publish(&Message::acquire(event, &compiled.rule)),
-            // The policy was replaced meanwhile: the next packet asks again.
+        match relay::message(event, &mut self.sadb, &mut self.spd) {
+            Ok(Some(message)) => self.listener.publish(&message),
             Ok(None) => {}
-            Err(error) => warn!(target: "ikev2d::sadb", %error, "nobody else hears of an ACQUIRE"),
+            Err(error) => warn!(target: "ikev2d::sadb", %error, "nobody else hears of an event"),
         }
     }
 }
@@ -394,6 +389,7 @@ fn selectors(src: &TrafficSelector, dst: &TrafficSelector) -> SaSelectors {
 mod tests {
     use std::net::SocketAddr;
 
+    use sadb_maps::host::pfkey::Message;
     use sadb_maps::host::testing::TestInstance;
 
     use super::*;

@@ -2,8 +2,7 @@
 
 use crate::names::{ICMP, ICMPV6};
 use sadb_maps::event::{Event, expire, kind};
-use sadb_maps::host::pfkey::Message;
-use sadb_maps::host::{BusError, Instance, Publisher, Sadb, SadbError, Spd};
+use sadb_maps::host::{BusError, Instance, Publisher, Sadb, SadbError, Spd, relay};
 use sadb_maps::policy::Selectors;
 use serde::Serialize;
 use std::net::IpAddr;
@@ -119,18 +118,7 @@ impl Relay {
     /// # Errors
     /// Maps or bus.
     pub fn pass_on(&mut self, event: &Event) -> Result<(), RelayError> {
-        let message = match event.kind {
-            kind::ACQUIRE => {
-                self.spd.rule_at(event.policy, event.rule)?.map(|compiled| Message::acquire(event, &compiled.rule))
-            }
-            kind::EXPIRE => match self.sadb.get_slot(event.sa) {
-                Ok(info) => Some(Message::expired(event, &info)),
-                Err(SadbError::NotFound) => None,
-                Err(error) => return Err(error.into()),
-            },
-            _ => None,
-        };
-        if let Some(message) = message {
+        if let Some(message) = relay::message(event, &mut self.sadb, &mut self.spd)? {
             self.publisher.publish(&message)?;
         }
         Ok(())

@@ -32,6 +32,7 @@ mod maps;
 pub mod netdev;
 pub mod path_log;
 pub mod pfkey;
+pub mod relay;
 mod repair;
 pub mod sadb;
 #[cfg(test)]
