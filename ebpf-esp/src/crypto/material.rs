@@ -4,7 +4,7 @@
 //! | words | holds | for |
 //! |---|---|---|
 //! | 0..60, 60 | AES schedule of the SA's direction, number of rounds | AES-CBC |
-//! | 0..60, 60 | AES enciphering schedule, number of rounds | AES-CTR, -CCM, -GCM, -GMAC |
+//! | 0..60, 60 | AES enciphering schedule, number of rounds | AES-CTR, -CCM, -GCM, -GMAC (in AH too) |
 //! | 0..8 | the key itself | ChaCha20-Poly1305 |
 //! | 0..32 | DES schedule of the SA's direction | DES-CBC |
 //! | 0..96 | Triple DES schedule of the SA's direction | 3DES-CBC |

@@ -83,7 +83,8 @@ impl Keys {
         }
     }
 
-    fn mac(&self, message: &[u8]) -> Vec<u8> {
+    /// The ICV of a message, with a transform that authenticates separately.
+    pub(crate) fn mac(&self, message: &[u8]) -> Vec<u8> {
         let key = &self.auth_key[..];
         let mut mac = match self.authentication {
             Authentication::HmacMd5 => mac_of::<hmac::Hmac<md5::Md5>>(key, message),
