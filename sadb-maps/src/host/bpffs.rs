@@ -6,6 +6,7 @@
 //! `/proc/self/fd/N` then lead there from whatever namespace the tool itself is in.
 
 use super::instance::InstanceError;
+pub(super) use crate::name::RUN_DIR;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -16,9 +17,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-
-/// Directory of everything that lives until the next boot.
-pub(super) const RUN_DIR: &str = "/run/ipsec";
 
 /// Mount point of the BPF file system.
 pub(super) const BPF_DIR: &str = "/run/ipsec/bpf";
