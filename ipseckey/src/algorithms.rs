@@ -1,4 +1,4 @@
-//! The one table of IPsec algorithms: numbers, names, key sizes, and which of them the data path implements.
+//! The one table of IPsec algorithms: numbers, names, key sizes, and which of them `any` stands for.
 //!
 //! Numbers and names are those of spec section 4.8 (PF_KEY and IKEv2 share them); ChaCha20-Poly1305 (RFC 7634) is
 //! added to that table. AH and ESP authentication share one half of the table, ESP encryption has the other. Names are
@@ -48,15 +48,6 @@ impl KeySizes {
     }
 }
 
-/// What a combined-mode algorithm (RFC 5116) needs besides its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Combined {
-    /// Octets of the ICV.
-    pub icv: u8,
-    /// Bits of salt that follow the key in keying material.
-    pub salt_bits: u16,
-}
-
 /// One algorithm.
 #[derive(Clone, Copy, Debug)]
 pub struct Algorithm {
@@ -70,26 +61,18 @@ pub struct Algorithm {
     pub key: KeySizes,
     /// Cipher block in octets, or the octets of the truncated MAC.
     pub block: u8,
-    /// Present when the algorithm authenticates as well (AEAD); it is then also a counter mode.
-    pub combined: Option<Combined>,
-    /// Key sizes in bits that the data path of this release implements; empty when it does not have the algorithm.
-    pub implemented: &'static [u16],
+    /// Bits of salt that follow the key in keying material: of counter modes.
+    pub salt_bits: u16,
+    /// Octets of the ICV when the algorithm authenticates as well (AEAD, RFC 5116).
+    pub combined: Option<u8>,
+    /// Whether `any` stands for it as well: what RFC 8221 asks of every implementation and does not deprecate.
+    pub advised: bool,
 }
 
 impl Algorithm {
     /// The name that is displayed.
     pub fn name(&self) -> &'static str {
         self.names.first().copied().unwrap_or_default()
-    }
-
-    /// Bits of salt that follow the key; 0 unless combined.
-    pub fn salt_bits(&self) -> u16 {
-        self.combined.map_or(0, |c| c.salt_bits)
-    }
-
-    /// Whether the data path has this algorithm for at least one key size from `low` to `high` bits.
-    pub fn implements(&self, low: u16, high: u16) -> bool {
-        self.implemented.iter().any(|bits| (low..=high).contains(bits))
     }
 }
 
@@ -99,20 +82,21 @@ pub const ANY: u8 = 0;
 /// ESP_NULL (RFC 2410).
 pub const ESP_NULL: u8 = encr::NULL;
 
-const fn auth(id: u8, names: &'static [&'static str], bits: u16, mac: u8) -> Algorithm {
+const fn auth(id: u8, names: &'static [&'static str], bits: u16, mac: u8, advised: bool) -> Algorithm {
     Algorithm {
         kind: Kind::Authentication,
         id,
         names,
         key: KeySizes::fixed(bits),
         block: mac,
+        salt_bits: 0,
         combined: None,
-        implemented: &[],
+        advised,
     }
 }
 
-const fn cipher(id: u8, names: &'static [&'static str], key: KeySizes, block: u8) -> Algorithm {
-    Algorithm { kind: Kind::Encryption, id, names, key, block, combined: None, implemented: &[] }
+const fn cipher(id: u8, names: &'static [&'static str], key: KeySizes, block: u8, advised: bool) -> Algorithm {
+    Algorithm { kind: Kind::Encryption, id, names, key, block, salt_bits: 0, combined: None, advised }
 }
 
 const fn aead(
@@ -121,38 +105,38 @@ const fn aead(
     key: KeySizes,
     icv: u8,
     salt_bits: u16,
-    implemented: &'static [u16],
+    advised: bool,
 ) -> Algorithm {
-    Algorithm {
-        kind: Kind::Encryption,
-        id,
-        names,
-        key,
-        block: 16,
-        combined: Some(Combined { icv, salt_bits }),
-        implemented,
-    }
+    Algorithm { kind: Kind::Encryption, id, names, key, block: 16, salt_bits, combined: Some(icv), advised }
 }
 
 /// Every algorithm, in the order in which `any` expands.
 pub const ALGORITHMS: &[Algorithm] = &[
-    auth(2, &["hmac-md5", "md5"], 128, 12),
-    auth(3, &["hmac-sha1", "sha", "sha1", "sha-1", "hmac-sha", "hmac-sha-1"], 160, 12),
-    auth(5, &["hmac-sha256", "sha256", "sha-256", "hmac-sha-256"], 256, 16),
-    auth(6, &["hmac-sha384", "sha384", "sha-384", "hmac-sha-384"], 384, 24),
-    auth(7, &["hmac-sha512", "sha512", "sha-512", "hmac-sha-512"], 512, 32),
-    cipher(2, &["des-cbc", "des"], KeySizes::fixed(64), 8),
-    cipher(3, &["3des-cbc", "3des"], KeySizes::fixed(192), 8),
-    cipher(7, &["blowfish-cbc", "blowfish"], KeySizes { min: 32, max: 448, step: 8, default: 128 }, 8),
-    cipher(ESP_NULL, &["null"], KeySizes::fixed(0), 1),
-    cipher(12, &["aes-cbc", "aes"], KeySizes::aes(), 16),
-    aead(14, &["aes-ccm8"], KeySizes::aes(), 8, 24, &[]),
-    aead(15, &["aes-ccm12"], KeySizes::aes(), 12, 24, &[]),
-    aead(16, &["aes-ccm", "aes-ccm16"], KeySizes::aes(), 16, 24, &[]),
-    aead(18, &["aes-gcm8"], KeySizes::aes(), 8, 32, &[]),
-    aead(19, &["aes-gcm12"], KeySizes::aes(), 12, 32, &[]),
-    aead(encr::AES_GCM_16, &["aes-gcm", "aes-gcm16"], KeySizes::aes(), 16, 32, &[128, 256]),
-    aead(encr::CHACHA20_POLY1305, &["chacha20-poly1305", "chacha20poly1305"], KeySizes::fixed(256), 16, 32, &[256]),
+    auth(2, &["hmac-md5", "md5"], 128, 12, false),
+    auth(3, &["hmac-sha1", "sha", "sha1", "sha-1", "hmac-sha", "hmac-sha-1"], 160, 12, true),
+    auth(5, &["hmac-sha256", "sha256", "sha-256", "hmac-sha-256"], 256, 16, true),
+    auth(6, &["hmac-sha384", "sha384", "sha-384", "hmac-sha-384"], 384, 24, true),
+    auth(7, &["hmac-sha512", "sha512", "sha-512", "hmac-sha-512"], 512, 32, true),
+    cipher(encr::DES_CBC, &["des-cbc", "des"], KeySizes::fixed(64), 8, false),
+    cipher(encr::TRIPLE_DES_CBC, &["3des-cbc", "3des"], KeySizes::fixed(192), 8, false),
+    cipher(
+        encr::BLOWFISH_CBC,
+        &["blowfish-cbc", "blowfish"],
+        KeySizes { min: 32, max: 448, step: 8, default: 128 },
+        8,
+        false,
+    ),
+    cipher(ESP_NULL, &["null"], KeySizes::fixed(0), 1, false),
+    cipher(encr::AES_CBC, &["aes-cbc", "aes"], KeySizes::aes(), 16, true),
+    Algorithm { salt_bits: 32, ..cipher(encr::AES_CTR, &["aes-ctr"], KeySizes::aes(), 1, false) },
+    aead(encr::AES_CCM_8, &["aes-ccm8"], KeySizes::aes(), 8, 24, false),
+    aead(encr::AES_CCM_12, &["aes-ccm12"], KeySizes::aes(), 12, 24, false),
+    aead(encr::AES_CCM_16, &["aes-ccm", "aes-ccm16"], KeySizes::aes(), 16, 24, false),
+    aead(encr::AES_GCM_8, &["aes-gcm8"], KeySizes::aes(), 8, 32, false),
+    aead(encr::AES_GCM_12, &["aes-gcm12"], KeySizes::aes(), 12, 32, false),
+    aead(encr::AES_GCM_16, &["aes-gcm", "aes-gcm16"], KeySizes::aes(), 16, 32, true),
+    aead(encr::NULL_AES_GMAC, &["aes-gmac"], KeySizes::aes(), 16, 32, false),
+    aead(encr::CHACHA20_POLY1305, &["chacha20-poly1305", "chacha20poly1305"], KeySizes::fixed(256), 16, 32, true),
 ];
 
 /// The algorithms of one kind.
@@ -179,18 +163,10 @@ pub fn display_name(kind: Kind, id: u8) -> String {
     }
 }
 
-/// Displayed names of what the data path implements, joined by commas: the tail of "not implemented" errors.
-pub fn implemented_names() -> String {
-    ALGORITHMS.iter().filter(|a| !a.implemented.is_empty()).map(Algorithm::name).collect::<Vec<_>>().join(", ")
-}
-
-/// An algorithm, or a key size of it, is known but the data path has no code for it.
+/// A protection that is known and that the data path refuses, in one phrase.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0} is not implemented by the data path of this release; use one of: {list}",
-    list = implemented_names()
-)]
-pub struct NotImplemented(pub String);
+#[error("{0}")]
+pub struct Refused(pub String);
 
 #[cfg(test)]
 mod tests {
@@ -220,13 +196,11 @@ mod tests {
         assert!(null.contains(0) && !null.contains(8));
     }
 
+    /// Every number of the table is one that the data path has.
     #[test]
-    fn what_is_implemented_is_a_key_size_of_the_algorithm() {
-        for a in ALGORITHMS {
-            assert!(a.implemented.iter().all(|bits| a.key.contains(*bits)), "{}", a.name());
-        }
-        assert_eq!(implemented_names(), "aes-gcm, chacha20-poly1305");
-        let gcm = by_name(Kind::Encryption, "aes-gcm").unwrap();
-        assert!(gcm.implements(128, 256) && !gcm.implements(192, 192));
+    fn any_stands_for_what_rfc_8221_advises() {
+        let advised = |kind| of_kind(kind).filter(|a| a.advised).map(Algorithm::name).collect::<Vec<_>>().join(" ");
+        assert_eq!(advised(Kind::Authentication), "hmac-sha1 hmac-sha256 hmac-sha384 hmac-sha512");
+        assert_eq!(advised(Kind::Encryption), "aes-cbc aes-gcm chacha20-poly1305");
     }
 }

@@ -31,12 +31,16 @@ pub mod map {
     pub const SA_OUT: &str = "SA_OUT";
     /// `Array<SaStatic>`: the immutable part of each SA by slot.
     pub const SA_STATIC: &str = "SA_STATIC";
+    /// `Array<KeyText>`: the keys of each SA as they were given, by slot.
+    pub const SA_KEYS: &str = "SA_KEYS";
     /// `Array<SaState>`: the mutable part of each SA by slot.
     pub const SA_STATE: &str = "SA_STATE";
     /// `Array<Window>`: the replay window of each SA by slot.
     pub const SA_WINDOW: &str = "SA_WINDOW";
     /// `Hash<u32, GhashTable>`, not preallocated: GHASH tables by slot.
     pub const SA_GHASH: &str = "SA_GHASH";
+    /// `Hash<u32, BlowfishState>`, not preallocated: states of Blowfish by slot.
+    pub const SA_BLOWFISH: &str = "SA_BLOWFISH";
     /// `Array<PolicyHead>[1]`: which generation of the SPD is in force.
     pub const SPD_HEAD: &str = "SPD_HEAD";
     /// `Array<Rule>[2 * MAX_RULES]`: both generations of the SPD.
@@ -56,7 +60,7 @@ pub mod map {
 /// Names of the programs in the object, which are the names of their pins as well.
 pub mod program {
     use super::stage;
-    use crate::sa::family;
+    use crate::sa::{family, mac};
 
     /// TCX egress on every outer interface: classifies, answers too-big packets, redirects to `ipsec0`.
     pub const TC_OUTER_EGRESS: &str = "tc_outer_egress";
@@ -80,35 +84,64 @@ pub mod program {
         ("open_chacha_poly", stage::open(family::CHACHA20_POLY1305)),
         ("seal_aes_gcm", stage::seal(family::AES_GCM)),
         ("open_aes_gcm", stage::open(family::AES_GCM)),
+        ("seal_aes_gmac", stage::seal(family::AES_GMAC)),
+        ("open_aes_gmac", stage::open(family::AES_GMAC)),
+        ("seal_aes_ccm", stage::seal(family::AES_CCM)),
+        ("open_aes_ccm", stage::open(family::AES_CCM)),
+        ("seal_null", stage::seal(family::NULL)),
+        ("open_null", stage::open(family::NULL)),
+        ("seal_aes_cbc", stage::seal(family::AES_CBC)),
+        ("open_aes_cbc", stage::open(family::AES_CBC)),
+        ("seal_aes_ctr", stage::seal(family::AES_CTR)),
+        ("open_aes_ctr", stage::open(family::AES_CTR)),
+        ("seal_des_cbc", stage::seal(family::DES_CBC)),
+        ("open_des_cbc", stage::open(family::DES_CBC)),
+        ("seal_triple_des_cbc", stage::seal(family::TRIPLE_DES_CBC)),
+        ("open_triple_des_cbc", stage::open(family::TRIPLE_DES_CBC)),
+        ("seal_blowfish", stage::seal(family::BLOWFISH_CBC)),
+        ("open_blowfish", stage::open(family::BLOWFISH_CBC)),
+        ("hmac_md5", stage::authenticate(mac::HMAC_MD5)),
+        ("hmac_sha1", stage::authenticate(mac::HMAC_SHA1)),
+        ("hmac_sha256", stage::authenticate(mac::HMAC_SHA256)),
+        ("hmac_sha512", stage::authenticate(mac::HMAC_SHA512)),
     ];
     /// TC, never attached: run once by the loader to arm the sweep timer, which ages the SAs.
     pub const ARM_SWEEP: &str = "arm_sweep";
 }
 
-/// Indexes of the `STAGES` map. A packet goes from the program on its interface through one transform to the end of its
-/// direction, each a program of its own, so that a new transform touches no other and each is verified alone.
+/// Indexes of the `STAGES` map. A packet goes from the program on its interface through its transforms, one for the
+/// cipher and one for a separate authenticator, to the end of its direction, each a program of its own: a new transform
+/// touches no other, and each is verified alone.
 pub mod stage {
-    use crate::sa::family;
+    use crate::sa::{family, mac};
 
     /// Headers, policy and exit of a sealed packet.
     pub const SEAL_END: u32 = 0;
     /// Replay commit, headers, policy and delivery of an opened packet.
     pub const OPEN_END: u32 = 1;
-    /// The first transform.
-    const TRANSFORMS: u32 = 16;
+    /// The first cipher.
+    const CIPHERS: u32 = 8;
+    /// The first authenticator.
+    const MACS: u32 = CIPHERS + 2 * family::FAMILIES as u32;
     /// Entries of the map.
-    pub const STAGES: u32 = TRANSFORMS + 2 * family::FAMILIES as u32;
+    pub const STAGES: u32 = MACS + mac::MACS as u32;
 
-    /// The transform that seals packets of SAs of this [`family`].
+    /// The cipher that seals packets of SAs of this [`family`].
     #[inline(always)]
     pub const fn seal(family: u8) -> u32 {
-        TRANSFORMS + 2 * family as u32
+        CIPHERS + 2 * family as u32
     }
 
-    /// The transform that opens them.
+    /// The cipher that opens them.
     #[inline(always)]
     pub const fn open(family: u8) -> u32 {
         seal(family) + 1
+    }
+
+    /// The authenticator of this number ([`mac`]), both directions.
+    #[inline(always)]
+    pub const fn authenticate(mac: u8) -> u32 {
+        MACS + mac as u32
     }
 }
 

@@ -14,22 +14,76 @@ pub const AH: u8 = 51;
 pub mod encr {
     /// No encryption chosen (AH).
     pub const NONE: u8 = 0;
-    /// ENCR_NULL.
+    /// DES-CBC (RFC 2405).
+    pub const DES_CBC: u8 = 2;
+    /// Triple DES-CBC (RFC 2451).
+    pub const TRIPLE_DES_CBC: u8 = 3;
+    /// Blowfish-CBC (RFC 2451).
+    pub const BLOWFISH_CBC: u8 = 7;
+    /// ENCR_NULL (RFC 2410).
     pub const NULL: u8 = 11;
+    /// AES-CBC (RFC 3602).
+    pub const AES_CBC: u8 = 12;
+    /// AES-CTR (RFC 3686).
+    pub const AES_CTR: u8 = 13;
+    /// AES-CCM with an 8-octet ICV (RFC 4309).
+    pub const AES_CCM_8: u8 = 14;
+    /// AES-CCM with a 12-octet ICV.
+    pub const AES_CCM_12: u8 = 15;
+    /// AES-CCM with a 16-octet ICV.
+    pub const AES_CCM_16: u8 = 16;
+    /// AES-GCM with an 8-octet ICV (RFC 4106).
+    pub const AES_GCM_8: u8 = 18;
+    /// AES-GCM with a 12-octet ICV.
+    pub const AES_GCM_12: u8 = 19;
+    /// ENCR_NULL_AUTH_AES_GMAC (RFC 4543).
+    pub const NULL_AES_GMAC: u8 = 21;
     /// AES-GCM with a 16-octet ICV (RFC 4106).
     pub const AES_GCM_16: u8 = 20;
     /// ChaCha20-Poly1305 (RFC 7634).
     pub const CHACHA20_POLY1305: u8 = 28;
 }
 
-/// Families of transforms that one program serves: values of [`SaStatic::family`].
+/// Ciphers as the programs divide them: values of [`SaStatic::family`].
 pub mod family {
     /// ChaCha20-Poly1305.
     pub const CHACHA20_POLY1305: u8 = 0;
     /// AES-GCM with every length of key and ICV.
     pub const AES_GCM: u8 = 1;
+    /// AES-GMAC, which enciphers nothing.
+    pub const AES_GMAC: u8 = 2;
+    /// AES-CCM with every length of key and ICV.
+    pub const AES_CCM: u8 = 3;
+    /// No encryption; with a separate authenticator.
+    pub const NULL: u8 = 4;
+    /// AES-CBC.
+    pub const AES_CBC: u8 = 5;
+    /// AES-CTR.
+    pub const AES_CTR: u8 = 6;
+    /// DES-CBC.
+    pub const DES_CBC: u8 = 7;
+    /// Triple DES-CBC.
+    pub const TRIPLE_DES_CBC: u8 = 8;
+    /// Blowfish-CBC.
+    pub const BLOWFISH_CBC: u8 = 9;
     /// Number of families there is room for.
     pub const FAMILIES: u8 = 16;
+}
+
+/// Separate authenticators as the programs divide them: values of [`SaStatic::mac`].
+pub mod mac {
+    /// None: the cipher authenticates.
+    pub const NONE: u8 = 0;
+    /// HMAC-MD5-96.
+    pub const HMAC_MD5: u8 = 1;
+    /// HMAC-SHA1-96.
+    pub const HMAC_SHA1: u8 = 2;
+    /// HMAC-SHA2-256-128.
+    pub const HMAC_SHA256: u8 = 3;
+    /// HMAC-SHA2-384-192 and HMAC-SHA2-512-256, which differ in their first states alone.
+    pub const HMAC_SHA512: u8 = 4;
+    /// Number of authenticators there is room for.
+    pub const MACS: u8 = 8;
 }
 
 /// Cipher engines.
@@ -246,7 +300,8 @@ pub struct SaStatic {
     pub icv_len: u8,
     /// Packets of the replay window; 0 is no replay protection.
     pub replay_window: u32,
-    /// Salt of an AEAD, the octets in memory order.
+    /// Salt of a cipher in counter mode, the octets in memory order; that of AES-CCM behind the octet that begins its
+    /// counter blocks (RFC 4309 section 5).
     pub salt: u32,
     /// SPI of the SA of the opposite direction, when [`flag::PAIRED`].
     pub pair_spi: u32,
@@ -280,15 +335,21 @@ pub struct SaStatic {
     pub family: u8,
     /// Octets to which plaintext with trailer is padded: a power of two from 4 to 16.
     pub align: u8,
+    /// Which program authenticates it, when the cipher does not: [`mac`] number.
+    pub mac: u8,
+    /// Zero.
+    pub reserved2: u8,
     /// Authentication key length in bits.
     pub auth_bits: u16,
+    /// Zero.
+    pub reserved4: u16,
     /// Outer header, in tunnel mode.
     pub outer: OuterHeader,
     /// Zero.
-    pub reserved3: [u32; 14],
-    /// Key area. ChaCha20: eight words. AES: the encryption key schedule, first round key at 0, last at 56, rounds at
-    /// [`AES_ROUNDS_WORD`]; its first words are the key itself. Words hold the octets in memory order for ChaCha20 and
-    /// in the order the cipher library wants for AES (big-endian numbers).
+    pub reserved3: [u32; 13],
+    /// Key area: what the data path computes with. The cipher's part at 0 (ChaCha20: eight words; AES: a schedule of 60
+    /// words of the SA's direction, rounds at [`AES_ROUNDS_WORD`]; DES: 32, triple DES: 96 words of the SA's direction),
+    /// the states of HMAC at [`HMAC_WORD`].
     pub key: [u32; KEY_WORDS],
 }
 
@@ -372,6 +433,35 @@ pub const MAX_REPLAY_WINDOW: u32 = 1024;
 #[derive(Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 pub struct Window(pub [u64; WINDOW_WORDS]);
 
+/// The keys of an SA as they were given, for whoever may see them; the programs never read them. Secret.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+pub struct KeyText {
+    /// Key of the cipher, without salt.
+    pub cipher: [u8; 56],
+    /// Key of the separate authenticator, or of AH.
+    pub auth: [u8; 64],
+    /// Octets of `cipher` in use.
+    pub cipher_len: u8,
+    /// Octets of `auth` in use.
+    pub auth_len: u8,
+    /// Octets of salt; they are in [`SaStatic::salt`].
+    pub salt_len: u8,
+    /// Zero.
+    pub reserved: [u8; 5],
+}
+
+/// Index in the key area of the states of HMAC: inner, then outer.
+pub const HMAC_WORD: usize = 96;
+
+/// Words of a Blowfish state: 18 of P, four boxes.
+pub const BLOWFISH_WORDS: usize = 1042;
+
+/// The state of one Blowfish SA, of its direction: secret, as the key is.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct BlowfishState(pub [u32; BLOWFISH_WORDS]);
+
 /// Words of a GHASH table: 32 nibble positions, 16 values, four words each.
 pub const GHASH_WORDS: usize = 2048;
 
@@ -391,3 +481,4 @@ const _: () = assert!(size_of::<SaStatic>() == 832 && align_of::<SaStatic>() == 
 const _: () = assert!(size_of::<SaState>() == 128 && align_of::<SaState>() == 64);
 const _: () = assert!(size_of::<Window>() == 512);
 const _: () = assert!(size_of::<GhashTable>() == 8192);
+const _: () = assert!(size_of::<KeyText>() == 128);

@@ -12,6 +12,7 @@ use sadb_maps::sa::{SaStatic, flag};
 
 use crate::frame::{MAX_OFFSET, XdpFrame, opaque};
 use crate::scratch::{Scratch, scratch};
+use crate::walk;
 
 /// Everything went well.
 pub const OK: u32 = 0;
@@ -21,9 +22,6 @@ pub const BOUNDS: u32 = 1;
 pub const FORGED: u32 = 2;
 /// No code for this transform.
 pub const UNKNOWN: u32 = 3;
-
-/// 64-octet blocks that the longest frame can hold.
-pub const MAX_BLOCKS: u32 = MAX_OFFSET / 64;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -63,24 +61,11 @@ pub extern "C" fn poly_block16(poly: *mut Poly1305, block: *const Block16) -> u3
 #[inline(never)]
 pub extern "C" fn chacha_blocks(ctx: *mut xdp_md, src: u32, dst: u32, len: u32) -> u32 {
     let Some(sc) = scratch() else { return BOUNDS };
-    let frame = XdpFrame(ctx);
-    let (mut src, mut dst, mut left) = (src, dst, len);
-    for _ in 0..MAX_BLOCKS {
-        if left < 64 {
-            return OK;
-        }
-        let Some(from) = frame.at::<Block64>(src) else { return BOUNDS };
-        let Some(to) = frame.at::<Block64>(dst) else { return BOUNDS };
-        // SAFETY: the scratch of this CPU.
-        unsafe {
-            chacha_xor64(&raw const (*sc).chacha, from, to);
-            (*sc).chacha.0[chacha20::COUNTER] += 1;
-        }
-        src += 64;
-        dst += 64;
-        left -= 64;
-    }
-    OK
+    // SAFETY: the scratch of this CPU.
+    walk::map64(ctx, src, dst, len, |from, to| unsafe {
+        chacha_xor64(&raw const (*sc).chacha, from, to);
+        (*sc).chacha.0[chacha20::COUNTER] += 1;
+    })
 }
 
 /// Authenticates `len` octets at `offset`, the last block filled up with zeros.
@@ -88,29 +73,19 @@ pub extern "C" fn chacha_blocks(ctx: *mut xdp_md, src: u32, dst: u32, len: u32) 
 #[inline(never)]
 pub extern "C" fn poly_packet(ctx: *mut xdp_md, offset: u32, len: u32) -> u32 {
     let Some(sc) = scratch() else { return BOUNDS };
-    let frame = XdpFrame(ctx);
-    let (mut offset, mut left) = (offset, len);
-    for _ in 0..MAX_BLOCKS {
-        if left < 64 {
-            break;
-        }
-        let Some(block) = frame.at::<Block64>(offset) else { return BOUNDS };
-        // SAFETY: the scratch of this CPU.
-        unsafe { poly_block64(&raw mut (*sc).poly, block) };
-        offset += 64;
-        left -= 64;
-    }
-    for _ in 0..3 {
-        if left < 16 {
-            break;
-        }
-        let Some(block) = frame.at::<Block16>(offset) else { return BOUNDS };
-        // SAFETY: the scratch of this CPU.
-        unsafe { poly_block16(&raw mut (*sc).poly, block) };
-        offset += 16;
-        left -= 16;
-    }
-    let rest = left & 15;
+    // SAFETY: the scratch of this CPU.
+    let each = |block| unsafe {
+        poly_block64(&raw mut (*sc).poly, block);
+    };
+    let Some(left) = walk::blocks::<Block64>(ctx, offset, len, each) else { return BOUNDS };
+    let offset = offset + (len - left);
+    // SAFETY: the scratch of this CPU.
+    let each = |block| unsafe {
+        poly_block16(&raw mut (*sc).poly, block);
+    };
+    let Some(rest) = walk::last_blocks(ctx, offset, left, each) else { return BOUNDS };
+    let offset = offset + (left - rest);
+    let rest = rest & 15;
     if rest == 0 {
         return OK;
     }
@@ -227,7 +202,7 @@ pub extern "C" fn chacha_poly_seal(ctx: *mut xdp_md, sa: *const SaStatic) -> u32
             return BOUNDS;
         }
         let whole = len & !63;
-        let end = opaque(load_tail(ctx, sc, src + whole, len & 63));
+        let end = opaque(load_tail(ctx, src + whole, len & 63));
         if end == 0 || end > 127 {
             return BOUNDS;
         }
@@ -295,16 +270,19 @@ pub extern "C" fn chacha_poly_open(ctx: *mut xdp_md, sa: *const SaStatic) -> u32
 
 /// Brings the last `rest` (below 64) octets of the payload at `offset` into the tail, with padding, pad length and next
 /// header behind. Returns the octets there, 2 to 80; 0 when the packet ends early.
-#[inline(always)]
-pub unsafe fn load_tail(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32, rest: u32) -> u32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn load_tail(ctx: *mut xdp_md, offset: u32, rest: u32) -> u32 {
+    let Some(sc) = scratch() else { return 0 };
+    let rest = opaque(rest & 63);
     // SAFETY: the scratch of this CPU; every index is masked to its 128 octets.
     unsafe {
         let tail = (&raw mut (*sc).tail).cast::<u8>();
-        if rest != 0 && bpf_xdp_load_bytes(ctx, offset, tail.cast(), rest) != 0 {
+        if rest != 0 && (rest > 63 || bpf_xdp_load_bytes(ctx, offset, tail.cast(), rest) != 0) {
             return 0;
         }
         let pad = (*sc).job.pad & 15;
-        let mut end = rest & 63;
+        let mut end = rest;
         for i in 1..16 {
             if i > pad {
                 break;
@@ -317,6 +295,45 @@ pub unsafe fn load_tail(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32, rest: u
         *tail.add((end & 127) as usize) = (*sc).job.next_header as u8;
         (end + 1) & 127
     }
+}
+
+/// Stores the first `len` octets of the small block, 8, 12 or 16.
+#[inline(always)]
+pub unsafe fn store_short_icv(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32, len: u32) -> u32 {
+    if len == 16 {
+        // SAFETY: by the caller.
+        return unsafe { store_icv(ctx, sc, offset) };
+    }
+    let len = opaque(len & 15);
+    // SAFETY: the scratch of this CPU; at most 15 octets out of 16.
+    unsafe {
+        if len == 0 || len > 15 || bpf_xdp_store_bytes(ctx, offset, (&raw mut (*sc).small).cast(), len) != 0 {
+            return BOUNDS;
+        }
+    }
+    OK
+}
+
+/// Compares `len` octets at `offset`, 8, 12 or 16, with the small block, in constant time.
+#[inline(always)]
+pub unsafe fn check_icv(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32, len: u32) -> u32 {
+    let frame = XdpFrame(ctx);
+    if len < 8 {
+        return BOUNDS;
+    }
+    let Some([a, b]) = frame.read::<[u32; 2]>(offset) else { return BOUNDS };
+    // SAFETY: the scratch of this CPU.
+    let small = unsafe { (*sc).small.0 };
+    let mut difference = (a ^ small[0]) | (b ^ small[1]);
+    if len >= 12 {
+        let Some(c) = frame.read::<u32>(offset + 8) else { return BOUNDS };
+        difference |= c ^ small[2];
+    }
+    if len >= 16 {
+        let Some(d) = frame.read::<u32>(offset + 12) else { return BOUNDS };
+        difference |= d ^ small[3];
+    }
+    if difference == 0 { OK } else { FORGED }
 }
 
 #[inline(always)]

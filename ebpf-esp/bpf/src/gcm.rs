@@ -4,14 +4,14 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_load_bytes, bpf_xdp_store_bytes};
 use ebpf_esp::crypto::aes::{self, Counter, TABLES};
-use ebpf_esp::crypto::ghash;
-use ebpf_esp::crypto::{Block16, Block64};
-use ebpf_esp::packet::Frame;
-use sadb_maps::sa::{AES_ROUNDS_WORD, GhashTable, SaStatic};
+use ebpf_esp::crypto::{Block16, Block64, ghash, gmac};
+use sadb_maps::sa::{AES_ROUNDS_WORD, GhashTable, SaStatic, flag};
 
-use crate::cipher::{BOUNDS, FORGED, MAX_BLOCKS, OK, associated_data, clear, load_tail, store_icv};
-use crate::frame::{MAX_OFFSET, XdpFrame, opaque};
+use crate::cbc::null_seal;
+use crate::cipher::{BOUNDS, OK, associated_data, check_icv, clear, load_tail, store_short_icv};
+use crate::frame::{MAX_OFFSET, opaque};
 use crate::scratch::{Scratch, scratch};
+use crate::walk;
 
 /// Number of the counter block that masks the tag; data starts at the next one (RFC 4106 section 3, NIST SP 800-38D).
 pub const TAG_BLOCK: u32 = 1;
@@ -80,14 +80,9 @@ pub extern "C" fn aes_blocks(ctx: *mut xdp_md, sa: *const SaStatic, src: u32, ds
     if sa.is_null() {
         return BOUNDS;
     }
-    let frame = XdpFrame(ctx);
-    let (mut src, mut dst, mut left, mut number) = (src, dst, len, TAG_BLOCK + 1);
-    for _ in 0..MAX_BLOCKS {
-        if left < 64 {
-            return OK;
-        }
-        let Some(from) = frame.at::<Block64>(src) else { return BOUNDS };
-        let Some(to) = frame.at::<Block64>(dst) else { return BOUNDS };
+    // SAFETY: the scratch of this CPU.
+    let mut number = unsafe { (*sc).job.number };
+    walk::map64(ctx, src, dst, len, |from, to| {
         // SAFETY: four blocks of 16 octets each; the scratch of this CPU.
         unsafe {
             let (from, to, counter) = (from.cast::<Block16>(), to.cast::<Block16>(), &raw const (*sc).counter);
@@ -97,11 +92,7 @@ pub extern "C" fn aes_blocks(ctx: *mut xdp_md, sa: *const SaStatic, src: u32, ds
             aes_ctr16(counter, sa, number + 3, from.add(3), to.add(3));
         }
         number += 4;
-        src += 64;
-        dst += 64;
-        left -= 64;
-    }
-    OK
+    })
 }
 
 /// Hashes `len` octets at `offset`, the last block filled up with zeros.
@@ -112,29 +103,19 @@ pub extern "C" fn ghash_packet(ctx: *mut xdp_md, table: *const GhashTable, offse
     if table.is_null() {
         return BOUNDS;
     }
-    let frame = XdpFrame(ctx);
-    let (mut offset, mut left) = (offset, len);
-    for _ in 0..MAX_BLOCKS {
-        if left < 64 {
-            break;
-        }
-        let Some(block) = frame.at::<Block64>(offset) else { return BOUNDS };
-        // SAFETY: the scratch of this CPU.
-        unsafe { ghash64(&raw mut (*sc).hash, table, block) };
-        offset += 64;
-        left -= 64;
-    }
-    for _ in 0..3 {
-        if left < 16 {
-            break;
-        }
-        let Some(block) = frame.at::<Block16>(offset) else { return BOUNDS };
-        // SAFETY: the scratch of this CPU.
-        unsafe { ghash16(&raw mut (*sc).hash, table, block) };
-        offset += 16;
-        left -= 16;
-    }
-    let rest = left & 15;
+    // SAFETY: the scratch of this CPU.
+    let each = |block| unsafe {
+        ghash64(&raw mut (*sc).hash, table, block);
+    };
+    let Some(left) = walk::blocks::<Block64>(ctx, offset, len, each) else { return BOUNDS };
+    let offset = offset + (len - left);
+    // SAFETY: the scratch of this CPU.
+    let each = |block| unsafe {
+        ghash16(&raw mut (*sc).hash, table, block);
+    };
+    let Some(rest) = walk::last_blocks(ctx, offset, left, each) else { return BOUNDS };
+    let offset = offset + (left - rest);
+    let rest = rest & 15;
     if rest == 0 {
         return OK;
     }
@@ -155,6 +136,7 @@ pub unsafe fn start(sc: *mut Scratch, sa: *const SaStatic) {
     // SAFETY: the scratch of this CPU and a live SA.
     unsafe {
         aes_ctr_init(&raw mut (*sc).counter, sa, (*sc).job.iv[0], (*sc).job.iv[1]);
+        (*sc).job.number = TAG_BLOCK + 1;
         clear(&raw mut (*sc).hash);
     }
 }
@@ -219,7 +201,7 @@ pub extern "C" fn aes_gcm_seal(ctx: *mut xdp_md, sa: *const SaStatic, table: *co
             return BOUNDS;
         }
         let whole = len & !63;
-        let end = opaque(load_tail(ctx, sc, src + whole, len & 63));
+        let end = opaque(load_tail(ctx, src + whole, len & 63));
         if end == 0 || end > 127 {
             return BOUNDS;
         }
@@ -232,7 +214,7 @@ pub extern "C" fn aes_gcm_seal(ctx: *mut xdp_md, sa: *const SaStatic, table: *co
             return BOUNDS;
         }
         finish(sc, sa, table, aad, total);
-        store_icv(ctx, sc, dst + total)
+        store_short_icv(ctx, sc, dst + total, (*sa).icv_len as u32)
     }
 }
 
@@ -255,9 +237,9 @@ pub extern "C" fn aes_gcm_open(ctx: *mut xdp_md, sa: *const SaStatic, table: *co
             return BOUNDS;
         }
         finish(sc, sa, table, aad, len);
-        let Some(icv) = XdpFrame(ctx).at::<Block16>(src + len) else { return BOUNDS };
-        if !Block16(icv.cast::<[u32; 4]>().read_unaligned()).ct_eq(&(*sc).small) {
-            return FORGED;
+        let status = check_icv(ctx, sc, src + len, (*sa).icv_len as u32);
+        if status != OK {
+            return status;
         }
         if aes_blocks(ctx, sa, src, src, len) != OK {
             return BOUNDS;
@@ -277,4 +259,83 @@ pub extern "C" fn aes_gcm_open(ctx: *mut xdp_md, sa: *const SaStatic, table: *co
         }
     }
     OK
+}
+
+/// Octets of ESP header and IV, which AES-GMAC covers.
+const COVERED_HEADER: u32 = 16;
+
+/// Leaves the ICV of AES-GMAC over `len` octets of payload at `offset`, with what ESP has in front, in the small block.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn aes_gmac(
+    ctx: *mut xdp_md,
+    sa: *const SaStatic,
+    table: *const GhashTable,
+    offset: u32,
+    len: u32,
+) -> u32 {
+    let Some(sc) = scratch() else { return BOUNDS };
+    if sa.is_null() || table.is_null() || offset < COVERED_HEADER || offset > MAX_OFFSET || len > MAX_OFFSET {
+        return BOUNDS;
+    }
+    // SAFETY: the scratch of this CPU and a live SA.
+    unsafe {
+        start(sc, sa);
+        let job = &(*sc).job;
+        let mut from = offset - COVERED_HEADER;
+        let mut total = COVERED_HEADER + len;
+        let mut rest = total;
+        if (*sa).flags & flag::ESN != 0 {
+            let first = gmac::first_block(job.spi, job.seq[0], job.seq[1], job.iv[0]);
+            (*sc).small.0[0] = first.0[0];
+            (*sc).small.0[1] = first.0[1];
+            (*sc).small.0[2] = first.0[2];
+            (*sc).small.0[3] = first.0[3];
+            ghash16(&raw mut (*sc).hash, table, &raw const (*sc).small);
+            from += gmac::SECOND_BLOCK;
+            rest -= gmac::SECOND_BLOCK;
+            total += 4;
+        }
+        if ghash_packet(ctx, table, from, rest) != OK {
+            return BOUNDS;
+        }
+        finish(sc, sa, table, total, 0);
+    }
+    OK
+}
+
+/// Seals the job with AES-GMAC (RFC 4543): payload as it is, and ICV.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn aes_gmac_seal(ctx: *mut xdp_md, sa: *const SaStatic, table: *const GhashTable) -> u32 {
+    let Some(sc) = scratch() else { return BOUNDS };
+    if sa.is_null() || table.is_null() || null_seal(ctx) != OK {
+        return BOUNDS;
+    }
+    // SAFETY: the scratch of this CPU and a live SA.
+    unsafe {
+        let (dst, len) = ((*sc).job.dst, (*sc).job.len);
+        if aes_gmac(ctx, sa, table, dst, len) != OK {
+            return BOUNDS;
+        }
+        store_short_icv(ctx, sc, dst + len, (*sa).icv_len as u32)
+    }
+}
+
+/// Opens the job with AES-GMAC: verifies the ICV.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn aes_gmac_open(ctx: *mut xdp_md, sa: *const SaStatic, table: *const GhashTable) -> u32 {
+    let Some(sc) = scratch() else { return BOUNDS };
+    if sa.is_null() || table.is_null() {
+        return BOUNDS;
+    }
+    // SAFETY: the scratch of this CPU and a live SA.
+    unsafe {
+        let (src, len) = ((*sc).job.src, (*sc).job.len);
+        if aes_gmac(ctx, sa, table, src, len) != OK {
+            return BOUNDS;
+        }
+        check_icv(ctx, sc, src + len, (*sa).icv_len as u32)
+    }
 }

@@ -6,7 +6,9 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, Ring
 use sadb_maps::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_RULES, Outer, stage};
 use sadb_maps::counter::{COUNTERS as COUNTER_COUNT, Counter};
 use sadb_maps::policy::{PolicyHead, Rule};
-use sadb_maps::sa::{BindingKey, Bundle, GhashTable, InboundKey, SaState, SaStatic, SlotRef, Window};
+use sadb_maps::sa::{
+    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, SaState, SaStatic, SlotRef, Window,
+};
 
 /// `BPF_F_NO_PREALLOC`.
 const NO_PREALLOC: u32 = 1;
@@ -24,11 +26,15 @@ pub static SA_OUT: HashMap<BindingKey, Bundle> = HashMap::with_max_entries(DEFAU
 #[map]
 pub static SA_STATIC: Array<SaStatic> = Array::with_max_entries(DEFAULT_SA_CAPACITY, 0);
 #[map]
+pub static SA_KEYS: Array<KeyText> = Array::with_max_entries(DEFAULT_SA_CAPACITY, 0);
+#[map]
 pub static SA_STATE: Array<SaState> = Array::with_max_entries(DEFAULT_SA_CAPACITY, 0);
 #[map]
 pub static SA_WINDOW: Array<Window> = Array::with_max_entries(DEFAULT_SA_CAPACITY, 0);
 #[map]
 pub static SA_GHASH: HashMap<u32, GhashTable> = HashMap::with_max_entries(DEFAULT_SA_CAPACITY, NO_PREALLOC);
+#[map]
+pub static SA_BLOWFISH: HashMap<u32, BlowfishState> = HashMap::with_max_entries(DEFAULT_SA_CAPACITY, NO_PREALLOC);
 #[map]
 pub static SPD_HEAD: Array<PolicyHead> = Array::with_max_entries(1, 0);
 #[map]

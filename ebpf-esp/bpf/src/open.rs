@@ -6,15 +6,15 @@ use aya_ebpf::helpers::generated::{
     bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::programs::XdpContext;
-use ebpf_esp::esp::{ESP_HEADER, UDP_HEADER, decapsulated_tos};
+use ebpf_esp::esp::{ESP_HEADER, Geometry, UDP_HEADER, decapsulated_tos};
 use ebpf_esp::packet::{Content, ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, parse, proto};
 use ebpf_esp::replay::{self, Cells};
 use sadb_maps::abi::Config;
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{Selectors, direction, rule_flag, verdict};
-use sadb_maps::sa::{InboundKey, SaState, WINDOW_WORDS, Window, flag};
+use sadb_maps::sa::{InboundKey, SaState, WINDOW_WORDS, Window, flag, mac};
 
-use crate::frame::{MAX_OFFSET, XdpFrame};
+use crate::frame::{MAX_OFFSET, XdpFrame, opaque};
 use crate::maps::{CONFIG, OUTER, SA_IN, SA_WINDOW, count};
 use crate::sa::{self, Usable};
 use crate::scratch::{park, scratch};
@@ -38,7 +38,7 @@ pub fn run(ctx: &XdpContext) -> u32 {
     report::begin();
     let outcome = open_prepare(ctx.ctx);
     if outcome == OPEN {
-        return stage::next(ctx, stage::open(stage::planned_family()));
+        return stage::follow_plan(ctx);
     }
     if outcome & FAILED != 0 { stage::drop(outcome) } else { outcome }
 }
@@ -214,7 +214,7 @@ fn prepare(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Resul
         return Err(Counter::DropMalformed);
     }
     let len = end - front - icv_len;
-    if len & 3 != 0 {
+    if len & (Geometry::of(sa.fixed).align - 1) != 0 {
         return Err(Counter::DropMalformed);
     }
     let [spi, low] = frame.read::<[u32; 2]>(offset).ok_or(Counter::DropMalformed)?;
@@ -250,9 +250,25 @@ fn prepare(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Resul
         plan.seq = seq;
         plan.now = now;
         plan.place = sa.place;
-        plan.family = sa.fixed.family as u32;
+        plan.next = stage::open(sa.fixed.family);
         plan.front = front;
         plan.len = len;
+        if sa.fixed.mac != mac::NONE {
+            let header = ESP_HEADER + iv_len;
+            let job = &mut (*sc).mac;
+            job.offset = front - header;
+            job.len = header + len;
+            job.verify = 1;
+            job.then = plan.next;
+            plan.next = stage::authenticate(sa.fixed.mac);
+            let icv_len = opaque(icv_len & 63);
+            if icv_len == 0
+                || icv_len > 32
+                || bpf_xdp_load_bytes(ctx, front + len, (&raw mut (*sc).icv).cast(), icv_len) != 0
+            {
+                return Err(Counter::DropMalformed);
+            }
+        }
     }
     Ok(OPEN)
 }

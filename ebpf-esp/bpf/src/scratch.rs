@@ -34,8 +34,26 @@ pub struct Job {
     pub spi: u32,
     /// High and low half of the sequence number in network order; the high half is used with ESN only.
     pub seq: [u32; 2],
-    /// The explicit IV as it is on the wire, in memory order.
+    /// The explicit IV as it is on the wire, in memory order, or the counter that one is made of.
     pub iv: [u32; 2],
+    /// Number of the first block of key stream that meets the payload, of a cipher in counter mode.
+    pub number: u32,
+}
+
+/// What a separate authenticator does.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct MacJob {
+    /// Offset of the first octet that is covered.
+    pub offset: u32,
+    /// Octets that are covered, the high half of an extended sequence number not counted.
+    pub len: u32,
+    /// Offset at which the ICV goes when a packet is sealed.
+    pub icv: u32,
+    /// Not zero when a packet is opened: the ICV is compared with the one in the scratch.
+    pub verify: u32,
+    /// The stage that follows.
+    pub then: u32,
 }
 
 /// What the stages of sealing and opening tell each other: preparing, the cipher, finishing. Each is a function of its
@@ -49,8 +67,8 @@ pub struct Plan {
     pub now: u64,
     /// The SA.
     pub place: SlotRef,
-    /// Family of its transform.
-    pub family: u32,
+    /// The stage that comes next.
+    pub next: u32,
     /// Octets of the IP header that stays in front; 0 in tunnel mode.
     pub header: u32,
     /// Octets of payload when sealing.
@@ -86,6 +104,20 @@ pub struct Scratch {
     pub tail: [u32; 32],
     /// A 16-octet block: AAD, lengths, ICV.
     pub small: Block16,
+    /// The latest block of ciphertext of CBC.
+    pub chain: [u32; 4],
+    /// The authenticator's part of the job.
+    pub mac: MacJob,
+    /// State of a hash.
+    pub mac_state: [u64; 8],
+    /// Its message schedule.
+    pub mac_schedule: [u64; 80],
+    /// The end of its message: two blocks.
+    pub mac_end: [u64; 32],
+    /// What it came to.
+    pub digest: [u32; 16],
+    /// The ICV of a packet that is opened.
+    pub icv: [u32; 8],
     /// Header that moves: at most 14 + 60 octets and some.
     pub header: [u32; 64],
     /// The packet in hand, read. Too long for the stack of a program that calls three functions deep.

@@ -10,7 +10,7 @@ use ebpf_esp::packet::{Content, ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, pars
 use sadb_maps::abi::{Config, EXIT_XDP};
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{direction, verdict};
-use sadb_maps::sa::{SlotRef, flag};
+use sadb_maps::sa::{SlotRef, flag, mac};
 use sadb_maps::tag::{FLAG_LOCAL, IPSEC0_OCTET, Tag};
 
 use crate::acquire;
@@ -33,19 +33,37 @@ pub fn run(ctx: &XdpContext) -> u32 {
     report::begin();
     let outcome = seal_prepare(ctx.ctx);
     if outcome == GO {
-        return stage::next(ctx, stage::seal(stage::planned_family()));
+        return stage::follow_plan(ctx);
     }
     stage::drop(outcome)
 }
 
-/// A transform: `cipher` over the job, then the end.
+/// A cipher over the job, then the authenticator, if there is a separate one, then the end.
 #[inline(always)]
 pub fn transform(ctx: &XdpContext, cipher: impl FnOnce(*mut xdp_md, &Usable) -> u32) -> u32 {
-    match planned().map(|sa| cipher(ctx.ctx, &sa)) {
-        Ok(cipher::OK) => stage::next(ctx, stage::SEAL_END),
-        Ok(_) => stage::drop(Counter::DropInternal as u32),
-        Err(reason) => stage::drop(reason as u32),
+    let (sa, sc) = match (planned(), scratch()) {
+        (Ok(sa), Some(sc)) => (sa, sc),
+        (Err(reason), _) => return stage::drop(reason as u32),
+        _ => return stage::drop(Counter::DropInternal as u32),
+    };
+    if cipher(ctx.ctx, &sa) != cipher::OK {
+        return stage::drop(Counter::DropInternal as u32);
     }
+    if sa.fixed.mac == mac::NONE {
+        return stage::next(ctx, stage::SEAL_END);
+    }
+    // SAFETY: the scratch of this CPU.
+    unsafe {
+        let header = ESP_HEADER + sa.fixed.iv_len as u32;
+        let (dst, len) = ((*sc).job.dst, (*sc).job.len);
+        let job = &mut (*sc).mac;
+        job.offset = dst - header;
+        job.len = header + len;
+        job.icv = dst + len;
+        job.verify = 0;
+        job.then = stage::SEAL_END;
+    }
+    stage::next(ctx, stage::authenticate(sa.fixed.mac))
 }
 
 /// The end: headers and exit.
@@ -156,7 +174,7 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
         plan.seq = seq;
         plan.now = now;
         plan.place = sa.place;
-        plan.family = sa.fixed.family as u32;
+        plan.next = stage::seal(sa.fixed.family);
         plan.header = header;
         plan.payload = payload;
         plan.new_len = new_len;

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
-pub use sadb_maps::abi::stage::{OPEN_END, SEAL_END, open, seal};
+pub use sadb_maps::abi::stage::{OPEN_END, SEAL_END, authenticate, open, seal};
 use sadb_maps::counter::Counter;
 
 use crate::maps::STAGES;
@@ -24,9 +24,12 @@ pub fn drop(reason: u32) -> u32 {
     xdp_action::XDP_DROP
 }
 
-/// Family of the SA of the packet in hand.
+/// Jumps to the stage that the plan names.
 #[inline(always)]
-pub fn planned_family() -> u8 {
-    // SAFETY: the scratch of this CPU.
-    scratch().map_or(u8::MAX, |sc| unsafe { (*sc).plan.family } as u8)
+pub fn follow_plan(ctx: &XdpContext) -> u32 {
+    match scratch() {
+        // SAFETY: the scratch of this CPU.
+        Some(sc) => next(ctx, unsafe { (*sc).plan.next }),
+        None => drop(Counter::DropInternal as u32),
+    }
 }

@@ -11,7 +11,7 @@ use sadb_maps::event::expire;
 use sadb_maps::sa::{SaState, SlotRef, notified, state};
 
 use crate::atomic;
-use crate::maps::HEADER;
+use crate::maps::{HEADER, SA_KEYS};
 use crate::sa::{self, SECOND, Usable, announce_expire};
 
 /// Slots looked at in one tick.
@@ -34,6 +34,10 @@ static SWEEP: Array<Sweep, 1> = Array::new();
 /// Arms the timer. Arming it again is harmless: the loader does so after every attach.
 #[inline(always)]
 pub fn arm() -> i32 {
+    // No program reads the keys as they were given; named here, the map is part of the object all the same.
+    if SA_KEYS.get_ptr(0).is_none() {
+        return -1;
+    }
     let Some(sweep) = SWEEP.get_ptr_mut(0) else { return -1 };
     // SAFETY: a live map value of the map that is named.
     unsafe {

@@ -9,6 +9,7 @@
 
 mod any_message;
 mod atomic;
+mod cbc;
 mod cipher;
 mod frame;
 mod gcm;
@@ -18,6 +19,7 @@ mod route;
 mod sa;
 mod scratch;
 mod task;
+mod walk;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::macros::{map, xdp};

@@ -77,6 +77,7 @@ impl TestObject {
         let mut record = SaStatic::zeroed();
         record.salt = u32::from_ne_bytes(salt);
         record.flags = if esn { flag::ESN } else { 0 };
+        (record.iv_len, record.icv_len, record.align) = (8, 16, 4);
         match aead {
             Aead::ChaCha20Poly1305 => {
                 ensure!(key.len() == 32, "a key of {} octets", key.len());

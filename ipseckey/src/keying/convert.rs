@@ -1,11 +1,12 @@
 //! Requests to what the SADB takes: keys split from salts, inner addresses to selectors, ports to their places.
 
 use super::Message;
+use super::hexkey::HexKey;
 use super::request::{SaName, SaRequest, SaType};
-use crate::algorithms::{self, Algorithm, Kind, NotImplemented};
+use crate::algorithms::{self, Algorithm, Kind};
 use crate::policy::selectors::Prefix;
 use sadb_maps::Addr;
-use sadb_maps::host::{Direction, Encap, Mode, SaKey, SaSpec, SaUpdate};
+use sadb_maps::host::{Direction, Encap, Mode, SaKey, SaSpec, SaUpdate, SecretKey};
 use sadb_maps::sa::SaSelectors;
 use std::net::IpAddr;
 
@@ -15,33 +16,20 @@ const NATT_PORT: u16 = 4500;
 /// The SAs that an add makes: one for each destination. `is_local` says which addresses this host has.
 ///
 /// # Errors
-/// Algorithms that the data path does not implement, keys of the wrong length, inner addresses of two families.
+/// Algorithms that do not go together, keys of the wrong length, inner addresses of two families.
 pub fn specs(request: &SaRequest, is_local: &dyn Fn(IpAddr) -> bool) -> Result<Vec<SaSpec>, Message> {
-    let algorithm = implemented(request)?;
-    let key = request
-        .encr_key
-        .as_ref()
-        .ok_or_else(|| Message::new(request.algorithm_at, format!("{} needs a key: encrkey", algorithm.name())))?;
-    if let Some(reserved) = request.reserved_bits.filter(|bits| *bits != 0 && *bits != algorithm.salt_bits()) {
-        let text = format!("reserved_bits {reserved}: {} has {} bits of salt", algorithm.name(), algorithm.salt_bits());
-        return Err(Message::new(request.key_at, text));
-    }
-    let key_bits = key.bits.saturating_sub(algorithm.salt_bits());
-    if !algorithm.implemented.contains(&key_bits) {
-        return Err(Message::new(request.key_at, key_lengths(algorithm, key.bits)));
-    }
-    let (cipher_key, salt) = key
-        .split_salt(algorithm.salt_bits())
-        .ok_or_else(|| Message::new(request.key_at, key_lengths(algorithm, key.bits)))?;
+    let algorithms = Algorithms::of(request)?;
     let mut found = Vec::new();
     for (source, destination) in request.name.pairs() {
         let any = Prefix::new(destination, 0).unwrap_or(Prefix::host(destination)).addr;
         let mut spec = SaSpec::new(request.name.kind.protocol(), request.name.spi, source.unwrap_or(any), destination);
         spec.direction = request.name.direction;
         spec.mode = if request.is_tunnel() { Mode::Tunnel } else { Mode::Transport };
-        spec.encr = algorithm.id;
-        spec.key = cipher_key.clone();
-        spec.salt = salt.clone();
+        spec.encr = algorithms.encr;
+        spec.key = algorithms.key.clone();
+        spec.salt = algorithms.salt.clone();
+        spec.auth = algorithms.auth;
+        spec.auth_key = algorithms.auth_key.clone();
         spec.esn = request.esn;
         // A window cannot work when several senders may use the SA.
         spec.replay_window = if source.is_some() { request.replay.unwrap_or(0) } else { 0 };
@@ -57,33 +45,100 @@ pub fn specs(request: &SaRequest, is_local: &dyn Fn(IpAddr) -> bool) -> Result<V
     Ok(found)
 }
 
-/// The algorithm of the request, if the data path has it.
-fn implemented(request: &SaRequest) -> Result<&'static Algorithm, Message> {
-    let refuse = |what: String| Message::new(request.algorithm_at, NotImplemented(what).to_string());
-    if request.name.kind == SaType::Ah {
-        let auth = algorithms::display_name(Kind::Authentication, request.auth.unwrap_or(0));
-        return Err(refuse(format!("AH with {auth}")));
+/// What protects the packets, and its keys.
+struct Algorithms {
+    encr: u8,
+    key: SecretKey,
+    salt: SecretKey,
+    auth: u8,
+    auth_key: SecretKey,
+}
+
+impl Algorithms {
+    fn of(request: &SaRequest) -> Result<Self, Message> {
+        let id = request.encr.unwrap_or(algorithms::ESP_NULL);
+        let cipher = algorithms::by_id(Kind::Encryption, id);
+        if let Some(algorithm) = cipher.filter(|a| a.combined.is_some())
+            && (request.auth.is_some_and(|id| id != 0) || request.auth_key.is_some())
+        {
+            let text = format!("{} authenticates by itself: remove auth_alg and authkey", algorithm.name());
+            return Err(Message::new(request.algorithm_at, text));
+        }
+        let auth = request.auth.filter(|id| *id != 0);
+        let (auth, auth_key) = match (auth, &request.auth_key) {
+            (Some(id), Some(key)) => (id, authentication_key(request, id, key)?),
+            (Some(id), None) => {
+                let name = algorithms::display_name(Kind::Authentication, id);
+                return Err(Message::new(request.algorithm_at, format!("{name} needs a key: authkey")));
+            }
+            (None, Some(_)) => {
+                return Err(Message::new(request.algorithm_at, "an authkey without auth_alg"));
+            }
+            (None, None) => (0, SecretKey::default()),
+        };
+        if request.name.kind == SaType::Ah {
+            return Ok(Self { encr: 0, key: SecretKey::default(), salt: SecretKey::default(), auth, auth_key });
+        }
+        let Some(algorithm) = cipher else {
+            return Err(Message::new(request.algorithm_at, format!("encryption algorithm {id} is unknown")));
+        };
+        if auth == 0 && algorithm.combined.is_none() {
+            let text = format!("{} does not authenticate: auth_alg and authkey are needed as well", algorithm.name());
+            return Err(Message::new(request.algorithm_at, text));
+        }
+        let (key, salt) = encryption_key(request, algorithm)?;
+        Ok(Self { encr: id, key, salt, auth, auth_key })
     }
-    let id = request.encr.unwrap_or(algorithms::ESP_NULL);
-    let Some(algorithm) = algorithms::by_id(Kind::Encryption, id) else {
-        return Err(Message::new(request.algorithm_at, format!("encryption algorithm {id} is unknown")));
+}
+
+fn authentication_key(request: &SaRequest, id: u8, key: &HexKey) -> Result<SecretKey, Message> {
+    let Some(algorithm) = algorithms::by_id(Kind::Authentication, id) else {
+        return Err(Message::new(request.algorithm_at, format!("authentication algorithm {id} is unknown")));
     };
-    let auth = request.auth.filter(|id| *id != 0);
-    if algorithm.implemented.is_empty() {
-        let with = auth.map(|id| format!(" with {}", algorithms::display_name(Kind::Authentication, id)));
-        return Err(refuse(format!("ESP {}{}", algorithm.name(), with.unwrap_or_default())));
+    let wrong = || {
+        let text = format!("authkey has {} bits; {} takes {}", key.bits, algorithm.name(), algorithm.key.min);
+        Message::new(request.key_at, text)
+    };
+    if !algorithm.key.contains(key.bits) {
+        return Err(wrong());
     }
-    if auth.is_some() || request.auth_key.is_some() {
-        let text = format!("{} authenticates by itself: remove auth_alg and authkey", algorithm.name());
-        return Err(Message::new(request.algorithm_at, text));
+    key.split_salt(0).map(|(key, _)| key).ok_or_else(wrong)
+}
+
+/// Key and salt of a cipher, which takes none when it enciphers nothing.
+fn encryption_key(request: &SaRequest, algorithm: &Algorithm) -> Result<(SecretKey, SecretKey), Message> {
+    let Some(key) = &request.encr_key else {
+        if algorithm.key.max == 0 {
+            return Ok((SecretKey::default(), SecretKey::default()));
+        }
+        return Err(Message::new(request.algorithm_at, format!("{} needs a key: encrkey", algorithm.name())));
+    };
+    if let Some(reserved) = request.reserved_bits.filter(|bits| *bits != 0 && *bits != algorithm.salt_bits) {
+        let text = format!("reserved_bits {reserved}: {} has {} bits of salt", algorithm.name(), algorithm.salt_bits);
+        return Err(Message::new(request.key_at, text));
     }
-    Ok(algorithm)
+    let wrong = || Message::new(request.key_at, key_lengths(algorithm, key.bits));
+    let key_bits = key.bits.checked_sub(algorithm.salt_bits).ok_or_else(wrong)?;
+    if !algorithm.key.contains(key_bits) {
+        return Err(wrong());
+    }
+    key.split_salt(algorithm.salt_bits).ok_or_else(wrong)
 }
 
 fn key_lengths(algorithm: &Algorithm, given: u16) -> String {
-    let salt = algorithm.salt_bits();
-    let sizes: Vec<_> = algorithm.implemented.iter().map(|bits| format!("{bits}+{salt}")).collect();
-    format!("encrkey has {given} bits; {} takes a key and then its salt, {} bits", algorithm.name(), sizes.join(" or "))
+    let (name, key, salt) = (algorithm.name(), algorithm.key, algorithm.salt_bits);
+    let sizes = match key {
+        _ if key.is_fixed() => key.min.to_string(),
+        _ if key.step < 64 => format!("{} to {} in steps of {}", key.min, key.max, key.step),
+        _ => {
+            let sizes: Vec<_> = (key.min..=key.max).step_by(usize::from(key.step)).map(|b| b.to_string()).collect();
+            sizes.join(" or ")
+        }
+    };
+    match salt {
+        0 => format!("encrkey has {given} bits; {name} takes a key of {sizes} bits"),
+        _ => format!("encrkey has {given} bits; {name} takes a key of {sizes} bits and {salt} bits of salt behind it"),
+    }
 }
 
 /// Ports of the encapsulation in the direction of the SA's packets.

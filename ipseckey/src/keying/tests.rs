@@ -100,16 +100,32 @@ fn algorithms_that_do_not_run_are_refused_by_name() {
     // ESP-FMT-13, ALG-01, PFK-06
     let error = |text: &str| specs(text).unwrap_err().text;
     let base = "add esp spi 1 dst 192.0.2.1";
-    let missing = |text: &str, what: &str| {
-        let found = error(text);
-        assert!(found.starts_with(&format!("{what} is not implemented by the data path")), "{found}");
-    };
-    missing(&format!("{base} encr_alg aes encrkey 00ff auth_alg sha256 authkey 11"), "ESP aes-cbc with hmac-sha256");
-    missing(&format!("{base} auth_alg sha1 authkey 11"), "ESP null with hmac-sha1");
-    missing("add ah spi 1 dst 192.0.2.1 auth_alg md5 authkey 11", "AH with hmac-md5");
-    missing(&format!("{base} encr_alg 16 encrkey 11"), "ESP aes-ccm");
-    assert!(error(&format!("{base} encr_alg aes-gcm encrkey 0011/12")).contains("128+32 or 256+32 bits"));
-    assert!(error(&format!("{base} encr_alg chacha20-poly1305 encrkey {}", "ab".repeat(32))).contains("256+32"));
+    for (text, what) in [
+        ("encr_alg aes encrkey 00ff", "aes-cbc does not authenticate: auth_alg and authkey"),
+        ("encr_alg aes encrkey 00ff auth_alg sha256 authkey 11", "authkey has 8 bits; hmac-sha256 takes 256"),
+        ("encr_alg aes encrkey 00ff auth_alg sha256", "hmac-sha256 needs a key: authkey"),
+        ("encr_alg 16 encrkey 11", "takes a key of 128 or 192 or 256 bits and 24 bits of salt"),
+        ("encr_alg blowfish encrkey 11 auth_alg sha1 authkey 0102030405060708090a0b0c0d0e0f1011121314", "32 to 448"),
+    ] {
+        assert!(error(&format!("{base} {text}")).contains(what), "{}", error(&format!("{base} {text}")));
+    }
+    let cbc = format!(
+        "{base} encr_alg 3des encrkey {} auth_alg md5 authkey {}",
+        "0123456789abcdef".repeat(3),
+        "11".repeat(16)
+    );
+    let cbc = spec(&cbc);
+    assert_eq!((cbc.encr, cbc.key.len(), cbc.auth, cbc.auth_key.len(), cbc.salt.len()), (3, 24, 2, 16, 0));
+    let null = spec(&format!("{base} auth_alg sha1 authkey {}", "11".repeat(20)));
+    assert_eq!((null.encr, null.key.len(), null.auth, null.auth_key.len()), (11, 0, 3, 20));
+    assert!(
+        error(&format!("{base} encr_alg aes-gcm encrkey 0011/12"))
+            .contains("128 or 192 or 256 bits and 32 bits of salt")
+    );
+    assert!(
+        error(&format!("{base} encr_alg chacha20-poly1305 encrkey {}", "ab".repeat(32)))
+            .contains("256 bits and 32 bits of salt")
+    );
     assert!(error(&format!("{GCM} auth_alg sha1 authkey 11")).contains("authenticates by itself"));
     assert!(error(&format!("{GCM} reserved_bits 24")).contains("32 bits of salt"));
     assert_eq!(spec(&format!("{GCM} reserved_bits 32")).salt.len(), 4);

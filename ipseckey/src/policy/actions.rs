@@ -1,13 +1,13 @@
 //! Properties of an action: which AH and ESP algorithms it accepts (spec section 4.4).
 //!
-//! `any` expands here to what the data path implements, so one action of the file may become several. Algorithms that
-//! are known but not implemented are refused by name, never silently replaced.
+//! `any` expands here to what RFC 8221 advises, so one action of the file may become several. What is known but refused
+//! is refused by name, never silently replaced.
 
 use super::lexer::Token;
 use super::parser::{ActionSyntax, Item, Property};
 use super::selectors::decimal;
-use super::{Problem, Subject, Warning};
-use crate::algorithms::{self, Algorithm, Kind, NotImplemented};
+use super::{Problem, Subject};
+use crate::algorithms::{self, Algorithm, Kind, Refused};
 use sadb_maps::policy;
 
 /// Octets of an algorithm word, key range included.
@@ -16,10 +16,10 @@ const MAX_ALGORITHM: usize = 40;
 /// What an action with algorithms asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Protection {
-    /// Acceptable protections, in order of preference; empty when the data path implements none of them.
+    /// Acceptable protections, in order of preference; empty when the data path refuses them all.
     pub accepted: Vec<policy::Action>,
     /// Why `accepted` lacks what the file asks for.
-    pub missing: Vec<NotImplemented>,
+    pub missing: Vec<Refused>,
     /// `sa unique`.
     pub unique: bool,
 }
@@ -103,10 +103,7 @@ impl Choice {
     fn expand(&self, kind: Kind) -> Vec<Sized> {
         match self.algorithm {
             Some(algorithm) => self.sized(algorithm).into_iter().collect(),
-            None => algorithms::of_kind(kind)
-                .filter(|a| a.id != algorithms::ESP_NULL)
-                .filter_map(|a| self.sized(a))
-                .collect(),
+            None => algorithms::of_kind(kind).filter(|a| a.advised).filter_map(|a| self.sized(a)).collect(),
         }
     }
 
@@ -158,7 +155,7 @@ pub fn none(action: &ActionSyntax<'_>, problems: &mut Vec<Problem>) {
 }
 
 /// What an action with protection asks for. Problems are appended; then the value has no meaning.
-pub fn protection(action: &ActionSyntax<'_>, problems: &mut Vec<Problem>, warnings: &mut Vec<Warning>) -> Protection {
+pub fn protection(action: &ActionSyntax<'_>, problems: &mut Vec<Problem>) -> Protection {
     let given = Properties::collect(&action.properties, problems);
     let mut choice = |item: Option<&Item<'_, Property>>, kind, subject| {
         let value = item?.value;
@@ -191,14 +188,6 @@ pub fn protection(action: &ActionSyntax<'_>, problems: &mut Vec<Problem>, warnin
     {
         problems.push(Problem::CombinedWithAuthentication(item.word.at));
     }
-    if let (Some(encr), None, Some(item)) = (encr, encr_auth, given.encr)
-        && encr.algorithm.is_some_and(|a| a.combined.is_none())
-    {
-        let name = encr.algorithm.map_or("", Algorithm::name);
-        let text =
-            format!("DANGER: {name} without authentication can be forged and read; add encr_auth_algs or use aes-gcm");
-        warnings.push(Warning { at: item.word.at, text });
-    }
     let mut result = Protection { unique, ..Protection::default() };
     combine(auth, encr, encr_auth, &mut result);
     result
@@ -206,46 +195,56 @@ pub fn protection(action: &ActionSyntax<'_>, problems: &mut Vec<Problem>, warnin
 
 /// All combinations of the choices, in order of preference.
 fn combine(auth: Option<Choice>, encr: Option<Choice>, encr_auth: Option<Choice>, result: &mut Protection) {
-    let ahs = auth.map(|c| c.expand(Kind::Authentication));
-    let null =
-        algorithms::by_id(Kind::Encryption, algorithms::ESP_NULL).map(|algorithm| Sized { algorithm, low: 0, high: 0 });
-    let ciphers = match (encr, encr_auth) {
-        (Some(encr), _) => Some(encr.expand(Kind::Encryption)),
-        (None, Some(_)) => Some(null.into_iter().collect()),
-        (None, None) => None,
+    let ahs: Vec<_> = match auth {
+        Some(choice) => choice.expand(Kind::Authentication).into_iter().map(Some).collect(),
+        None => vec![None],
     };
-    // A wildcard that the data path cannot satisfy in full is no error as long as something is left.
-    let wild = [auth, encr, encr_auth].into_iter().flatten().any(|c| c.is_any());
-    let mut missing = Vec::new();
-    for ah in ahs.iter().flatten() {
-        missing.push(NotImplemented(format!("AH with {}", ah.algorithm.name())));
-    }
-    if ahs.is_none() {
-        for cipher in ciphers.iter().flatten() {
-            match accept(cipher, encr_auth) {
-                Ok(action) => result.accepted.push(action),
-                Err(error) => missing.push(error),
+    let null = algorithms::by_id(Kind::Encryption, algorithms::ESP_NULL);
+    let ciphers: Vec<_> = match (encr, encr_auth) {
+        (Some(encr), _) => encr.expand(Kind::Encryption).into_iter().map(Some).collect(),
+        (None, Some(_)) => null.map(|algorithm| Some(Sized { algorithm, low: 0, high: 0 })).into_iter().collect(),
+        (None, None) => vec![None],
+    };
+    let macs: Vec<_> = encr_auth.map(|choice| choice.expand(Kind::Authentication)).unwrap_or_default();
+    for ah in &ahs {
+        if let Some(ah) = ah {
+            let text = format!("AH with {} is not implemented by the data path of this release", ah.algorithm.name());
+            result.missing.push(Refused(text));
+            continue;
+        }
+        for cipher in &ciphers {
+            let found = protections(*ah, *cipher, &macs);
+            if let (Some(cipher), true) = (cipher, found.is_empty()) {
+                // ESP-FMT-14: what nobody authenticates can be changed on its way.
+                let name = cipher.algorithm.name();
+                result.missing.push(Refused(format!(
+                    "ESP {name} without authentication can be forged and read: add encr_auth_algs, or use aes-gcm"
+                )));
             }
+            result.accepted.extend(found);
         }
     }
-    if !wild || result.accepted.is_empty() {
-        result.missing = missing;
+    // A wildcard that cannot be had in full is no error as long as something is left.
+    let wild = [auth, encr, encr_auth].into_iter().flatten().any(|c| c.is_any());
+    if wild && !result.accepted.is_empty() {
+        result.missing.clear();
     }
 }
 
-/// The action for one cipher, if the data path has it.
-fn accept(cipher: &Sized, encr_auth: Option<Choice>) -> Result<policy::Action, NotImplemented> {
-    let Sized { algorithm, low, high } = *cipher;
-    if algorithm.combined.is_none() {
-        let auth = match encr_auth {
-            Some(Choice { algorithm: Some(a), .. }) => format!(" with {}", a.name()),
-            Some(_) => " with separate authentication".to_owned(),
-            None => String::new(),
-        };
-        return Err(NotImplemented(format!("ESP {}{auth}", algorithm.name())));
+/// The actions for one AH algorithm, one cipher and any of these authenticators of ESP.
+fn protections(ah: Option<Sized>, cipher: Option<Sized>, macs: &[Sized]) -> Vec<policy::Action> {
+    let mut action = policy::Action::default();
+    if let Some(ah) = ah {
+        action.ah = ah.algorithm.id;
+        action.ah_bits = [ah.low, ah.high];
     }
-    if !algorithm.implements(low, high) {
-        return Err(NotImplemented(format!("ESP {}({low}..{high})", algorithm.name())));
+    let Some(cipher) = cipher else { return vec![action] };
+    action.encr = cipher.algorithm.id;
+    action.encr_bits = [cipher.low, cipher.high];
+    if cipher.algorithm.combined.is_some() {
+        return vec![action];
     }
-    Ok(policy::Action { encr: algorithm.id, encr_bits: [low, high], ..policy::Action::default() })
+    let with =
+        |mac: &Sized| policy::Action { esp_auth: mac.algorithm.id, esp_auth_bits: [mac.low, mac.high], ..action };
+    macs.iter().map(with).collect()
 }

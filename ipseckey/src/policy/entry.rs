@@ -326,7 +326,7 @@ impl<'s, 'a> Builder<'s, 'a> {
                 self.problems.push(Problem::Structure(text, action.word.at));
                 continue;
             }
-            let protection = actions::protection(action, self.problems, self.warnings);
+            let protection = actions::protection(action, self.problems);
             for action in protection.accepted {
                 if !accepted.contains(&action) {
                     accepted.push(action);
@@ -338,7 +338,7 @@ impl<'s, 'a> Builder<'s, 'a> {
         // Sender and receiver take any of the alternatives, so one that works is enough; the rest is worth a warning.
         for (missing, at) in missing {
             if accepted.is_empty() {
-                self.problems.push(Problem::NotImplemented(missing, at));
+                self.problems.push(Problem::Refused(missing, at));
             } else {
                 self.warnings.push(Warning { at, text: format!("{missing}; this alternative is never used") });
             }

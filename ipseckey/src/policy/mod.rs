@@ -17,7 +17,7 @@ pub mod selectors;
 
 pub use command_lines::Position;
 
-use crate::algorithms::NotImplemented;
+use crate::algorithms::Refused;
 use crate::names::Names;
 
 /// What a "Bad", "Duplicate" or "Requires" error is about.
@@ -106,7 +106,7 @@ pub enum Problem {
     #[error("Direction conflicts with the action '{0}' on line {line}", line = .1.line)]
     DirectionConflict(String, Position),
     #[error("line {line}: {0}", line = .1.line)]
-    NotImplemented(NotImplemented, Position),
+    Refused(Refused, Position),
     #[error("line {line}: not UTF-8 text", line = .0.line)]
     NotText(Position),
 }
@@ -130,7 +130,7 @@ impl Problem {
             | Self::TunnelWithoutNegotiate(at)
             | Self::CombinedWithAuthentication(at)
             | Self::DirectionConflict(_, at)
-            | Self::NotImplemented(_, at)
+            | Self::Refused(_, at)
             | Self::NotText(at) => *at,
         }
     }

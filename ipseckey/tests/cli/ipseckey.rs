@@ -148,11 +148,11 @@ fn a_bad_file_reports_everything_and_keys_never() {
     let name = file.to_str().unwrap();
     let ran = bench.ipseckey(&["-f", name]).failed();
     for expected in [
-        ":1:38: error: ESP aes-cbc with hmac-sha1 is not implemented by the data path of this release",
+        ":1:50: error: authkey has 8 bits; hmac-sha1 takes 160",
         ":2:13: error: an SPI of 0 is invalid",
         ":2:19: error: 'nowhere.invalid' is neither an address nor the name of one",
         ":3: error: this command is not allowed in a file",
-        "encrkey has 168 bits; aes-gcm takes a key and then its salt, 128+32 or 256+32 bits",
+        "encrkey has 168 bits; aes-gcm takes a key of 128 or 192 or 256 bits and 32 bits of salt behind it",
         ":7:9: error: unknown extension 'encrky'",
         "5 of 7 commands failed, 2 actions done.",
     ] {

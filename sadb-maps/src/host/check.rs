@@ -4,8 +4,10 @@ use super::diagnostic::Diagnostic as D;
 use super::error::SadbError;
 use super::secret::SecretKey;
 use super::spec::{Direction, Encap, SaSpec};
+use super::transform;
 use crate::Addr;
 use crate::sa::{AH, ESP, Lifetime, MAX_REPLAY_WINDOW, SaSelectors, encr};
+use esp_crypto::crypto::blowfish;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -208,7 +210,7 @@ fn authentication(spec: &SaSpec) -> Result<(), SadbError> {
 }
 
 fn is_aead(id: u8) -> bool {
-    matches!(id, 14..=20 | encr::CHACHA20_POLY1305)
+    transform::cipher(id).is_some_and(|cipher| cipher.encryption.is_aead())
 }
 
 fn encryption(spec: &SaSpec) -> Result<(), SadbError> {
@@ -218,7 +220,7 @@ fn encryption(spec: &SaSpec) -> Result<(), SadbError> {
         3 => (bits == 192, "192"),
         7 => ((32..=448).contains(&bits), "32 to 448"),
         encr::NULL => (bits == 0, "none"),
-        12 | 14..=16 | 18..=20 => (matches!(bits, 128 | 192 | 256), "128, 192 or 256"),
+        encr::AES_CBC | encr::AES_CTR | 14..=16 | 18..=21 => (matches!(bits, 128 | 192 | 256), "128, 192 or 256"),
         encr::CHACHA20_POLY1305 => (bits == 256, "256"),
         _ => return Err(SadbError::diagnostic(D::BadEncryptionAlgorithm)),
     };
@@ -229,13 +231,28 @@ fn encryption(spec: &SaSpec) -> Result<(), SadbError> {
         return Err(SadbError::diagnostic(D::MalformedEncryptionKey));
     }
     match spec.encr {
-        2 if weak_des(spec.key.octets()) => return Err(SadbError::diagnostic(D::WeakEncryptionKey)),
-        3 if weak_triple_des(&spec.key) => return Err(SadbError::diagnostic(D::WeakEncryptionKey)),
-        encr::AES_GCM_16 | encr::CHACHA20_POLY1305 => {}
-        _ => return Err(SadbError::explained(D::BadContext, "the data path does not have this transform")),
+        encr::DES_CBC if weak_des(spec.key.octets()) => return Err(SadbError::diagnostic(D::WeakEncryptionKey)),
+        encr::TRIPLE_DES_CBC if weak_triple_des(&spec.key) => return Err(SadbError::diagnostic(D::WeakEncryptionKey)),
+        encr::BLOWFISH_CBC if blowfish::is_weak(spec.key.octets()) == Some(true) => {
+            return Err(SadbError::diagnostic(D::WeakEncryptionKey));
+        }
+        _ => {}
     }
-    if spec.salt.len() != 4 {
-        return Err(SadbError::explained(D::BadEncryptionKeyBits, "32 bits of salt are needed after the key"));
+    let Some(cipher) = transform::cipher(spec.encr) else {
+        return Err(SadbError::explained(D::BadContext, "the data path does not have this transform"));
+    };
+    let salt = cipher.encryption.salt_len() as usize;
+    if spec.salt.len() != salt {
+        let what = match salt {
+            0 => "this transform takes no salt".to_owned(),
+            _ => format!("{} bits of salt are needed after the key", salt * 8),
+        };
+        return Err(SadbError::explained(D::BadEncryptionKeyBits, what));
+    }
+    if spec.auth == 0 && !cipher.encryption.is_aead() {
+        // ESP-FMT-14: what is not authenticated can be changed on its way, and what comes of it is read by the peer.
+        let what = "this transform needs an authentication algorithm beside it";
+        return Err(SadbError::explained(D::BadAuthenticationAlgorithm, what));
     }
     Ok(())
 }
@@ -334,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn ah_and_transforms_without_code_are_refused_after_their_own_checks() {
+    fn ah_and_ciphers_without_authentication_are_refused_after_their_own_checks() {
         let ah = |s: &mut SaSpec| {
             (s.proto, s.encr, s.auth) = (AH, 0, 5);
             s.auth_key = SecretKey::new(vec![1; 32]);
@@ -351,7 +368,16 @@ mod tests {
         assert_eq!(with(|s| s.auth = 9), Some(D::BadAuthenticationAlgorithm));
         assert_eq!(with(|s| s.auth_key = SecretKey::new(vec![1; 31])), Some(D::BadAuthenticationKeyBits));
         assert_eq!(with(|s| s.auth_key = SecretKey::new(vec![0; 32])), Some(D::MalformedAuthenticationKey));
-        assert_eq!(code(|s| (s.encr, s.key) = (12, SecretKey::new(vec![1; 16]))), Some(D::BadContext));
+        // ESP-FMT-13, ESP-FMT-14
+        let cbc = |s: &mut SaSpec| (s.encr, s.key, s.salt) = (12, SecretKey::new(vec![1; 16]), SecretKey::default());
+        assert_eq!(code(cbc), Some(D::BadAuthenticationAlgorithm));
+        assert_eq!(code(|s| (s.encr, s.key) = (encr::NULL, SecretKey::default())), Some(D::BadAuthenticationAlgorithm));
+        let authenticated = |s: &mut SaSpec| {
+            cbc(s);
+            (s.auth, s.auth_key) = (5, SecretKey::new(vec![1; 32]));
+        };
+        assert_eq!(code(authenticated), None);
+        assert_eq!(code(|s| (s.encr, s.key) = (12, SecretKey::new(vec![1; 16]))), Some(D::BadEncryptionKeyBits));
         assert_eq!(code(|s| (s.encr, s.key) = (2, SecretKey::new(vec![1; 8]))), Some(D::WeakEncryptionKey));
         let twice = [3u8, 1, 4, 1, 5, 9, 2, 6, 3, 1, 4, 1, 5, 9, 2, 6, 8, 8, 9, 8, 8, 9, 8, 8];
         assert_eq!(code(|s| (s.encr, s.key) = (3, SecretKey::new(twice.to_vec()))), Some(D::WeakEncryptionKey));

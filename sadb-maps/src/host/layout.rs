@@ -8,7 +8,9 @@ use super::instance::{Instance, InstanceError};
 use crate::abi::{Config, Header, MAX_RULES, Outer, map};
 use crate::counter::COUNTERS;
 use crate::policy::{PolicyHead, Rule};
-use crate::sa::{BindingKey, Bundle, GhashTable, InboundKey, SaState, SaStatic, SlotRef, Window};
+use crate::sa::{
+    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, SaState, SaStatic, SlotRef, Window,
+};
 use aya::maps::MapInfo;
 
 /// Number of entries of a map.
@@ -118,9 +120,14 @@ pub const MAPS: &[MapSpec] = &[
     MapSpec::new::<InboundKey, SlotRef>(map::SA_IN, Kind::Hash, Entries::PerSlot(1)),
     MapSpec::new::<BindingKey, Bundle>(map::SA_OUT, Kind::Hash, Entries::PerSlot(BINDINGS_PER_SLOT)),
     MapSpec::new::<u32, SaStatic>(map::SA_STATIC, Kind::Array, Entries::PerSlot(1)),
+    MapSpec::new::<u32, KeyText>(map::SA_KEYS, Kind::Array, Entries::PerSlot(1)),
     MapSpec::new::<u32, SaState>(map::SA_STATE, Kind::Array, Entries::PerSlot(1)),
     MapSpec::new::<u32, Window>(map::SA_WINDOW, Kind::Array, Entries::PerSlot(1)),
     MapSpec { on_demand: true, ..MapSpec::new::<u32, GhashTable>(map::SA_GHASH, Kind::Hash, Entries::PerSlot(1)) },
+    MapSpec {
+        on_demand: true,
+        ..MapSpec::new::<u32, BlowfishState>(map::SA_BLOWFISH, Kind::Hash, Entries::PerSlot(1))
+    },
     MapSpec::new::<u32, PolicyHead>(map::SPD_HEAD, Kind::Array, Entries::Fixed(1)),
     MapSpec::new::<u32, Rule>(map::SPD_RULES, Kind::Array, Entries::Fixed(2 * MAX_RULES)),
     MapSpec::new::<u64, u32>(map::KM_SOCKETS, Kind::Hash, Entries::Declared(256)),

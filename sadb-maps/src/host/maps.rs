@@ -7,7 +7,9 @@ use super::layout;
 use crate::abi::{Config, Header, MAX_RULES, Outer, map};
 use crate::event::Event;
 use crate::policy::{PolicyHead, Rule};
-use crate::sa::{BindingKey, Bundle, GhashTable, InboundKey, SaState, SaStatic, SlotRef, Window};
+use crate::sa::{
+    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, SaState, SaStatic, SlotRef, Window,
+};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use bytemuck::Zeroable;
 use std::ops::{Deref, DerefMut};
@@ -22,7 +24,21 @@ macro_rules! pod {
     };
 }
 
-pod!(Header, Config, Outer, InboundKey, SlotRef, BindingKey, Bundle, SaStatic, SaState, Window, GhashTable);
+pod!(
+    Header,
+    Config,
+    Outer,
+    InboundKey,
+    SlotRef,
+    BindingKey,
+    Bundle,
+    SaStatic,
+    SaState,
+    Window,
+    GhashTable,
+    BlowfishState,
+    KeyText
+);
 pod!(PolicyHead, Rule, Event);
 
 /// A record that holds secrets: wiped when dropped.
@@ -196,7 +212,9 @@ pub(super) struct SaMaps {
     pub(super) statics: Slots<SaStatic>,
     pub(super) states: Slots<SaState>,
     pub(super) windows: Slots<Window>,
+    pub(super) keys: Slots<KeyText>,
     pub(super) ghash: Table<u32, GhashTable>,
+    pub(super) blowfish: Table<u32, BlowfishState>,
     pub(super) acquires: Table<BindingKey, u64>,
 }
 
@@ -212,7 +230,9 @@ impl SaMaps {
             statics: Slots::open(instance, map::SA_STATIC)?,
             states: Slots::open(instance, map::SA_STATE)?,
             windows: Slots::open(instance, map::SA_WINDOW)?,
+            keys: Slots::open(instance, map::SA_KEYS)?,
             ghash: Table::open(instance, map::SA_GHASH)?,
+            blowfish: Table::open(instance, map::SA_BLOWFISH)?,
             acquires: Table::open_lru(instance, map::ACQUIRES)?,
         })
     }

@@ -10,7 +10,7 @@ use super::maps::Wiped;
 use super::sadb::Sadb;
 use super::slots::{self, Register};
 use super::spd;
-use crate::sa::{SaStatic, SlotRef, Window, flag};
+use crate::sa::{KeyText, SaStatic, SlotRef, Window, flag};
 use bytemuck::Zeroable;
 
 /// Brings every map back into agreement. The caller holds the lock and clears the dirty flag afterwards.
@@ -78,11 +78,13 @@ fn wipe_leftovers(sadb: &mut Sadb) -> Result<(), SadbError> {
         if bytemuck::bytes_of(&*fixed) != bytemuck::bytes_of(&clean)
             || !unused
             || sadb.maps.windows.get(slot)? != Window::zeroed()
+            || *Wiped::new(sadb.maps.keys.get(slot)?) != KeyText::zeroed()
         {
             slots::wipe(&mut sadb.maps, SlotRef { slot, generation })?;
         }
     }
-    for slot in sadb.maps.ghash.keys()? {
+    let tables = [sadb.maps.ghash.keys()?, sadb.maps.blowfish.keys()?];
+    for slot in tables.into_iter().flatten() {
         if sadb.register.get(slot).is_none() {
             let generation = sadb.maps.states.get(slot)?.generation;
             slots::wipe(&mut sadb.maps, SlotRef { slot, generation })?;

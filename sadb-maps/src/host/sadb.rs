@@ -117,7 +117,7 @@ impl Sadb {
         let bits = (if inbound { flag::INBOUND } else { 0 }) | (if outbound { flag::OUTBOUND } else { 0 });
         let mut record = Wiped::new(slots::record(spec, bits));
         record.soft.add = earlier(spec, outbound)?;
-        let table = transform::install(spec.encr, &spec.key, &spec.salt, &mut record)?;
+        let material = transform::install(spec, bits, &mut record)?;
         let (first_iv, iv_limit) = match spec.iv {
             // An inbound SA gives out no IV, so it costs no epoch.
             IvSource::Epoch if outbound => {
@@ -149,8 +149,12 @@ impl Sadb {
             let moving = SaState { generation: slot.generation, ..moving };
             sadb.maps.statics.set(slot.slot, &record)?;
             sadb.maps.windows.set(slot.slot, &window)?;
-            if let Some(table) = &table {
+            sadb.maps.keys.set(slot.slot, &material.text)?;
+            if let Some(table) = &material.ghash {
                 sadb.maps.ghash.insert(&slot.slot, table)?;
+            }
+            if let Some(table) = &material.blowfish {
+                sadb.maps.blowfish.insert(&slot.slot, table)?;
             }
             slots::enliven(&mut sadb.maps, slot.slot, &moving)?;
             let known = Known::new(slot.slot, &record, &moving);
@@ -172,7 +176,7 @@ impl Sadb {
                 sadb.remove(vec![known])?;
                 return Err(error);
             }
-            let info = slots::info(slot.slot, &record, &moving, clock::boot_time());
+            let info = slots::info(slot.slot, &record, &material.text, &moving, clock::boot_time());
             sadb.news.push(Message::about(kind, &info));
             Ok(slot)
         })
@@ -297,6 +301,13 @@ impl Sadb {
         self.maps.acquires.remove(binding)
     }
 
+    /// The snapshot of the SA in a slot.
+    fn info(&self, slot: u32, moving: &SaState) -> Result<SaInfo, SadbError> {
+        let fixed = Wiped::new(self.maps.statics.get(slot)?);
+        let keys = Wiped::new(self.maps.keys.get(slot)?);
+        Ok(slots::info(slot, &fixed, &keys, moving, clock::boot_time()))
+    }
+
     /// One SA (GET).
     ///
     /// # Errors
@@ -304,8 +315,7 @@ impl Sadb {
     pub fn get(&mut self, key: &SaKey) -> Result<SaInfo, SadbError> {
         self.locked(|sadb, _| {
             let (known, moving) = sadb.living(key)?;
-            let fixed = Wiped::new(sadb.maps.statics.get(known.slot.slot)?);
-            Ok(slots::info(known.slot.slot, &fixed, &moving, clock::boot_time()))
+            sadb.info(known.slot.slot, &moving)
         })
     }
 
@@ -317,9 +327,8 @@ impl Sadb {
         self.locked(|sadb, _| {
             let known = sadb.register.get(slot.slot).filter(|k| k.slot == slot).ok_or(SadbError::NotFound)?;
             let index = known.slot.slot;
-            let fixed = Wiped::new(sadb.maps.statics.get(index)?);
             let moving = sadb.maps.states.get(index)?;
-            Ok(slots::info(index, &fixed, &moving, clock::boot_time()))
+            sadb.info(index, &moving)
         })
     }
 
@@ -334,8 +343,7 @@ impl Sadb {
             for known in sadb.register.iter().filter(|k| proto.is_none_or(|p| k.proto == p)) {
                 let moving = sadb.maps.states.get(known.slot.slot)?;
                 if !slots::is_gone(&moving, now) {
-                    let fixed = Wiped::new(sadb.maps.statics.get(known.slot.slot)?);
-                    all.push(slots::info(known.slot.slot, &fixed, &moving, now));
+                    all.push(sadb.info(known.slot.slot, &moving)?);
                 }
             }
             Ok(all)
@@ -543,8 +551,7 @@ impl Sadb {
     /// Notes a message about an SA, as the maps show it now.
     fn tell(&mut self, kind: u8, known: &Known) -> Result<(), SadbError> {
         let slot = known.slot.slot;
-        let fixed = Wiped::new(self.maps.statics.get(slot)?);
-        let info = slots::info(slot, &fixed, &self.maps.states.get(slot)?, clock::boot_time());
+        let info = self.info(slot, &self.maps.states.get(slot)?)?;
         self.news.push(Message::about(kind, &info));
         Ok(())
     }

@@ -4,9 +4,12 @@ use super::clock;
 use super::error::SadbError;
 use super::maps::{SaMaps, Wiped};
 use super::spec::{Direction, Mode, SaInfo, SaKey, SaSpec};
-use super::{secret::SecretKey, transform};
+use super::transform;
 use crate::Addr;
-use crate::sa::{GhashTable, InboundKey, SaSelectors, SaState, SaStatic, SlotRef, WINDOW_WORDS, Window, flag, state};
+use crate::sa::{
+    BlowfishState, GhashTable, InboundKey, KeyText, SaSelectors, SaState, SaStatic, SlotRef, WINDOW_WORDS, Window,
+    flag, state,
+};
 use bytemuck::Zeroable;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -165,10 +168,15 @@ pub(super) fn wipe(maps: &mut SaMaps, slot: SlotRef) -> Result<(), SadbError> {
     maps.states.set(slot, &SaState { state: state::FREE.into(), ..moving })?;
     maps.states.set(slot, &free_state(generation))?;
     maps.statics.set(slot, &SaStatic { generation, ..SaStatic::zeroed() })?;
+    maps.keys.set(slot, &KeyText::zeroed())?;
+    // The elements go back to an allocator that does not clear them.
     if maps.ghash.get(&slot)?.map(Wiped::new).is_some() {
-        // The element goes back to an allocator that does not clear it.
         maps.ghash.insert(&slot, &GhashTable::zeroed())?;
         maps.ghash.remove(&slot)?;
+    }
+    if maps.blowfish.get(&slot)?.map(Wiped::new).is_some() {
+        maps.blowfish.insert(&slot, &BlowfishState::zeroed())?;
+        maps.blowfish.remove(&slot)?;
     }
     maps.windows.set(slot, &Window::zeroed())
 }
@@ -262,7 +270,7 @@ pub(super) fn window_below(top: u64) -> Window {
 }
 
 /// The snapshot that tools see.
-pub(super) fn info(slot: u32, fixed: &SaStatic, moving: &SaState, now: u64) -> SaInfo {
+pub(super) fn info(slot: u32, fixed: &SaStatic, keys: &KeyText, moving: &SaState, now: u64) -> SaInfo {
     let has = |bit: u32| fixed.flags & bit != 0;
     let used = |at: u64| (at != 0).then(|| clock::since(at, now));
     SaInfo {
@@ -298,8 +306,9 @@ pub(super) fn info(slot: u32, fixed: &SaStatic, moving: &SaState, now: u64) -> S
         age: clock::since(moving.added, now),
         first_use: used(moving.first_use),
         last_use: used(moving.last_use),
-        key: transform::key_octets(fixed),
-        salt: if fixed.key_bits == 0 { SecretKey::default() } else { fixed.salt.to_ne_bytes().as_slice().into() },
+        key: transform::cipher_key(keys),
+        salt: transform::salt(fixed, keys),
+        auth_key: transform::auth_key(keys),
     }
 }
 

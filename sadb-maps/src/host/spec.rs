@@ -251,6 +251,7 @@ pub struct SaInfo {
     pub last_use: Option<Duration>,
     pub(super) key: SecretKey,
     pub(super) salt: SecretKey,
+    pub(super) auth_key: SecretKey,
 }
 
 impl SaInfo {
@@ -278,6 +279,11 @@ impl SaInfo {
     /// Cipher key, without the salt. For tools that print or save it to root; never log it.
     pub fn key(&self) -> &SecretKey {
         &self.key
+    }
+
+    /// Key of the separate authenticator, or of AH; empty when there is none. As with [`SaInfo::key`].
+    pub fn auth_key(&self) -> &SecretKey {
+        &self.auth_key
     }
 
     /// Salt of the AEAD; empty when there is none.
