@@ -190,6 +190,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Verb::Detach { interfaces, .. } => {
             Loader::detach(&instance, &names(interfaces))?;
+            warn_of_unjudged(&Status::read(&instance)?);
             Ok(ExitCode::SUCCESS)
         }
         Verb::Show { strict, all } => {
@@ -209,6 +210,12 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Verb::Tunnel(verb) => tunnel(&instance, verb, cli.json),
         Verb::Events => follow(&instance, cli.json),
+    }
+}
+
+fn warn_of_unjudged(status: &Status) {
+    if let Some(text) = tables::unjudged_warning(status) {
+        eprintln!("espadm: warning: {text}");
     }
 }
 
@@ -263,9 +270,7 @@ fn attach(instance: &Instance, options: &Attach, json: bool) -> anyhow::Result<E
              'espadm detach --all' first to change them, which deletes SAs and policy"
         );
     }
-    if let Some(text) = tables::unjudged_warning(&Status::read(instance)?) {
-        eprintln!("espadm: warning: {text}");
-    }
+    warn_of_unjudged(&Status::read(instance)?);
     Ok(ExitCode::SUCCESS)
 }
 

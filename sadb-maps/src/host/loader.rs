@@ -230,6 +230,7 @@ impl Loader {
             }
             Some(header) => {
                 mend_pair(instance, &route, mtu)?;
+                attach::forget_missing(instance, &route.interfaces()?)?;
                 header
             }
             None => {
