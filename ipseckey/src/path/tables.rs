@@ -52,6 +52,10 @@ fn exit(interface: &InterfaceReport) -> &'static str {
     if interface.xdp_exit { "xdp" } else { "neighbour" }
 }
 
+fn hooks(interface: &InterfaceReport) -> &'static str {
+    if interface.clsact { "clsact" } else { "tcx" }
+}
+
 /// What attaching did, one line for each interface.
 pub fn attached(report: &AttachReport) -> String {
     let mut out = String::new();
@@ -60,8 +64,8 @@ pub fn attached(report: &AttachReport) -> String {
     }
     out.push_str(&format!("room for {} SAs, {} in maps\n", report.capacity, octets(report.memory)));
     for interface in &report.interfaces {
-        let (mode, exit) = (mode(interface), exit(interface));
-        out.push_str(&format!("{}: XDP {mode}, exit {exit}, MTU {}\n", interface.name, interface.mtu));
+        let (mode, hooks, exit) = (mode(interface), hooks(interface), exit(interface));
+        out.push_str(&format!("{}: XDP {mode}, TC {hooks}, exit {exit}, MTU {}\n", interface.name, interface.mtu));
         if let Some(why) = &interface.fallback {
             out.push_str(&format!("{}: generic because native XDP failed: {why}\n", interface.name));
         }
@@ -80,12 +84,12 @@ pub fn status(status: &Status, details: bool) -> String {
     if !status.pair {
         out.push_str("ipsec0 is missing, down or without its programs; 'espadm attach' mends it\n");
     }
-    let mut rows = vec![["INTERFACE", "XDP", "EXIT", "MTU"].map(str::to_owned)];
+    let mut rows = vec![["INTERFACE", "XDP", "TC", "EXIT", "MTU"].map(str::to_owned)];
     for i in &status.interfaces {
-        rows.push([i.name.clone(), mode(i).to_owned(), exit(i).to_owned(), i.mtu.to_string()]);
+        rows.push([i.name.clone(), mode(i).into(), hooks(i).into(), exit(i).into(), i.mtu.to_string()]);
     }
     out.push('\n');
-    out.push_str(&table(&rows, [false, false, false, true]));
+    out.push_str(&table(&rows, [false, false, false, false, true]));
     if !details {
         return out;
     }
@@ -160,6 +164,7 @@ mod tests {
                     native: true,
                     xdp_exit: false,
                     mtu: 1500,
+                    clsact: false,
                     fallback: None,
                 },
                 InterfaceReport {
@@ -168,6 +173,7 @@ mod tests {
                     native: false,
                     xdp_exit: true,
                     mtu: 9000,
+                    clsact: true,
                     fallback: None,
                 },
             ],
@@ -185,9 +191,9 @@ mod tests {
             "\
 instance default: room for 16383 SAs, 3.0 MiB in maps
 
-INTERFACE  XDP      EXIT        MTU
-eth0       native   neighbour  1500
-wlan-long  generic  xdp        9000
+INTERFACE  XDP      TC      EXIT        MTU
+eth0       native   tcx     neighbour  1500
+wlan-long  generic  clsact  xdp        9000
 "
         );
         let details = status(&full(), true);

@@ -1,20 +1,22 @@
-//! Links: programs on interfaces, pinned under the name of the program and the index of the interface.
+//! Programs on interfaces: links, pinned under the name of the program and the index of the interface, and where the
+//! kernel has no TCX, filters on a clsact qdisc.
 
+use super::clsact::{self, Hook};
 use super::error::SadbError;
 use super::fault;
 use super::instance::Instance;
 use super::kernel::Link;
 use super::loader::{AttachOptions, ExitChoice, LoaderError, XdpChoice, is_linked};
 use super::maps::Table;
-use super::netdev::Interface;
+use super::netdev::{Interface, Route};
 use crate::abi::{EXIT_NEIGHBOUR, EXIT_XDP, Outer, map, program};
 use aya::programs::links::FdLink;
 use aya::programs::tc::TcAttachOptions;
-
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode};
+use aya::programs::{LinkOrder, ProgramInfo, SchedClassifier, Xdp, XdpMode};
 use aya_obj::programs::XdpAttachType;
 use serde::Serialize;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 /// An attached interface.
@@ -30,6 +32,8 @@ pub struct InterfaceReport {
     pub xdp_exit: bool,
     /// MTU in octets, as the programs know it.
     pub mtu: u32,
+    /// The kernel has no TCX: the programs at the traffic-control hooks are filters on a clsact qdisc.
+    pub clsact: bool,
     /// Why XDP is generic although that was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
@@ -62,9 +66,50 @@ pub(super) fn all_links_dead(instance: &Instance) -> Result<bool, LoaderError> {
     Ok(links(instance)?.iter().all(|path| Link::open(path).and_then(|link| link.ifindex()).is_ok_and(|i| i == 0)))
 }
 
-/// Detaches and unpins every link of the instance.
+/// Detaches and unpins every link of the instance, and removes its filters from the interfaces of this network
+/// namespace.
 pub(super) fn detach_links(instance: &Instance) -> Result<(), LoaderError> {
+    let route = Route::open()?;
+    let programs: Vec<u32> = TC_PROGRAMS.iter().filter_map(|(name, _)| program_id(instance, name)).collect();
+    for interface in route.interfaces()? {
+        for hook in Hook::BOTH {
+            for id in &programs {
+                clsact::remove(&route, interface.index, hook, *id)?;
+            }
+        }
+    }
     links(instance)?.into_iter().try_for_each(remove_link)
+}
+
+/// The programs at the traffic-control hooks, and where each belongs.
+const TC_PROGRAMS: [(&str, Hook); 4] = [
+    (program::TC_OUTER_EGRESS, Hook::Egress),
+    (program::TC_OUTER_INGRESS, Hook::Ingress),
+    (program::TC_IPSEC0_EGRESS, Hook::Egress),
+    (program::TC_IPSEC0X_INGRESS, Hook::Ingress),
+];
+
+/// The number of a pinned program; `None` when it is not pinned.
+fn program_id(instance: &Instance, name: &str) -> Option<u32> {
+    ProgramInfo::from_pin(instance.pin(name)).ok().map(|info| info.id())
+}
+
+/// How a program is attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attached {
+    Link,
+    Filter,
+}
+
+/// Whether a program is on an interface, and how.
+fn attachment(instance: &Instance, name: &str, index: u32) -> Option<Attached> {
+    if is_linked(&link_path(instance, name, index), index) {
+        return Some(Attached::Link);
+    }
+    let (_, hook) = TC_PROGRAMS.iter().find(|(tc, _)| *tc == name)?;
+    let id = program_id(instance, name)?;
+    let found = Route::open().and_then(|route| clsact::program(&route, index, *hook)).ok()?;
+    (found == Some(id)).then_some(Attached::Filter)
 }
 
 fn remove_link(path: PathBuf) -> Result<(), LoaderError> {
@@ -98,19 +143,25 @@ fn xdp(instance: &Instance, name: &'static str, ifindex: u32, mode: XdpMode) -> 
     link.pin(path).map(drop).map_err(|e| LoaderError::kernel(what(), &e))
 }
 
-/// Attaches a TCX program and pins the link, unless it is there.
-fn tcx(instance: &Instance, name: &'static str, on: &Interface, direction: TcAttachType) -> Result<(), LoaderError> {
-    let path = link_path(instance, name, on.index);
-    if is_linked(&path, on.index) {
+/// Attaches a program at a traffic-control hook, unless it is there: by a link that is pinned, or as a filter where the
+/// kernel has no TCX.
+fn tc(instance: &Instance, name: &'static str, on: &Interface, hook: Hook) -> Result<(), LoaderError> {
+    if attachment(instance, name, on.index).is_some() {
         return Ok(());
     }
+    let path = link_path(instance, name, on.index);
     remove_link(path.clone())?;
     let what = || format!("attaching {name} to {}", on.name);
     let mut tc = SchedClassifier::from_pin(instance.pin(name))
         .map_err(|e| LoaderError::kernel(format!("program {name}"), &e))?;
     fault::point();
+    if !clsact::has_tcx() {
+        let fd = tc.fd().map_err(|e| LoaderError::kernel(what(), &e))?;
+        return clsact::put(&Route::open()?, on.index, hook, fd.as_fd(), name)
+            .map_err(|e| LoaderError::kernel(what(), &e));
+    }
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = tc.attach_with_options(&on.name, direction, order).map_err(|e| LoaderError::kernel(what(), &e))?;
+    let id = tc.attach_with_options(&on.name, hook.into(), order).map_err(|e| LoaderError::kernel(what(), &e))?;
     let link = tc.take_link(id).map_err(|e| LoaderError::kernel(what(), &e))?;
     let link = FdLink::try_from(link).map_err(|e| LoaderError::kernel(what(), &e))?;
     fault::point();
@@ -120,9 +171,9 @@ fn tcx(instance: &Instance, name: &'static str, on: &Interface, direction: TcAtt
 /// Attaches what belongs on the pair. The program that lets packets in goes on last.
 pub(super) fn pair(instance: &Instance, inner: &Interface, outer: &Interface) -> Result<(), LoaderError> {
     xdp(instance, program::XDP_IPSEC0, inner.index, XdpMode::Driver)?;
-    tcx(instance, program::TC_IPSEC0X_INGRESS, outer, TcAttachType::Ingress)?;
+    tc(instance, program::TC_IPSEC0X_INGRESS, outer, Hook::Ingress)?;
     xdp(instance, program::XDP_IPSEC0X, outer.index, XdpMode::Driver)?;
-    tcx(instance, program::TC_IPSEC0_EGRESS, inner, TcAttachType::Egress)
+    tc(instance, program::TC_IPSEC0_EGRESS, inner, Hook::Egress)
 }
 
 /// Attaches an outer interface. If that fails it is taken off again, unless it was attached before: then what it has
@@ -171,14 +222,15 @@ fn attach_outer(
     // The programs must know the interface before they see its first packet.
     table.insert(&index, &record)?;
     xdp(instance, program::XDP_OUTER, index, if native { XdpMode::Driver } else { XdpMode::Skb })?;
-    tcx(instance, program::TC_OUTER_INGRESS, interface, TcAttachType::Ingress)?;
-    tcx(instance, program::TC_OUTER_EGRESS, interface, TcAttachType::Egress)?;
+    tc(instance, program::TC_OUTER_INGRESS, interface, Hook::Ingress)?;
+    tc(instance, program::TC_OUTER_EGRESS, interface, Hook::Egress)?;
     Ok(InterfaceReport {
         name: interface.name.clone(),
         ifindex: index,
         native,
         xdp_exit: exit == EXIT_XDP,
         mtu: interface.mtu,
+        clsact: is_filter(instance, index),
         fallback,
     })
 }
@@ -192,33 +244,36 @@ fn try_native(instance: &Instance, interface: &Interface) -> Result<(), LoaderEr
 
 /// Takes an outer interface off. Outbound first: from then on nothing new enters the path.
 pub(super) fn take_off(instance: &Instance, ifindex: u32) -> Result<(), LoaderError> {
+    let route = Route::open()?;
     for name in [program::TC_OUTER_EGRESS, program::TC_OUTER_INGRESS, program::XDP_OUTER] {
         remove_link(link_path(instance, name, ifindex))?;
+        let filter = TC_PROGRAMS.iter().find(|(tc, _)| *tc == name).zip(program_id(instance, name));
+        if let Some(((_, hook), id)) = filter {
+            clsact::remove(&route, ifindex, *hook, id)?;
+        }
     }
     let mut table = Table::<u32, Outer>::open(instance, map::OUTER)?;
     Ok(table.remove(&ifindex)?)
-}
-
-/// Forgets interfaces that are no more, whose places others may need.
-pub(super) fn forget_missing(instance: &Instance, present: &[Interface]) -> Result<(), LoaderError> {
-    let known = Table::<u32, Outer>::open(instance, map::OUTER)?.keys()?;
-    let missing = known.into_iter().filter(|index| present.iter().all(|interface| interface.index != *index));
-    missing.into_iter().try_for_each(|index| take_off(instance, index))
 }
 
 /// The attached interfaces by index, and whether each still has its programs.
 pub(super) fn attached(instance: &Instance) -> Result<Vec<(u32, Outer, bool)>, SadbError> {
     let table = Table::<u32, Outer>::open(instance, map::OUTER)?;
     let outer = [program::XDP_OUTER, program::TC_OUTER_INGRESS, program::TC_OUTER_EGRESS];
-    let alive = |index: u32| outer.iter().all(|name| is_linked(&link_path(instance, name, index), index));
+    let alive = |index: u32| outer.iter().all(|name| attachment(instance, name, index).is_some());
     Ok(table.entries()?.into_iter().map(|(index, record)| (index, record, alive(index))).collect())
 }
 
 /// Whether the pair has its programs.
 pub(super) fn pair_is_whole(instance: &Instance, inner: u32, outer: u32) -> bool {
-    let on = |name: &str, index: u32| is_linked(&link_path(instance, name, index), index);
+    let on = |name: &str, index: u32| attachment(instance, name, index).is_some();
     on(program::XDP_IPSEC0, inner)
         && on(program::TC_IPSEC0_EGRESS, inner)
         && on(program::XDP_IPSEC0X, outer)
         && on(program::TC_IPSEC0X_INGRESS, outer)
+}
+
+/// Whether an attached interface has filters instead of links.
+pub(super) fn is_filter(instance: &Instance, index: u32) -> bool {
+    attachment(instance, program::TC_OUTER_EGRESS, index) == Some(Attached::Filter)
 }

@@ -12,6 +12,7 @@ mod bpffs;
 pub mod bus;
 pub mod check;
 pub mod clock;
+mod clsact;
 pub mod counters;
 pub mod diagnostic;
 pub mod epoch;

@@ -188,12 +188,12 @@ impl Route {
         self.act(RouteNetlinkMessage::NewAddress(address), NLM_F_CREATE | NLM_F_REPLACE, "address of ipsec0")
     }
 
-    fn act(&self, request: RouteNetlinkMessage, flags: u16, what: &'static str) -> Result<(), LoaderError> {
+    pub(super) fn act(&self, request: RouteNetlinkMessage, flags: u16, what: &'static str) -> Result<(), LoaderError> {
         self.exchange(request, NLM_F_ACK | flags).map(drop).map_err(LoaderError::io(what))
     }
 
     /// Sends a request and collects the answers up to the acknowledgement or the end of the dump.
-    fn exchange(&self, request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    pub(super) fn exchange(&self, request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
         let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(request));
         message.header.flags = NLM_F_REQUEST | flags;
         message.finalize();

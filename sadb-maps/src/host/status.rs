@@ -92,6 +92,7 @@ impl Status {
                     native: record.native != 0,
                     xdp_exit: record.exit == EXIT_XDP,
                     mtu: record.mtu,
+                    clsact: attach::is_filter(instance, *index),
                     fallback: None,
                 }),
                 _ if interface.is_outer() => status.unattached.push(interface.name.clone()),
