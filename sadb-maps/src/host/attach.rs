@@ -256,6 +256,13 @@ pub(super) fn take_off(instance: &Instance, ifindex: u32) -> Result<(), LoaderEr
     Ok(table.remove(&ifindex)?)
 }
 
+/// Forgets interfaces that are no more, whose places others may need.
+pub(super) fn forget_missing(instance: &Instance, present: &[Interface]) -> Result<(), LoaderError> {
+    let known = Table::<u32, Outer>::open(instance, map::OUTER)?.keys()?;
+    let missing = known.into_iter().filter(|index| present.iter().all(|interface| interface.index != *index));
+    missing.into_iter().try_for_each(|index| take_off(instance, index))
+}
+
 /// The attached interfaces by index, and whether each still has its programs.
 pub(super) fn attached(instance: &Instance) -> Result<Vec<(u32, Outer, bool)>, SadbError> {
     let table = Table::<u32, Outer>::open(instance, map::OUTER)?;

@@ -143,6 +143,27 @@ fn a_driver_that_refuses_is_a_reported_fallback() {
 }
 
 #[test]
+fn interfaces_that_are_gone_leave_no_room_taken() {
+    in_new_netns(|| {
+        let test = TestInstance::bare().unwrap();
+        two_interfaces();
+        ip("link add gone0 type veth peer name gone1");
+        if !has_object(&test) {
+            return;
+        }
+        Loader::attach(&test, &["lan0", "gone0"], &with_capacity(9)).unwrap();
+        let gone = netdev::Route::open().unwrap().find("gone0").unwrap().unwrap();
+        ip("link del gone0");
+        Loader::attach(&test, &["lan1"], &AttachOptions::default()).unwrap();
+        let outer = maps::Table::<u32, crate::abi::Outer>::open(&test, crate::abi::map::OUTER).unwrap();
+        assert_eq!(outer.keys().unwrap().len(), 2);
+        assert!(!test.pin(&format!("link_{}_{}", program::XDP_OUTER, gone.index)).exists());
+        assert_eq!(Status::read(&test).unwrap().interfaces.len(), 2);
+        Loader::detach_all(&test).unwrap();
+    });
+}
+
+#[test]
 fn an_interface_that_cannot_be_attached_is_reported_while_it_is_up() {
     in_new_netns(|| {
         let test = TestInstance::bare().unwrap();
