@@ -294,26 +294,37 @@ fn follow(instance: &Instance, json: bool) -> anyhow::Result<ExitCode> {
     /// Time between two tries to get the lease.
     const RETRY: Duration = Duration::from_secs(1);
     let mut said = false;
-    let mut lease = loop {
-        if let Some(lease) = EventLease::acquire(instance)? {
-            break lease;
-        }
-        if !said {
-            eprintln!("espadm: another process reads the events, most likely a key management daemon; waiting for it");
-            said = true;
-        }
-        std::thread::sleep(RETRY);
-    };
-    let mut relay = events::Relay::open(instance)?;
     let mut out = io::stdout().lock();
     loop {
+        match EventLease::acquire(instance)? {
+            Some(lease) => {
+                follow_one(instance, lease, json, &mut out)?;
+                eprintln!("espadm: the instance was detached or attached anew");
+            }
+            None if !said => {
+                eprintln!(
+                    "espadm: another process reads the events, most likely a key management daemon; waiting for it"
+                );
+                said = true;
+            }
+            None => std::thread::sleep(RETRY),
+        }
+    }
+}
+
+/// Prints events as long as they come out of the ring of this lease.
+fn follow_one(instance: &Instance, mut lease: EventLease, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    /// Milliseconds between two looks whether the programs still write to this ring.
+    const LOOK: u16 = 1000;
+    let mut relay = events::Relay::open(instance)?;
+    while lease.is_current() {
         while let Some(event) = lease.next_event() {
             // What others miss they find in the maps; what is printed here must not stop for it.
             if let Err(error) = relay.pass_on(&event) {
                 eprintln!("espadm: warning: an event was not passed on: {error}");
             }
             if json {
-                serde_json::to_writer(&mut out, &events::JsonEvent::from(&event))?;
+                serde_json::to_writer(&mut *out, &events::JsonEvent::from(&event))?;
                 writeln!(out)?;
             } else {
                 writeln!(out, "{}", events::line(&event))?;
@@ -321,9 +332,10 @@ fn follow(instance: &Instance, json: bool) -> anyhow::Result<ExitCode> {
         }
         out.flush()?;
         let mut wait = [PollFd::new(lease.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut wait, PollTimeout::NONE) {
+        match poll(&mut wait, PollTimeout::from(LOOK)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error).context("poll"),
         }
     }
+    Ok(())
 }

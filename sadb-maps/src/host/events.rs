@@ -18,6 +18,9 @@ use std::os::unix::fs::OpenOptionsExt;
 
 /// The held lease. Its descriptor becomes readable when there are events; fit for `AsyncFd`.
 pub struct EventLease {
+    instance: Instance,
+    /// Number of the ring's map.
+    id: u32,
     ring: RingBuf<MapData>,
     /// Held for its lock.
     _lock: Flock<File>,
@@ -50,9 +53,16 @@ impl EventLease {
             Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
             Err((_, e)) => return Err(SadbError::io("flock", e)),
         };
+        let id = maps::map_id(instance, map::EVENTS)?;
         let data = maps::open(instance, map::EVENTS)?;
         let ring = RingBuf::try_from(Map::RingBuf(data)).map_err(failed(map::EVENTS, "open"))?;
-        Ok(Some(Self { ring, _lock: lock }))
+        Ok(Some(Self { instance: instance.clone(), id, ring, _lock: lock }))
+    }
+
+    /// Whether the ring is still the one that the programs write to. Once the instance was detached, or attached anew,
+    /// nothing will come out of it any more: drop the lease then and ask for another. Worth asking every second or so.
+    pub fn is_current(&self) -> bool {
+        maps::map_id(&self.instance, map::EVENTS).is_ok_and(|id| id == self.id)
     }
 
     /// The next event; `None` when the ring is empty, and then the descriptor tells when it no longer is. Drain until
@@ -97,6 +107,19 @@ mod tests {
         assert_eq!(lease.next_event(), None);
         drop(lease);
         assert!(EventLease::acquire(&test).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lease_on_a_ring_that_nobody_fills_is_known() {
+        let test = TestInstance::with_maps(2).unwrap();
+        let lease = EventLease::acquire(&test).unwrap().unwrap();
+        assert!(lease.is_current());
+        test.remove_pins().unwrap();
+        assert!(!lease.is_current());
+        crate::host::layout::create_pinned(&test, 2).unwrap();
+        assert!(!lease.is_current());
+        drop(lease);
+        assert!(EventLease::acquire(&test).unwrap().unwrap().is_current());
     }
 
     /// `struct bpf_insn`: code, registers (destination low, source high), offset, immediate.

@@ -199,7 +199,7 @@ pub(super) fn write_header(instance: &Instance, header: &Header) -> Result<(), S
 }
 
 /// Number that the kernel knows the pinned map by: another one once the instance was attached anew.
-fn map_id(instance: &Instance, name: &'static str) -> Result<u32, SadbError> {
+pub(super) fn map_id(instance: &Instance, name: &'static str) -> Result<u32, SadbError> {
     Ok(open(instance, name)?.info().map_err(failed(name, "info"))?.id())
 }
 
