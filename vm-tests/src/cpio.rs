@@ -117,7 +117,8 @@ mod tests {
         // Header and name of the directory: 110 + 2, a multiple of four.
         let file = text.get(112..).unwrap();
         assert!(file.starts_with("07070100000002000081A4"), "{file:?}");
-        assert_eq!(file.get(110..130).unwrap(), "a/b\0\0\0hello\0\0\0070701");
+        assert_eq!(file.get(110..124).unwrap(), "a/b\0\0\0hello\0\0\0");
+        assert_eq!(file.get(124..130).unwrap(), "070701");
         assert_eq!(octets.len() % 4, 0);
     }
 

@@ -3,7 +3,10 @@
 use crate::job::SHARE;
 use crate::protocol::Mark;
 use anyhow::{Context, Result, bail};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -172,6 +175,10 @@ impl Machine {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        // Whatever ends this process ends the machine.
+        let follow = || Ok(set_pdeathsig(Signal::SIGKILL)?);
+        // SAFETY: the closure makes one system call and allocates nothing, so it may run between fork and exec.
+        unsafe { command.pre_exec(follow) };
         command
     }
 }

@@ -7,6 +7,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sadb_maps::host::Instance;
 use sadb_maps::host::counters::Counters;
 use sadb_maps::host::events::EventLease;
+use sadb_maps::host::features::{self, Feature};
 use sadb_maps::host::loader::{AttachOptions, ExitChoice, Loader, XdpChoice};
 use sadb_maps::host::status::Status;
 use sadb_maps::host::tunnels::{Tunnel, Tunnels};
@@ -53,6 +54,8 @@ enum Verb {
         #[arg(long)]
         all: bool,
     },
+    /// Show what this kernel has of what the data path needs
+    Features,
     /// Show the counters of the data path
     Stats {
         /// Show counters that are zero too
@@ -202,6 +205,12 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             }
             let bad = *strict && (loose.is_some() || !status.attached || !status.pair);
             Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+        Verb::Features => {
+            let found = features::probe();
+            print(cli.json, &found, || tables::features(&found))?;
+            let lacking = found.iter().any(Feature::is_lacking);
+            Ok(if lacking { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
         Verb::Stats { all } => {
             let values = Counters::open(&instance)?.all()?;

@@ -2,6 +2,7 @@
 
 use sadb_maps::counter::Counter;
 use sadb_maps::host::attach::InterfaceReport;
+use sadb_maps::host::features::Feature;
 use sadb_maps::host::loader::AttachReport;
 use sadb_maps::host::status::Status;
 use sadb_maps::host::tunnels::Tunnel;
@@ -54,6 +55,20 @@ fn exit(interface: &InterfaceReport) -> &'static str {
 
 fn hooks(interface: &InterfaceReport) -> &'static str {
     if interface.clsact { "clsact" } else { "tcx" }
+}
+
+/// What the kernel has and lacks.
+pub fn features(features: &[Feature]) -> String {
+    let mut rows = vec![["FEATURE", "SINCE", "HERE", "FOR"].map(str::to_owned)];
+    for feature in features {
+        let here = match (feature.present, feature.otherwise) {
+            (true, _) => "yes".to_owned(),
+            (false, None) => "no".to_owned(),
+            (false, Some(otherwise)) => format!("no: {otherwise}"),
+        };
+        rows.push([feature.name.to_owned(), feature.since.to_owned(), here, feature.purpose.to_owned()]);
+    }
+    table(&rows, [false; 4])
 }
 
 /// What attaching did, one line for each interface.
@@ -202,6 +217,19 @@ wlan-long  generic  clsact  xdp        9000
         let nothing = Status { attached: false, ..full() };
         assert_eq!(status(&nothing, true), "instance default: not attached; 'espadm attach' attaches it\n");
         assert!(status(&Status { pair: false, ..full() }, false).contains("mends it"));
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_is_told_with_what_is_done_instead() {
+        let feature = |name, present, otherwise| Feature { name, since: "6.6", purpose: "links", otherwise, present };
+        let some = [feature("TCX", false, Some("filters")), feature("BTF", false, None), feature("XDP", true, None)];
+        assert_eq!(
+            features(&some),
+            "FEATURE  SINCE  HERE         FOR\n\
+             TCX      6.6    no: filters  links\n\
+             BTF      6.6    no           links\n\
+             XDP      6.6    yes          links\n"
+        );
     }
 
     #[test]

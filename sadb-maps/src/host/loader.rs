@@ -9,6 +9,7 @@
 use super::attach::{self, InterfaceReport};
 use super::error::SadbError;
 use super::fault;
+use super::features;
 use super::instance::{Instance, InstanceError};
 use super::kernel::Link;
 use super::layout::MAPS;
@@ -241,7 +242,7 @@ impl Loader {
                     Err(e) => {
                         // Half a base is of no use to anybody; the first failure is what counts.
                         let _ = remove_base(instance, &route);
-                        return Err(e);
+                        return Err(features::explain(e));
                     }
                 }
             }

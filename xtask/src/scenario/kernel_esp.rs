@@ -331,7 +331,7 @@ fn sizes(largest: usize) -> Vec<usize> {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sends datagrams of many sizes from one host to the other, which sends them back, and compares what comes.
-fn echoes(from: &Host, to: &Host, address: IpAddr, largest: usize) -> Result<()> {
+pub(super) fn echoes(from: &Host, to: &Host, address: IpAddr, largest: usize) -> Result<()> {
     let server = to.within(move || UdpSocket::bind((address, 0)).with_context(|| format!("binding {address}")))?;
     let port = server.local_addr()?.port();
     server.set_read_timeout(Some(Duration::from_millis(50)))?;

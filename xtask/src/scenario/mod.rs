@@ -4,6 +4,7 @@
 mod baseline;
 mod damage;
 mod datagrams;
+mod guest;
 pub(crate) mod kernel;
 mod kernel_esp;
 mod manual;
@@ -119,6 +120,8 @@ pub const ALL: &[Scenario] = &[
     interop("strongswan-delete", "delete by strongSwan, by ikeadm and by SIGTERM", strongswan::delete_by_either),
     interop("strongswan-wrong-key", "a wrong key fails, says why, and leaves nothing", strongswan::wrong_key),
     interop("strongswan-no-proposal", "IKE and child without a common proposal", strongswan::no_common_proposal),
+    guest("kernel-features", "what this kernel has of what the data path needs, by its version", guest::features),
+    guest("kernel-tunnel", "two hosts of ours on this kernel: datagrams and TCP through a tunnel", guest::tunnel),
     guest("kernel-esp", "ESP against the kernel's own, one packet shape for each mode", kernel_esp::quick),
     guest(
         "kernel-esp-chacha20-poly1305",

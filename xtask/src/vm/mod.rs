@@ -35,9 +35,6 @@ const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// Translated instructions take 10 to 20 times longer than on the machine itself.
 const TEST_LIMIT: Duration = Duration::from_secs(600);
 
-/// Scenarios of other groups that are worth a kernel of their own, beside those for guests.
-const ALSO: [&str; 1] = ["manual-chacha20-poly1305"];
-
 /// What the user asked for.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -124,7 +121,7 @@ pub fn inside(names: &[String]) -> Result<()> {
 }
 
 fn default_tests() -> impl Iterator<Item = &'static Scenario> {
-    ALL.iter().filter(|scenario| scenario.group == Group::Guest || ALSO.contains(&scenario.name))
+    ALL.iter().filter(|scenario| scenario.group == Group::Guest)
 }
 
 fn list() {
