@@ -2,6 +2,7 @@
 
 #![cfg_attr(not(test), no_std)]
 
+pub mod ah;
 pub mod crypto;
 pub mod esp;
 pub mod packet;

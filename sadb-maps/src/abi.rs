@@ -80,6 +80,9 @@ pub mod program {
     pub const STAGES: &[(&str, u32)] = &[
         ("seal_end", stage::SEAL_END),
         ("open_end", stage::OPEN_END),
+        ("ah_seal", stage::AH_SEAL),
+        ("ah_seal_end", stage::AH_SEAL_END),
+        ("ah_open_end", stage::AH_OPEN_END),
         ("seal_chacha_poly", stage::seal(family::CHACHA20_POLY1305)),
         ("open_chacha_poly", stage::open(family::CHACHA20_POLY1305)),
         ("seal_aes_gcm", stage::seal(family::AES_GCM)),
@@ -119,6 +122,12 @@ pub mod stage {
     pub const SEAL_END: u32 = 0;
     /// Replay commit, headers, policy and delivery of an opened packet.
     pub const OPEN_END: u32 = 1;
+    /// The AH header of a packet that is sealed, which ESP may have sealed before.
+    pub const AH_SEAL: u32 = 2;
+    /// Behind its authenticator: the header as it was, and the exit.
+    pub const AH_SEAL_END: u32 = 3;
+    /// Behind the authenticator of a packet that is opened: the AH header taken out.
+    pub const AH_OPEN_END: u32 = 4;
     /// The first cipher.
     const CIPHERS: u32 = 8;
     /// The first authenticator.

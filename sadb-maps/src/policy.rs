@@ -37,6 +37,8 @@ pub mod rule_flag {
     pub const UNIQUE: u8 = 2;
     /// `icmp_type` and `icmp_code` are to be compared.
     pub const ICMP: u8 = 4;
+    /// Some action asks for AH.
+    pub const AH: u8 = 1 << 5;
 }
 
 /// What a packet is matched by, from the view of this host: local is the source of an outbound packet and the
@@ -80,6 +82,36 @@ pub struct Action {
     pub esp_auth_bits: [u16; 2],
     /// Least and greatest key bits of `ah`.
     pub ah_bits: [u16; 2],
+}
+
+/// Algorithms of an ESP SA; all zero stands for no ESP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EspAlgorithms {
+    /// ESP transform.
+    pub encr: u8,
+    /// Its key bits.
+    pub encr_bits: u16,
+    /// Separate authenticator; 0 for none.
+    pub auth: u8,
+}
+
+/// Algorithm of an AH SA; zero stands for no AH.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AhAlgorithm(pub u8);
+
+impl Action {
+    /// Whether ESP with these algorithms, or none, is what this action asks for. Authenticators have keys of one length.
+    #[inline(always)]
+    fn wants_esp(&self, esp: &EspAlgorithms) -> bool {
+        let [low, high] = self.encr_bits;
+        self.encr == esp.encr && esp.encr_bits >= low && esp.encr_bits <= high && self.esp_auth == esp.auth
+    }
+
+    /// Whether AH with this algorithm, or none, is.
+    #[inline(always)]
+    fn wants_ah(&self, ah: &AhAlgorithm) -> bool {
+        self.ah == ah.0
+    }
 }
 
 /// One rule.
@@ -174,22 +206,36 @@ impl Rule {
         true
     }
 
-    /// Whether an SA with these algorithms is what some action asks for (RFC 4301 section 5.2, spec section 4.5).
+    /// Whether SAs with these algorithms, and no others, are what some action asks for (RFC 4301 section 5.2, spec section
+    /// 4.5: an unexpected AH or ESP fails as a missing one does).
     #[inline(always)]
-    pub fn accepts_esp(&self, encr: u8, key_bits: u16, auth: u8) -> bool {
+    pub fn accepts(&self, esp: &EspAlgorithms, ah: &AhAlgorithm) -> bool {
         let mut i = 0;
         while i < MAX_ACTIONS {
             if i as u32 >= self.action_count {
                 break;
             }
-            let Some(a) = self.actions.get(i) else { break };
-            let [low, high] = a.encr_bits;
-            if a.ah == 0 && a.encr == encr && key_bits >= low && key_bits <= high && a.esp_auth == auth {
+            let Some(action) = self.actions.get(i) else { break };
+            if action.wants_esp(esp) && action.wants_ah(ah) {
                 return true;
             }
             i += 1;
         }
         false
+    }
+
+    /// Whether an ESP SA with these algorithms is part of what some action asks for.
+    pub fn accepts_esp(&self, esp: &EspAlgorithms) -> bool {
+        self.alternatives().any(|action| action.encr != 0 && action.wants_esp(esp))
+    }
+
+    /// Whether an AH SA with this algorithm is part of what some action asks for.
+    pub fn accepts_ah(&self, ah: &AhAlgorithm) -> bool {
+        self.alternatives().any(|action| action.ah != 0 && action.wants_ah(ah))
+    }
+
+    fn alternatives(&self) -> impl Iterator<Item = &Action> {
+        self.actions.iter().take(self.action_count as usize)
     }
 
     /// Key of the binding under which a packet of this rule finds its SAs.

@@ -3,6 +3,7 @@
 //! RFC 4301 section 4.4.2.1 lists what an SA holds; RFC 4303 section 3.4.3 and appendix A define the window.
 
 use crate::Addr;
+use crate::policy::EspAlgorithms;
 use bytemuck::{Pod, Zeroable};
 
 /// Protocol number of ESP.
@@ -351,6 +352,14 @@ pub struct SaStatic {
     /// words of the SA's direction, rounds at [`AES_ROUNDS_WORD`]; DES: 32, triple DES: 96 words of the SA's direction),
     /// the states of HMAC at [`HMAC_WORD`].
     pub key: [u32; KEY_WORDS],
+}
+
+impl SaStatic {
+    /// What a rule compares of an ESP SA.
+    #[inline(always)]
+    pub fn esp_algorithms(&self) -> EspAlgorithms {
+        EspAlgorithms { encr: self.encr, encr_bits: self.key_bits, auth: self.auth }
+    }
 }
 
 impl core::fmt::Debug for SaStatic {

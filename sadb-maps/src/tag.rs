@@ -12,11 +12,13 @@ pub const IPSEC0_OCTET: u8 = 0x02;
 
 /// The packet was made by this host; otherwise it was forwarded.
 pub const FLAG_LOCAL: u8 = 1;
+/// AH goes around the ESP of the SA that the tag names.
+pub const FLAG_BUNDLE: u8 = 2;
 
 /// What the classifier found. The slot and the generations are cut to the bits that fit; a stale tag costs a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag {
-    /// [`FLAG_LOCAL`].
+    /// [`FLAG_LOCAL`], [`FLAG_BUNDLE`].
     pub flags: u8,
     /// Rule index within its generation of the SPD.
     pub rule: u16,

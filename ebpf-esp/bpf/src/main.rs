@@ -7,6 +7,7 @@
 #![allow(internal_features, reason = "atomic intrinsics: core::sync::atomic has no read-modify-write on this target")]
 
 mod acquire;
+mod ah;
 mod atomic;
 mod cbc;
 mod checksum;
@@ -47,6 +48,21 @@ pub fn xdp_ipsec0x(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn seal_end(ctx: XdpContext) -> u32 {
     seal::end(&ctx)
+}
+
+#[xdp]
+pub fn ah_seal(ctx: XdpContext) -> u32 {
+    ah::seal(&ctx)
+}
+
+#[xdp]
+pub fn ah_seal_end(ctx: XdpContext) -> u32 {
+    ah::seal_end(&ctx)
+}
+
+#[xdp]
+pub fn ah_open_end(ctx: XdpContext) -> u32 {
+    ah::open_end(&ctx)
 }
 
 #[xdp]

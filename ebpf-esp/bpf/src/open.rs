@@ -12,7 +12,7 @@ use ebpf_esp::replay::{self, Cells};
 use sadb_maps::abi::Config;
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{Selectors, direction, rule_flag, verdict};
-use sadb_maps::sa::{InboundKey, SaState, WINDOW_WORDS, Window, flag, mac};
+use sadb_maps::sa::{AH, ESP, InboundKey, SaState, WINDOW_WORDS, Window, flag, mac};
 
 use crate::frame::{MAX_OFFSET, XdpFrame, opaque};
 use crate::maps::{CONFIG, OUTER, SA_IN, SA_WINDOW, count};
@@ -20,7 +20,7 @@ use crate::sa::{self, Usable};
 use crate::scratch::{park, scratch};
 use crate::seal::{FAILED, planned, status, update_checksum};
 use crate::tc::{OPENED_TRANSPORT, OPENED_TUNNEL, Opened};
-use crate::{atomic, cipher, policy, report, route, stage};
+use crate::{ah, atomic, cipher, policy, report, route, stage};
 
 /// Octets of Ethernet and IP header that the scratch has room for.
 const HEADER_ROOM: u32 = 192;
@@ -28,15 +28,24 @@ const HEADER_ROOM: u32 = 192;
 const INFERENCE_WINDOW: u32 = 64;
 
 /// Result of [`open_prepare`]: go on with the cipher. Apart from every XDP action.
-const OPEN: u32 = 0x80;
+pub const OPEN: u32 = 0x80;
 /// Result of [`open_finish`]: go on with [`open_deliver`].
-const DELIVER: u32 = 0x81;
+pub const DELIVER: u32 = 0x81;
 
 /// The program on an outer interface: prepares, and jumps to the transform.
 #[inline(always)]
 pub fn run(ctx: &XdpContext) -> u32 {
     report::begin();
-    let outcome = open_prepare(ctx.ctx);
+    if let Some(sc) = scratch() {
+        // SAFETY: the scratch of this CPU.
+        unsafe { (*sc).plan.ah.slot = 0 };
+    }
+    conclude(ctx, open_prepare(ctx.ctx))
+}
+
+/// What follows from the result of a stage.
+#[inline(always)]
+pub fn conclude(ctx: &XdpContext, outcome: u32) -> u32 {
     if outcome == OPEN {
         return stage::follow_plan(ctx);
     }
@@ -68,7 +77,7 @@ pub fn end(ctx: &XdpContext) -> u32 {
     if outcome == DELIVER {
         outcome = open_deliver(ctx.ctx);
     }
-    if outcome & FAILED != 0 { stage::drop(outcome) } else { outcome }
+    conclude(ctx, outcome)
 }
 
 /// Tells ESP for this host from everything else, which is judged as clear.
@@ -80,8 +89,13 @@ pub extern "C" fn open_prepare(ctx: *mut xdp_md) -> u32 {
     let Content::Ip(parsed) = parse(&frame) else { return xdp_action::XDP_PASS };
     let Some(parsed) = park(parsed) else { return xdp_action::XDP_DROP };
     status(match esp_offset(&frame, parsed) {
-        Kind::Esp(offset) => match find(&frame, parsed, offset) {
+        Kind::Esp(offset) => match find(&frame, parsed, offset, ESP) {
             Some(sa) => prepare(ctx, parsed, offset, &sa),
+            None if is_local(ctx, parsed) => Err(Counter::DropNoSaIn),
+            None => clear(ctx, parsed),
+        },
+        Kind::Ah(place) => match find(&frame, parsed, place + 4, AH) {
+            Some(sa) => ah::open_prepare(ctx, parsed, place, &sa),
             None if is_local(ctx, parsed) => Err(Counter::DropNoSaIn),
             None => clear(ctx, parsed),
         },
@@ -95,14 +109,33 @@ pub extern "C" fn open_prepare(ctx: *mut xdp_md) -> u32 {
     })
 }
 
+/// What lies behind AH: ESP, which is opened next, or what is delivered.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn inside_ah(ctx: *mut xdp_md) -> u32 {
+    let frame = XdpFrame(ctx);
+    let Content::Ip(parsed) = parse(&frame) else { return FAILED | Counter::DropMalformed as u32 };
+    if parsed.proto != proto::ESP {
+        return open_deliver(ctx);
+    }
+    let Some(parsed) = park(parsed) else { return xdp_action::XDP_DROP };
+    status(match find(&frame, parsed, parsed.l4, ESP) {
+        _ if parsed.fragment => Err(Counter::DropFragment),
+        Some(sa) => prepare(ctx, parsed, parsed.l4, &sa),
+        None => Err(Counter::DropNoSaIn),
+    })
+}
+
 enum Kind {
     /// ESP header at this offset.
     Esp(u32),
+    /// AH header at this offset.
+    Ah(u32),
     /// NAT keepalive (RFC 3948 section 2.3).
     Keepalive,
     /// A datagram to port 4500 that is too short to be anything.
     Runt,
-    /// A fragment of an ESP packet.
+    /// A fragment of an ESP or AH packet.
     Fragment,
     /// Not for us.
     Other,
@@ -111,7 +144,8 @@ enum Kind {
 #[inline(always)]
 fn esp_offset(frame: &XdpFrame, parsed: &Parsed) -> Kind {
     match parsed.proto {
-        proto::ESP if parsed.fragment => Kind::Fragment,
+        proto::ESP | proto::AH if parsed.fragment => Kind::Fragment,
+        proto::AH => Kind::Ah(parsed.l4),
         proto::ESP => Kind::Esp(parsed.l4),
         proto::UDP if parsed.dport == 4500 && !parsed.fragment => {
             let payload = parsed.l4 + UDP_HEADER;
@@ -146,14 +180,15 @@ fn is_local(ctx: *mut xdp_md, parsed: &Parsed) -> bool {
 }
 
 #[inline(always)]
-fn find(frame: &XdpFrame, parsed: &Parsed, offset: u32) -> Option<Usable> {
+fn find(frame: &XdpFrame, parsed: &Parsed, offset: u32, proto: u8) -> Option<Usable> {
     let spi = u32::from_be(frame.read::<u32>(offset)?);
     // SAFETY: the scratch of this CPU.
     unsafe { (*scratch()?).subject.spi = spi };
-    let key = InboundKey { dst: parsed.dst, spi, proto: proto::ESP, reserved: [0; 3] };
+    let key = InboundKey { dst: parsed.dst, spi, proto, reserved: [0; 3] };
     // SAFETY: copied at once.
     let place = unsafe { SA_IN.get(&key) }.copied()?;
-    sa::resolve(place)
+    // An element that is removed while it is read may hold another key's value by then.
+    sa::resolve(place).filter(|sa| sa.fixed.spi == spi && sa.fixed.dst == parsed.dst && sa.fixed.proto == proto)
 }
 
 /// The window of an SA in its map, for the code that the host tests share.
@@ -219,21 +254,8 @@ fn prepare(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Resul
     }
     let [spi, low] = frame.read::<[u32; 2]>(offset).ok_or(Counter::DropMalformed)?;
     let iv = frame.read::<[u32; 2]>(offset + ESP_HEADER).ok_or(Counter::DropMalformed)?;
-    let cells = window_of(sa)?;
-    let window = sa.fixed.replay_window;
     let low = u32::from_be(low);
-    let seq = if sa.fixed.flags & flag::ESN != 0 {
-        let width = if window > INFERENCE_WINDOW { window } else { INFERENCE_WINDOW };
-        replay::infer_high(cells.top(), low, width)
-    } else {
-        low as u64
-    };
-    if window != 0 {
-        if seq == 0 {
-            return Err(refused(sa, replay::Refusal::TooOld));
-        }
-        replay::precheck(&cells, seq, window).map_err(|r| refused(sa, r))?;
-    }
+    let seq = sequence(sa, low)?;
     let sc = scratch().ok_or(Counter::DropInternal)?;
     // SAFETY: the scratch of this CPU.
     unsafe {
@@ -273,6 +295,36 @@ fn prepare(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Resul
     Ok(OPEN)
 }
 
+/// The whole sequence number of which a packet carries the low half, if the window has not seen it.
+#[inline(always)]
+pub fn sequence(sa: &Usable, low: u32) -> Result<u64, Counter> {
+    let cells = window_of(sa)?;
+    let window = sa.fixed.replay_window;
+    let seq = if sa.fixed.flags & flag::ESN != 0 {
+        let width = if window > INFERENCE_WINDOW { window } else { INFERENCE_WINDOW };
+        replay::infer_high(cells.top(), low, width)
+    } else {
+        low as u64
+    };
+    if window != 0 {
+        if seq == 0 {
+            return Err(refused(sa, replay::Refusal::TooOld));
+        }
+        replay::precheck(&cells, seq, window).map_err(|r| refused(sa, r))?;
+    }
+    Ok(seq)
+}
+
+/// Takes the sequence number of a packet that has been authenticated.
+#[inline(always)]
+pub fn commit(sa: &Usable, seq: u64) -> Result<(), Counter> {
+    let window = sa.fixed.replay_window;
+    if window != 0 {
+        replay::commit(&window_of(sa)?, seq, window).map_err(|r| refused(sa, r))?;
+    }
+    Ok(())
+}
+
 #[inline(always)]
 fn window_of(sa: &Usable) -> Result<MapCells, Counter> {
     let window = SA_WINDOW.get_ptr_mut(sa.place.slot).ok_or(Counter::DropInternal)?;
@@ -294,13 +346,11 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
     let sa = planned()?;
     // SAFETY: the scratch of this CPU.
     let (plan, parsed) = unsafe { (&(*sc).plan, &(*sc).parsed) };
-    let (front, len, window) = (plan.front, plan.len, sa.fixed.replay_window);
+    let (front, len) = (plan.front, plan.len);
     if len < 2 || len > MAX_OFFSET || front > MAX_OFFSET || front < ETH_LEN {
         return Err(Counter::DropInternal);
     }
-    if window != 0 {
-        replay::commit(&window_of(&sa)?, plan.seq, window).map_err(|r| refused(&sa, r))?;
-    }
+    commit(&sa, plan.seq)?;
     let [pad, next_header] = frame.read::<[u8; 2]>(front + len - 2).ok_or(Counter::DropMalformed)?;
     if pad as u32 + 2 > len {
         return Err(Counter::DropMalformed);
@@ -352,7 +402,7 @@ pub extern "C" fn open_deliver(ctx: *mut xdp_md) -> u32 {
 
 /// Makes the inner packet the frame.
 #[inline(always)]
-fn strip_tunnel(
+pub fn strip_tunnel(
     ctx: *mut xdp_md,
     config: &Config,
     outer: &Parsed,
@@ -398,7 +448,7 @@ fn strip_tunnel(
 
 /// Takes ESP (and UDP) out from between IP header and payload.
 #[inline(always)]
-fn strip_transport(
+pub fn strip_transport(
     ctx: *mut xdp_md,
     parsed: &Parsed,
     front: u32,
@@ -484,7 +534,14 @@ fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counte
     if tunnel && (rule.tunnel_local != sa.fixed.dst || rule.tunnel_remote != sa.fixed.src) {
         return Err(Counter::DropPolicyMismatch);
     }
-    if rule.action_id != sa.fixed.action && policy::rule_accepts(rule, sa.fixed) == 0 {
+    // SAFETY: the scratch of this CPU.
+    let taken_off = unsafe { (*sc).plan.ah };
+    let ah = if taken_off.slot == 0 { None } else { Some(sa::resolve(taken_off).ok_or(Counter::DropExpired)?.fixed) };
+    let esp = if sa.fixed.proto == ESP { Some(sa.fixed) } else { None };
+    // An SA that was negotiated for this very action has its algorithms; whether all SAs it asks for were there is
+    // another question.
+    let alone = ah.is_none() && rule.flags & rule_flag::AH == 0;
+    if !(alone && rule.action_id == sa.fixed.action) && !policy::accepts(rule, esp, ah) {
         return Err(Counter::DropPolicyMismatch);
     }
     // SAFETY: the context is valid.

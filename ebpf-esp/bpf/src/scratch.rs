@@ -7,6 +7,7 @@ use ebpf_esp::crypto::chacha20;
 use ebpf_esp::crypto::poly1305::Poly1305;
 use ebpf_esp::crypto::{Block16, Block64};
 
+use ebpf_esp::ah::Walk;
 use ebpf_esp::packet::Parsed;
 use sadb_maps::Addr;
 use sadb_maps::event::Event;
@@ -69,6 +70,10 @@ pub struct Plan {
     pub place: SlotRef,
     /// The stage that comes next.
     pub next: u32,
+    /// The AH SA that goes around ESP when sealing, or that has been taken off when opening; slot 0 for none.
+    pub ah: SlotRef,
+    /// Interface on which the sealed packet last left; 0 when unknown.
+    pub route: u32,
     /// Octets of the IP header that stays in front; 0 in tunnel mode.
     pub header: u32,
     /// Octets of payload when sealing.
@@ -120,6 +125,8 @@ pub struct Scratch {
     pub icv: [u32; 8],
     /// Header that moves: at most 14 + 60 octets and some.
     pub header: [u32; 64],
+    /// Where in the options of a header AH is.
+    pub walk: Walk,
     /// The packet in hand, read. Too long for the stack of a program that calls three functions deep.
     pub parsed: Parsed,
     /// What is known of it, for the log.

@@ -7,20 +7,21 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::XdpContext;
 use ebpf_esp::esp::{ESP_HEADER, Fields, Geometry, UDP_HEADER, ipv4_header, ipv6_header};
 use ebpf_esp::packet::{Content, ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, parse, proto};
+use sadb_maps::Addr;
 use sadb_maps::abi::{Config, EXIT_XDP};
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{direction, verdict};
-use sadb_maps::sa::{SlotRef, flag, mac};
-use sadb_maps::tag::{FLAG_LOCAL, IPSEC0_OCTET, Tag};
+use sadb_maps::sa::{AH, SlotRef, flag, mac};
+use sadb_maps::tag::{FLAG_BUNDLE, FLAG_LOCAL, IPSEC0_OCTET, Tag};
 
 use crate::acquire;
 use crate::checksum;
 use crate::frame::XdpFrame;
 use crate::maps::{CONFIG, OUTER, SA_OUT, count};
-use crate::policy;
+use crate::policy::{self, Chosen};
 use crate::sa::{self, Usable};
 use crate::scratch::{Scratch, park, scratch};
-use crate::{atomic, cipher, report, route, stage};
+use crate::{ah, atomic, cipher, report, route, stage};
 
 /// Octets of an explicit IV that is the counter itself; a longer one is made by the transform.
 const IV_COUNTER: u32 = 8;
@@ -69,10 +70,15 @@ pub fn transform(ctx: &XdpContext, cipher: impl FnOnce(*mut xdp_md, &Usable) -> 
 /// The end: headers and exit.
 #[inline(always)]
 pub fn end(ctx: &XdpContext) -> u32 {
-    let outcome = seal_finish(ctx.ctx);
-    if outcome & FAILED != 0 { stage::drop(outcome) } else { outcome }
+    match seal_finish(ctx.ctx) {
+        AROUND => ah::around(ctx),
+        outcome if outcome & FAILED != 0 => stage::drop(outcome),
+        outcome => outcome,
+    }
 }
 
+/// [`seal_finish`] is done with ESP, and AH goes around it.
+const AROUND: u32 = 0x80;
 /// A stage went well and has no more to say.
 pub const GO: u32 = 0;
 /// A stage failed; the low octet is the counter.
@@ -104,7 +110,22 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
     if parsed.l3_len > 3600 || parsed.l4 > ETH_LEN + HEADER_ROOM {
         return Err(Counter::DropTooBig);
     }
-    let sa = find_sa(&tag, parsed)?;
+    let Chosen { first: sa, second } = find_sa(&tag, parsed)?;
+    // SAFETY: a live map value.
+    let route = unsafe { (*sa.state).route };
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    // SAFETY: the scratch of this CPU.
+    unsafe {
+        (*sc).subject.spi = sa.fixed.spi;
+        let plan = &mut (*sc).plan;
+        plan.place = sa.place;
+        plan.ah = second;
+        plan.route = route as u32;
+        plan.next = if sa.fixed.proto == AH { stage::AH_SEAL } else { stage::seal(sa.fixed.family) };
+    }
+    if sa.fixed.proto == AH {
+        return Ok(GO);
+    }
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
     if !tunnel && parsed.fragment {
         return Err(Counter::DropFragment);
@@ -121,8 +142,7 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
     let back = geometry.back(payload);
     let growth = geometry.front() + back;
     let new_len = parsed.l3_len + growth;
-    // SAFETY: a live map value.
-    let mtu = (unsafe { (*sa.state).route } >> 32) as u32;
+    let mtu = (route >> 32) as u32;
     if mtu != 0 && new_len > mtu {
         return Err(Counter::DropTooBig);
     }
@@ -131,7 +151,6 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
     let iv = next_iv(&sa)?;
 
     trim(ctx, ETH_LEN + parsed.l3_len)?;
-    let sc = scratch().ok_or(Counter::DropInternal)?;
     if !tunnel {
         save_header(ctx, sc, header)?;
     }
@@ -164,7 +183,6 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
         job.len = payload;
         job.pad = geometry.padding(payload);
         job.next_header = next_header as u32;
-        (*sc).subject.spi = sa.fixed.spi;
         job.spi = spi;
         job.seq[0] = ((seq >> 32) as u32).to_be();
         job.seq[1] = low;
@@ -173,8 +191,6 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
         let plan = &mut (*sc).plan;
         plan.seq = seq;
         plan.now = now;
-        plan.place = sa.place;
-        plan.next = stage::seal(sa.fixed.family);
         plan.header = header;
         plan.payload = payload;
         plan.new_len = new_len;
@@ -230,10 +246,11 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
         }
     }
     sa::account(&sa, plan.payload as u64, plan.now);
-    count(Counter::SealedOk);
-    // SAFETY: a live map value.
-    let cached = unsafe { (*sa.state).route } as u32;
-    leave(ctx, config, &sa, tunnel, parsed, cached)
+    if plan.ah.slot != 0 {
+        return Ok(AROUND);
+    }
+    let (src, dst) = if tunnel { (sa.fixed.src, sa.fixed.dst) } else { (parsed.src, parsed.dst) };
+    leave(ctx, config, src, dst, plan.route)
 }
 
 #[inline(always)]
@@ -241,9 +258,9 @@ fn outer_is_v4(sa: &Usable, tunnel: bool, parsed: &Parsed) -> bool {
     if tunnel { sa.fixed.dst.is_v4() } else { parsed.v4 }
 }
 
-/// The SA that the tag names, if it is still the right one; otherwise the one the policy names now.
+/// The SA that the tag names, if it is still the right one and alone; otherwise those that the policy names now.
 #[inline(always)]
-fn find_sa(tag: &Tag, parsed: &Parsed) -> Result<Usable, Counter> {
+fn find_sa(tag: &Tag, parsed: &Parsed) -> Result<Chosen, Counter> {
     let head = policy::head().ok_or(Counter::DropPolicyChanged)?;
     let sc = scratch().ok_or(Counter::DropInternal)?;
     // SAFETY: the scratch of this CPU.
@@ -256,8 +273,10 @@ fn find_sa(tag: &Tag, parsed: &Parsed) -> Result<Usable, Counter> {
         if index == policy::NO_MATCH {
             return Err(Counter::DropPolicyChanged);
         }
-    } else if let Some(sa) = sa::resolve_tagged(tag) {
-        return Ok(sa);
+    } else if tag.flags & FLAG_BUNDLE == 0
+        && let Some(first) = sa::resolve_tagged(tag)
+    {
+        return Ok(Chosen { first, second: SlotRef { slot: 0, generation: 0 } });
     }
     let rule = policy::rule(head.generation, index).ok_or(Counter::DropInternal)?;
     if rule.verdict != verdict::PROTECT {
@@ -266,9 +285,8 @@ fn find_sa(tag: &Tag, parsed: &Parsed) -> Result<Usable, Counter> {
     *binding = rule.binding(selectors);
     // SAFETY: copied at once.
     let bundle = unsafe { SA_OUT.get(&*binding) }.copied();
-    let place = bundle.map_or(SlotRef { slot: 0, generation: 0 }, |b| b.sa[0]);
-    match sa::resolve(place) {
-        Some(sa) => Ok(sa),
+    match policy::choose(rule, binding, bundle) {
+        Some(chosen) => Ok(chosen),
         None => {
             acquire::raise_acquire(head.generation, index, 0);
             Err(Counter::DropNoSaOut)
@@ -278,7 +296,7 @@ fn find_sa(tag: &Tag, parsed: &Parsed) -> Result<Usable, Counter> {
 
 /// The next sequence number: never zero, never twice, and none after the last (ESP-FMT-03, ESP-FMT-04).
 #[inline(always)]
-fn next_sequence(sa: &Usable) -> Result<u64, Counter> {
+pub fn next_sequence(sa: &Usable) -> Result<u64, Counter> {
     let limit = if sa.fixed.flags & flag::ESN != 0 { u64::MAX } else { u32::MAX as u64 };
     // SAFETY: a live map value.
     let last = unsafe { atomic::fetch_add(&raw mut (*sa.state).seq, 1) };
@@ -308,7 +326,7 @@ fn next_iv(sa: &Usable) -> Result<u64, Counter> {
 
 /// Cuts what lies behind the IP packet (Ethernet padding).
 #[inline(always)]
-fn trim(ctx: *mut xdp_md, len: u32) -> Result<(), Counter> {
+pub fn trim(ctx: *mut xdp_md, len: u32) -> Result<(), Counter> {
     let have = XdpFrame(ctx).len();
     if have < len {
         return Err(Counter::DropMalformed);
@@ -322,7 +340,7 @@ fn trim(ctx: *mut xdp_md, len: u32) -> Result<(), Counter> {
 
 /// Keeps the IP header, which in transport mode moves to the new front.
 #[inline(always)]
-fn save_header(ctx: *mut xdp_md, sc: *mut Scratch, header: u32) -> Result<(), Counter> {
+pub fn save_header(ctx: *mut xdp_md, sc: *mut Scratch, header: u32) -> Result<(), Counter> {
     if header == 0 || header > HEADER_ROOM {
         return Err(Counter::DropMalformed);
     }
@@ -332,7 +350,7 @@ fn save_header(ctx: *mut xdp_md, sc: *mut Scratch, header: u32) -> Result<(), Co
 }
 
 #[inline(always)]
-fn restore_header(
+pub fn restore_header(
     ctx: *mut xdp_md,
     sc: *mut Scratch,
     parsed: &Parsed,
@@ -374,7 +392,7 @@ pub fn update_checksum(sum: u16, old: u16, new: u16) -> u16 {
 }
 
 #[inline(always)]
-fn outer_header(
+pub fn outer_header(
     frame: &XdpFrame,
     sa: &Usable,
     parsed: &Parsed,
@@ -395,18 +413,12 @@ fn outer_header(
     }
 }
 
-/// The two exits: XDP redirect where the driver can and the neighbour is known, else up to TC on `ipsec0x`.
+/// The two exits: XDP redirect where the driver can and the neighbour is known, else up to TC on `ipsec0x`. Counts the
+/// packet as sealed. `cached` is the interface on which the latest packet of the SA left.
 #[inline(always)]
-fn leave(
-    ctx: *mut xdp_md,
-    config: &Config,
-    sa: &Usable,
-    tunnel: bool,
-    parsed: &Parsed,
-    cached: u32,
-) -> Result<u32, Counter> {
+pub fn leave(ctx: *mut xdp_md, config: &Config, src: Addr, dst: Addr, cached: u32) -> Result<u32, Counter> {
     let frame = XdpFrame(ctx);
-    let (src, dst) = if tunnel { (sa.fixed.src, sa.fixed.dst) } else { (parsed.src, parsed.dst) };
+    count(Counter::SealedOk);
     let mut out = cached;
     // SAFETY: read only.
     let direct = unsafe { OUTER.get(&cached) }.is_some_and(|outer| outer.exit == EXIT_XDP);

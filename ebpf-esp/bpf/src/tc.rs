@@ -6,17 +6,19 @@ use aya_ebpf::helpers::generated::{
     bpf_get_socket_cookie, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head, bpf_skb_change_tail,
     bpf_skb_pull_data,
 };
+use ebpf_esp::ah;
 use ebpf_esp::esp::Geometry;
 use ebpf_esp::packet::{Content, ETH_LEN, Frame, Parsed, parse, proto};
 use ebpf_esp::too_big;
 use sadb_maps::abi::Config;
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{direction, verdict};
-use sadb_maps::sa::{SlotRef, flag};
-use sadb_maps::tag::{FLAG_LOCAL, TAG_OCTET, Tag};
+use sadb_maps::sa::{AH, SlotRef, flag};
+use sadb_maps::tag::{FLAG_BUNDLE, FLAG_LOCAL, TAG_OCTET, Tag};
 
 use crate::frame::SkbFrame;
 use crate::maps::{CONFIG, KM_SOCKETS, SA_OUT, count, count_index};
+use crate::policy::Chosen;
 use crate::sa::{self, Usable};
 use crate::scratch::{park, scratch};
 use crate::{acquire, policy, report, route};
@@ -203,13 +205,12 @@ fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter
     *binding = rule.binding(selectors);
     // SAFETY: copied at once.
     let bundle = unsafe { SA_OUT.get(&*binding) }.copied();
-    let place = bundle.map_or(SlotRef { slot: 0, generation: 0 }, |b| b.sa[0]);
-    let Some(sa) = sa::resolve(place) else {
+    let Some(Chosen { first: sa, second }) = policy::choose(rule, binding, bundle) else {
         // SAFETY: the context is valid.
         acquire::raise_acquire(head.generation, index, unsafe { (*skb).ifindex });
         return Err(Counter::DropNoSaOut);
     };
-    let limit = inner_limit(skb, config, &sa, parsed)?;
+    let limit = inner_limit(skb, config, &sa, second, parsed)?;
     if segment_len(skb, parsed) > limit {
         decision.limit = limit;
         decision.src = parsed.src;
@@ -218,11 +219,11 @@ fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter
         return Ok(TOO_BIG);
     }
     decision.tag = Tag {
-        flags: if local { FLAG_LOCAL } else { 0 },
+        flags: if local { FLAG_LOCAL } else { 0 } | if second.slot != 0 { FLAG_BUNDLE } else { 0 },
         rule: index as u16,
         policy: head.generation as u16,
-        slot: place.slot,
-        generation: place.generation & 0xff_ffff,
+        slot: sa.place.slot,
+        generation: sa.place.generation & 0xff_ffff,
     }
     .to_words();
     Ok(PROTECT)
@@ -251,7 +252,13 @@ fn is_key_management(skb: *mut __sk_buff, parsed: &Parsed) -> bool {
 /// Longest IP packet that the SA carries in one piece, by the MTU of the route of the sealed packet. Leaves the route
 /// in the SA for the XDP program.
 #[inline(always)]
-fn inner_limit(skb: *mut __sk_buff, config: &Config, sa: &Usable, parsed: &Parsed) -> Result<u32, Counter> {
+fn inner_limit(
+    skb: *mut __sk_buff,
+    config: &Config,
+    sa: &Usable,
+    second: SlotRef,
+    parsed: &Parsed,
+) -> Result<u32, Counter> {
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
     let (src, dst) = if tunnel { (sa.fixed.src, sa.fixed.dst) } else { (parsed.src, parsed.dst) };
     let found = route::lookup(skb.cast(), config.ipsec0x, src, dst, 1)?;
@@ -264,7 +271,16 @@ fn inner_limit(skb: *mut __sk_buff, config: &Config, sa: &Usable, parsed: &Parse
     // SAFETY: a live map value; one aligned store of a cache that any CPU may refresh.
     unsafe { (&raw mut (*sa.state).route).write_volatile((mtu as u64) << 32 | found.ifindex as u64) };
     let header = if tunnel { 0 } else { parsed.l4 - ETH_LEN };
-    Ok(Geometry::of(sa.fixed).inner_limit(mtu, header))
+    let geometry = Geometry::of(sa.fixed);
+    if sa.fixed.proto == AH {
+        let growth = geometry.outer + ah::header_len(geometry.icv, dst.is_v4());
+        return Ok(if mtu > growth { mtu - growth } else { 0 });
+    }
+    let around = match sa::resolve(second) {
+        Some(ah) => ah::header_len(ah.fixed.icv_len as u32, dst.is_v4()),
+        None => 0,
+    };
+    Ok(geometry.inner_limit(if mtu > around { mtu - around } else { 0 }, header))
 }
 
 /// Length of the IP packets that segmentation will make of this one.

@@ -207,11 +207,6 @@ fn combine(auth: Option<Choice>, encr: Option<Choice>, encr_auth: Option<Choice>
     };
     let macs: Vec<_> = encr_auth.map(|choice| choice.expand(Kind::Authentication)).unwrap_or_default();
     for ah in &ahs {
-        if let Some(ah) = ah {
-            let text = format!("AH with {} is not implemented by the data path of this release", ah.algorithm.name());
-            result.missing.push(Refused(text));
-            continue;
-        }
         for cipher in &ciphers {
             let found = protections(*ah, *cipher, &macs);
             if let (Some(cipher), true) = (cipher, found.is_empty()) {

@@ -215,6 +215,7 @@ fn rule(entry: &Entry, flow: &Flow, index: u32, ends: &TunnelEnds<'_>) -> Rule {
                     rule.priority |= RAISE_ESP;
                 }
                 if action.ah != 0 {
+                    rule.flags |= rule_flag::AH;
                     rule.priority |= RAISE_AH;
                 }
             }

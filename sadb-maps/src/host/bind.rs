@@ -6,7 +6,7 @@
 
 use super::slots::Known;
 use crate::Addr;
-use crate::policy::{Rule, direction, rule_flag, verdict};
+use crate::policy::{AhAlgorithm, EspAlgorithms, Rule, direction, rule_flag, verdict};
 use crate::sa::{AH, BindingKey, Bundle, ESP, SaSelectors, SlotRef, flag};
 use std::collections::HashMap;
 
@@ -50,7 +50,8 @@ fn satisfies(sa: &Known, rule: &Rule) -> bool {
         return false;
     }
     let algorithm = match sa.proto {
-        ESP => rule.accepts_esp(sa.encr, sa.key_bits, sa.auth),
+        ESP => rule.accepts_esp(&EspAlgorithms { encr: sa.encr, encr_bits: sa.key_bits, auth: sa.auth }),
+        AH => rule.accepts_ah(&AhAlgorithm(sa.auth)),
         _ => false,
     };
     // A binding has an outer source, so an SA without one cannot have a binding.

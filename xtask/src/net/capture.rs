@@ -35,6 +35,8 @@ pub struct Seen {
     pub missed: u64,
     /// ESP over IP.
     pub esp: u64,
+    /// AH, whatever is inside.
+    pub ah: u64,
     /// ESP in UDP, port 4500.
     pub esp_in_udp: u64,
     /// IKE: UDP port 500, and 4500 with the four zero octets in front.
@@ -73,6 +75,7 @@ impl Seen {
         self.bytes += frame.len() as u64;
         match kind(frame) {
             Some(Kind::Esp) => self.esp += 1,
+            Some(Kind::Ah) => self.ah += 1,
             Some(Kind::EspInUdp) => self.esp_in_udp += 1,
             Some(Kind::Ike) => self.ike += 1,
             Some(Kind::Tcp) => self.tcp += 1,
@@ -220,6 +223,7 @@ fn missed(socket: &OwnedFd) -> Result<u64> {
 #[derive(Debug, PartialEq)]
 enum Kind {
     Esp,
+    Ah,
     EspInUdp,
     Ike,
     Tcp,
@@ -236,6 +240,7 @@ fn kind(frame: &[u8]) -> Option<Kind> {
     };
     match protocol {
         50 => Some(Kind::Esp),
+        51 => Some(Kind::Ah),
         6 => Some(Kind::Tcp),
         17 => udp_kind(payload),
         _ => None,

@@ -1,6 +1,7 @@
 //! What is tested between hosts: each scenario is a function with a name that makes its own lab, and fails with an
 //! error that says what was expected. `cargo xtask scenario NAME` runs one by hand.
 
+mod ah;
 mod baseline;
 mod damage;
 mod datagrams;
@@ -72,6 +73,7 @@ pub const ALL: &[Scenario] = &[
     namespace("random-datagrams", "random datagrams of every size over veth, fragments too", datagrams::random_content),
     namespace("every-size", "an echo of every size from 0 to the largest, both algorithms", manual::every_size),
     namespace("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),
+    namespace("ah", "AH alone and around ESP, both modes, IPv4 and IPv6, every authenticator", ah::every_way),
     namespace("path-log", "what the programs log about dropped packets, in the log of the daemon", ours::path_log),
     namespace("too-big-ipv6", "the same for IPv6 inside, and TCP that learns from it", ours::too_big_ipv6),
     namespace("forwarded", "hosts behind the gateways, all offloads on, no MTU set", ours::forwarded),
