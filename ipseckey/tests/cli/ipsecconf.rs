@@ -96,14 +96,14 @@ fn one_bad_rule_installs_nothing() {
     let before = bench.ipsecconf(&["-L"]).ok();
     let bad = bench.file(
         "bad",
-        "{ ulp tcp dir out } drop { }\n{ laddr 10.0.0.300 } ipsec { encr_algs aes-gcm }\n{ } ipsec\n { auth_algs sha1 }\n",
+        "{ ulp tcp dir out } drop { }\n{ laddr 10.0.0.300 } ipsec { encr_algs aes-gcm }\n{ } ipsec\n { encr_algs aes }\n",
     );
     let name = bad.to_str().unwrap();
     let ran = bench.ipsecconf(&["-F", "-a", name]).failed();
     for expected in [
         format!("{name}:2:9: error: Bad Source Address on line 2"),
-        format!("{name}:3:5: error: line 3: AH with hmac-sha1 is not implemented by the data path"),
-        format!("{name}:3: malformed rule:\n    {{ }} ipsec\n     {{ auth_algs"),
+        format!("{name}:3:5: error: line 3: ESP aes-cbc without authentication can be forged and read"),
+        format!("{name}:3: malformed rule:\n    {{ }} ipsec\n     {{ encr_algs aes"),
         "2 bad rules; nothing was changed".to_owned(),
     ] {
         assert!(ran.err.contains(&expected), "{expected} is not in {}", ran.err);
