@@ -2,8 +2,8 @@
 
 use super::manual::{same_counts, state};
 use super::topology::{
-    A, A6, B, B6, INNER_A, INNER_A6, INNER_B, INNER_B6, NET_A, NET_A6, NET_B, NET_B6, Protected, SPI_A_TO_B, SPI_B_TO_A,
-    rule,
+    A, A6, B, B6, INNER_A, INNER_A6, INNER_B, INNER_B6, NET_A, NET_A6, NET_B, NET_B6, Protected, SPI_A_TO_B,
+    SPI_B_TO_A, rule,
 };
 use crate::net::capture::Capture;
 use crate::net::transfer;
@@ -53,7 +53,12 @@ impl Case {
         let family = |six: bool| if six { 6 } else { 4 };
         let mode = if self.tunnel { "tunnel" } else { "transport" };
         let esp = if self.esp { " around ESP" } else { "" };
-        format!("AH {auth}{esp}, {mode}, outer {}, inner {}, ESN {}", family(self.outer6), family(self.inner6), self.esn)
+        format!(
+            "AH {auth}{esp}, {mode}, outer {}, inner {}, ESN {}",
+            family(self.outer6),
+            family(self.inner6),
+            self.esn
+        )
     }
 
     fn policy(&self) -> String {
@@ -66,7 +71,8 @@ impl Case {
     fn keys(&self, which: u8, [src, dst]: [&str; 2], [isrc, idst]: [&str; 2], direction: &str) -> String {
         let (auth, octets) = self.auth;
         let spi = [SPI_A_TO_B, SPI_B_TO_A][usize::from(which)];
-        let key = |octets: usize| (0..octets).map(|i| format!("{:02x}", i as u8 ^ (which + 1) * 85)).collect::<String>();
+        let key =
+            |octets: usize| (0..octets).map(|i| format!("{:02x}", i as u8 ^ (which + 1) * 85)).collect::<String>();
         let inner = if self.tunnel { format!("isrc {isrc} idst {idst}") } else { String::new() };
         let esn = if self.esn { "esn" } else { "" };
         let common = |spi: u32| format!("spi {spi:#x} src {src} dst {dst} {direction} {inner} replay 1024 {esn}");
