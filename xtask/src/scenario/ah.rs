@@ -70,9 +70,9 @@ impl Case {
     /// The SAs of one direction; `which` makes their keys and SPIs differ.
     fn keys(&self, which: u8, [src, dst]: [&str; 2], [isrc, idst]: [&str; 2], direction: &str) -> String {
         let (auth, octets) = self.auth;
-        let spi = [SPI_A_TO_B, SPI_B_TO_A][usize::from(which)];
+        let spi = if which == 0 { SPI_A_TO_B } else { SPI_B_TO_A };
         let key =
-            |octets: usize| (0..octets).map(|i| format!("{:02x}", i as u8 ^ (which + 1) * 85)).collect::<String>();
+            |octets: usize| (0..octets).map(|i| format!("{:02x}", i as u8 ^ ((which + 1) * 85))).collect::<String>();
         let inner = if self.tunnel { format!("isrc {isrc} idst {idst}") } else { String::new() };
         let esn = if self.esn { "esn" } else { "" };
         let common = |spi: u32| format!("spi {spi:#x} src {src} dst {dst} {direction} {inner} replay 1024 {esn}");
