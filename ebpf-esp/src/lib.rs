@@ -7,4 +7,5 @@ pub mod crypto;
 pub mod esp;
 pub mod packet;
 pub mod replay;
+pub mod spd;
 pub mod too_big;

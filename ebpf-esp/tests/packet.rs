@@ -124,6 +124,17 @@ fn what_is_no_ip_is_told_from_what_is_broken() {
     assert!(matches!(parse(&Buffer::new(&v4(6, 0, &[])[..30])), Content::Malformed));
 }
 
+#[test]
+fn ipv6_with_an_ipv4_address_in_it_is_refused() {
+    let mapped = [&[0; 10][..], &[0xff, 0xff, 192, 0, 2, 1]].concat();
+    for offset in [22, 38] {
+        let mut frame = v6(17, 64, &[0; 8]);
+        assert!(matches!(parse(&Buffer::new(&frame)), Content::Ip(_)));
+        frame[offset..offset + 16].copy_from_slice(&mapped);
+        assert!(matches!(parse(&Buffer::new(&frame)), Content::Malformed));
+    }
+}
+
 fn sum(octets: &[u8]) -> u16 {
     let total: u32 = octets.chunks(2).map(|c| u32::from(u16::from_be_bytes([c[0], *c.get(1).unwrap_or(&0)]))).sum();
     let folded = (total & 0xffff) + (total >> 16);

@@ -62,6 +62,8 @@ fn rule(local_net: &str, remote_net: &str, local: &str, remote: &str) -> Compile
         tunnel_mode: 1,
         tunnel_local: ip(local).into(),
         tunnel_remote: ip(remote).into(),
+        scope: 0,
+        reserved: 0,
         actions,
     };
     CompiledRule { rule, tunnel: None }

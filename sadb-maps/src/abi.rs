@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of everything in this crate that the kernel side sees. A tool refuses an instance with another version.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Magic of [`Header`]: "IPSE" in ASCII, host order.
 pub const HEADER_MAGIC: u32 = 0x4950_5345;
@@ -15,7 +15,7 @@ pub const DEFAULT_SA_CAPACITY: u32 = 16_384;
 pub const MAX_SA_CAPACITY: u32 = 1 << 20;
 
 /// Rules in one generation of the SPD.
-pub const MAX_RULES: u32 = 64;
+pub const MAX_RULES: u32 = 16_384;
 
 /// Names of the maps, which are the names of their pins as well.
 pub mod map {
@@ -41,10 +41,25 @@ pub mod map {
     pub const SA_GHASH: &str = "SA_GHASH";
     /// `Hash<u32, BlowfishState>`, not preallocated: states of Blowfish by slot.
     pub const SA_BLOWFISH: &str = "SA_BLOWFISH";
-    /// `Array<PolicyHead>[1]`: which generation of the SPD is in force.
+    /// `Array<u32>[1]`: which generation of the SPD is in force.
     pub const SPD_HEAD: &str = "SPD_HEAD";
-    /// `Array<Rule>[2 * MAX_RULES]`: both generations of the SPD.
+    /// `Array<PolicyHead>[2]`: both generations of the SPD, by parity.
+    pub const SPD_GENERATIONS: &str = "SPD_GENERATIONS";
+    /// `Hash<u32, Rule>`, not preallocated: rules by [`numbered`](crate::spd::numbered) index.
     pub const SPD_RULES: &str = "SPD_RULES";
+    /// `LpmTrie<AddressKey, u32>`: addresses to classes.
+    pub const SPD_ADDRESSES: &str = "SPD_ADDRESSES";
+    /// `Hash<u32, Chunk>`, not preallocated: ports, ICMP types and codes, and protocols to classes, by
+    /// [`chunk_number`](crate::spd::chunk_number).
+    pub const SPD_CHUNKS: &str = "SPD_CHUNKS";
+    /// `Hash<TunnelKey, u32>`, not preallocated: ends of tunnels to scopes.
+    pub const SPD_TUNNELS: &str = "SPD_TUNNELS";
+    /// `Hash<u32, Class>`, not preallocated: bit vectors by [`class_number`](crate::spd::class_number).
+    pub const SPD_CLASSES: &str = "SPD_CLASSES";
+    /// `Hash<u32, Page>`, not preallocated: pages of bit vectors.
+    pub const SPD_PAGES: &str = "SPD_PAGES";
+    /// `PerCpuArray<FlowSet>`: what the classifier found for recent flows.
+    pub const SPD_FLOWS: &str = "SPD_FLOWS";
     /// `Hash<u64, u32>`: cookies of the sockets that key management may use in clear.
     pub const KM_SOCKETS: &str = "KM_SOCKETS";
     /// `LruHash<BindingKey, u64>`: boot time in nanoseconds of the last ACQUIRE for a binding.

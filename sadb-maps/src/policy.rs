@@ -1,7 +1,7 @@
 //! The SPD as the kernel sees it: two generations of ordered rules and one head that says which is in force.
 //!
-//! User space resolves the precedence of spec section 4.5 before it writes, so the first match wins. The interface is
-//! [`Selectors`] in, [`Verdict`] out; how the match is found is the kernel's affair.
+//! User space resolves the precedence of spec section 4.5 before it writes, so the first match wins. What a match is,
+//! [`Rule::matches`] says; how the first one is found among many, [`spd`](crate::spd).
 
 use crate::Addr;
 use crate::sa::BindingKey;
@@ -37,12 +37,16 @@ pub mod rule_flag {
     pub const UNIQUE: u8 = 2;
     /// `icmp_type` and `icmp_code` are to be compared.
     pub const ICMP: u8 = 4;
+    /// IPv4 packets only. Without this and `V6` a prefix of length 0 is every address of both families.
+    pub const V4: u8 = 8;
+    /// IPv6 packets only.
+    pub const V6: u8 = 16;
     /// Some action asks for AH.
     pub const AH: u8 = 1 << 5;
 }
 
 /// What a packet is matched by, from the view of this host: local is the source of an outbound packet and the
-/// destination of an inbound one.
+/// destination of an inbound one. Both addresses are of one family; ICMP has no ports, and others no type and code.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Selectors {
@@ -60,7 +64,7 @@ pub struct Selectors {
     pub icmp_type: u8,
     /// ICMP or ICMPv6 code.
     pub icmp_code: u8,
-    /// Not zero when ports (or type and code) could not be read: a later fragment. Then every port matches.
+    /// Not zero when ports (or type and code) could not be read: a later fragment. See [`Rule::takes_opaque`].
     pub opaque: u8,
 }
 
@@ -120,7 +124,7 @@ impl Action {
 pub struct Rule {
     /// Local prefix.
     pub laddr: Addr,
-    /// Mask of the local prefix; all zero matches every address of both families.
+    /// Mask of the local prefix, ones before zeros; all zero matches every address of the families of the rule.
     pub lmask: Addr,
     /// Remote prefix.
     pub raddr: Addr,
@@ -156,17 +160,23 @@ pub struct Rule {
     pub tunnel_local: Addr,
     /// The other end.
     pub tunnel_remote: Addr,
+    /// [`scope`](crate::spd::scope) of the tunnel in this generation; 0 for a host rule and a tunnel without ends.
+    /// Written by [`Spd::replace`](../host/spd/struct.Spd.html).
+    pub scope: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Acceptable protections, best first.
     pub actions: [Action; MAX_ACTIONS],
 }
 
-/// Which generation is in force. Written with one map update, read once per packet.
+/// A generation of the SPD. The one in force is that whose number is in `SPD_HEAD`, a single word, so that a packet sees
+/// the old one or the new one and nothing in between.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct PolicyHead {
-    /// Generation; the rules in force start at `(generation & 1) * MAX_RULES`. 0 is an empty SPD.
+    /// Its number; 0 is the empty SPD of a new instance.
     pub generation: u32,
-    /// Number of rules in force.
+    /// Number of its rules.
     pub count: u32,
     /// Number of tunnel rules among them, which come first.
     pub tunnel_count: u32,
@@ -181,6 +191,10 @@ impl Rule {
         if self.directions & direction == 0 {
             return false;
         }
+        let other_family = if packet.laddr.is_v4() { rule_flag::V6 } else { rule_flag::V4 };
+        if self.flags & other_family != 0 {
+            return false;
+        }
         if !packet.raddr.in_prefix(&self.raddr, &self.rmask) || !packet.laddr.in_prefix(&self.laddr, &self.lmask) {
             return false;
         }
@@ -188,7 +202,7 @@ impl Rule {
             return false;
         }
         if packet.opaque != 0 {
-            return true;
+            return self.takes_opaque();
         }
         let [ll, lh] = self.lport;
         let [rl, rh] = self.rport;
@@ -204,6 +218,16 @@ impl Rule {
                 && packet.icmp_code <= ch;
         }
         true
+    }
+
+    /// Whether the rule judges packets whose ports cannot be read. One that lets packets pass does so for every port
+    /// only; others count as if every port fitted: in doubt a packet is protected or dropped (ARC-FRG-04, ARC-SPD-08).
+    #[inline(always)]
+    pub const fn takes_opaque(&self) -> bool {
+        let [ll, lh] = self.lport;
+        let [rl, rh] = self.rport;
+        let any = ll == 0 && lh == u16::MAX && rl == 0 && rh == u16::MAX && self.flags & rule_flag::ICMP == 0;
+        self.verdict != verdict::PASS || any
     }
 
     /// Whether SAs with these algorithms, and no others, are what some action asks for (RFC 4301 section 5.2, spec section
@@ -260,5 +284,5 @@ impl Rule {
 
 const _: () = assert!(size_of::<Selectors>() == 40);
 const _: () = assert!(size_of::<Action>() == 16);
-const _: () = assert!(size_of::<Rule>() == 456);
+const _: () = assert!(size_of::<Rule>() == 464);
 const _: () = assert!(size_of::<PolicyHead>() == 16);

@@ -2,12 +2,15 @@
 //! of entries of the slot maps by the capacity it was asked for.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use sadb_maps::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_RULES, Outer, stage};
 use sadb_maps::counter::{COUNTERS as COUNTER_COUNT, Counter};
 use sadb_maps::policy::{PolicyHead, Rule};
 use sadb_maps::sa::{
     BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, SaState, SaStatic, SlotRef, Window,
+};
+use sadb_maps::spd::{
+    AddressKey, Chunk, Class, FLOW_SETS, FlowSet, MAX_CHUNKS, MAX_CLASSES, MAX_PAGES, MAX_PREFIXES, Page, TunnelKey,
 };
 
 /// `BPF_F_NO_PREALLOC`.
@@ -36,9 +39,23 @@ pub static SA_GHASH: HashMap<u32, GhashTable> = HashMap::with_max_entries(DEFAUL
 #[map]
 pub static SA_BLOWFISH: HashMap<u32, BlowfishState> = HashMap::with_max_entries(DEFAULT_SA_CAPACITY, NO_PREALLOC);
 #[map]
-pub static SPD_HEAD: Array<PolicyHead> = Array::with_max_entries(1, 0);
+pub static SPD_HEAD: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
-pub static SPD_RULES: Array<Rule> = Array::with_max_entries(2 * MAX_RULES, 0);
+pub static SPD_GENERATIONS: Array<PolicyHead> = Array::with_max_entries(2, 0);
+#[map]
+pub static SPD_RULES: HashMap<u32, Rule> = HashMap::with_max_entries(2 * MAX_RULES, NO_PREALLOC);
+#[map]
+pub static SPD_ADDRESSES: LpmTrie<AddressKey, u32> = LpmTrie::with_max_entries(2 * MAX_PREFIXES, NO_PREALLOC);
+#[map]
+pub static SPD_CHUNKS: HashMap<u32, Chunk> = HashMap::with_max_entries(2 * MAX_CHUNKS, NO_PREALLOC);
+#[map]
+pub static SPD_TUNNELS: HashMap<TunnelKey, u32> = HashMap::with_max_entries(2 * MAX_RULES, NO_PREALLOC);
+#[map]
+pub static SPD_CLASSES: HashMap<u32, Class> = HashMap::with_max_entries(2 * MAX_CLASSES, NO_PREALLOC);
+#[map]
+pub static SPD_PAGES: HashMap<u32, Page> = HashMap::with_max_entries(2 * MAX_PAGES, NO_PREALLOC);
+#[map]
+pub static SPD_FLOWS: PerCpuArray<FlowSet> = PerCpuArray::with_max_entries(FLOW_SETS, 0);
 #[map]
 pub static KM_SOCKETS: HashMap<u64, u32> = HashMap::with_max_entries(64, 0);
 #[map]

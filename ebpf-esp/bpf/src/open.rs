@@ -13,6 +13,7 @@ use sadb_maps::abi::Config;
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{Selectors, direction, rule_flag, verdict};
 use sadb_maps::sa::{AH, ESP, InboundKey, SaState, WINDOW_WORDS, Window, flag, mac};
+use sadb_maps::spd::{NO_MATCH, scope};
 
 use crate::frame::{MAX_OFFSET, XdpFrame, opaque};
 use crate::maps::{CONFIG, OUTER, SA_IN, SA_WINDOW, count};
@@ -109,16 +110,34 @@ pub extern "C" fn open_prepare(ctx: *mut xdp_md) -> u32 {
     })
 }
 
+/// Reads the packet that came out of an SA into the scratch: 1 if it is one. A function of its own, so that its stack
+/// does not add up with the classifier's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn read_inner(ctx: *mut xdp_md) -> u32 {
+    match parse(&XdpFrame(ctx)) {
+        Content::Ip(parsed) => park(parsed).is_some() as u32,
+        _ => 0,
+    }
+}
+
+/// The packet that came out of an SA.
+#[inline(always)]
+fn inner(ctx: *mut xdp_md) -> Option<&'static Parsed> {
+    let sc = scratch()?;
+    // SAFETY: the scratch of this CPU, where the packet has just been put.
+    if read_inner(ctx) != 0 { Some(unsafe { &(*sc).parsed }) } else { None }
+}
+
 /// What lies behind AH: ESP, which is opened next, or what is delivered.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn inside_ah(ctx: *mut xdp_md) -> u32 {
     let frame = XdpFrame(ctx);
-    let Content::Ip(parsed) = parse(&frame) else { return FAILED | Counter::DropMalformed as u32 };
+    let Some(parsed) = inner(ctx) else { return FAILED | Counter::DropMalformed as u32 };
     if parsed.proto != proto::ESP {
-        return open_deliver(ctx);
+        return DELIVER;
     }
-    let Some(parsed) = park(parsed) else { return xdp_action::XDP_DROP };
     status(match find(&frame, parsed, parsed.l4, ESP) {
         _ if parsed.fragment => Err(Counter::DropFragment),
         Some(sa) => prepare(ctx, parsed, parsed.l4, &sa),
@@ -512,8 +531,7 @@ fn cut(ctx: *mut xdp_md, len: u32) -> Result<(), Counter> {
 /// The check of what came out against SA and policy (RFC 4301 section 5.2 steps 3 and 4), and the way up.
 #[inline(always)]
 fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counter> {
-    let Content::Ip(inner) = parse(&XdpFrame(ctx)) else { return Err(Counter::DropMalformed) };
-    let inner = park(inner).ok_or(Counter::DropInternal)?;
+    let inner = inner(ctx).ok_or(Counter::DropMalformed)?;
     if sa.fixed.flags & flag::SELECTORS != 0 && !fits(sa, inner) {
         return Err(Counter::DropSelector);
     }
@@ -523,8 +541,13 @@ fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counte
     let selectors = unsafe { &mut (*sc).selectors };
     *selectors = inner.inbound();
     let head = policy::head().ok_or(Counter::DropPolicyMismatch)?;
-    let index = policy::classify(selectors, head.generation, head.count, direction::IN as u32, !tunnel as u32);
-    if index == policy::NO_MATCH {
+    let in_scope = if tunnel {
+        policy::tunnel_scope(head.generation, &sa.fixed.dst, &sa.fixed.src).ok_or(Counter::DropPolicyMismatch)?
+    } else {
+        scope::LOCAL
+    };
+    let index = policy::classify(selectors, head.generation, head.count, direction::IN as u32, in_scope);
+    if index == NO_MATCH {
         return Err(Counter::DropPolicyMismatch);
     }
     let rule = policy::rule(head.generation, index).ok_or(Counter::DropInternal)?;
@@ -624,7 +647,7 @@ fn clear(ctx: *mut xdp_md, parsed: &Parsed) -> Result<u32, Counter> {
 #[inline(always)]
 fn match_clear(packet: &Selectors, generation: u32, rules: u32, local: u32) -> Result<(u8, bool), Counter> {
     let index = policy::classify(packet, generation, rules, direction::IN as u32, local);
-    if index == policy::NO_MATCH {
+    if index == NO_MATCH {
         return Ok((verdict::PASS, true));
     }
     let rule = policy::rule(generation, index).ok_or(Counter::DropInternal)?;

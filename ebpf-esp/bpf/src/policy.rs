@@ -1,51 +1,121 @@
-//! Classification: the ordered scan over the SPD generation in force.
+//! Classification: the generation of the SPD in force, the flow cache, and the tables behind it.
 
+use aya_ebpf::maps::lpm_trie::Key;
+use ebpf_esp::spd::flow::{self, Question};
+use ebpf_esp::spd::{Tables, first_match};
+use sadb_maps::Addr;
 use sadb_maps::abi::MAX_RULES;
 use sadb_maps::policy::{AhAlgorithm, EspAlgorithms, PolicyHead, Rule, Selectors, rule_flag};
 use sadb_maps::sa::{BindingKey, Bundle, SaStatic, SlotRef};
+use sadb_maps::spd::{AddressKey, BROKEN, Class, Page, TunnelKey, chunk_number, class_number, numbered};
 
-use crate::maps::{SPD_HEAD, SPD_RULES};
+use crate::maps::{
+    CONFIG, SPD_ADDRESSES, SPD_CHUNKS, SPD_CLASSES, SPD_FLOWS, SPD_GENERATIONS, SPD_HEAD, SPD_PAGES, SPD_RULES,
+    SPD_TUNNELS,
+};
 use crate::sa::{self, Usable};
 
-/// [`classify`] found no rule.
-pub const NO_MATCH: u32 = u32::MAX;
+/// Number of rules of a generation that cannot be: every packet is dropped.
+const TORN: u32 = u32::MAX;
 
-/// The head of the SPD; `None` when there are no rules.
+/// The generation in force; `None` when it has no rules.
 #[inline(always)]
 pub fn head() -> Option<PolicyHead> {
-    let head = *SPD_HEAD.get(0)?;
+    // SAFETY: a live map value; read once.
+    let generation = unsafe { SPD_HEAD.get_ptr(0)?.read_volatile() };
+    let mut head = *SPD_GENERATIONS.get(generation & 1)?;
+    if head.generation != generation {
+        head.count = TORN;
+    }
     if head.count == 0 { None } else { Some(head) }
 }
 
 /// A rule of `generation`.
 #[inline(always)]
 pub fn rule(generation: u32, index: u32) -> Option<&'static Rule> {
-    SPD_RULES.get((generation & 1) * MAX_RULES + (index & (MAX_RULES - 1)))
+    if index >= MAX_RULES {
+        return None;
+    }
+    let key = numbered(generation, index);
+    // SAFETY: elements of a generation are removed when no program can see them any more.
+    SPD_RULES.get_ptr(key).map(|rule| unsafe { &*rule })
 }
 
-/// Index of the first rule of `generation` that fits the packet in `direction`, or [`NO_MATCH`]. Host rules are
-/// considered only when `local` is not zero.
+/// The tables of this generation.
+struct Generation(u32);
+
+impl Tables for Generation {
+    #[inline(always)]
+    fn address(&self, dimension: u8, address: &Addr) -> Option<u16> {
+        let key = Key::new(AddressKey::FIXED_BITS + 128, AddressKey::new(self.0, dimension, address));
+        SPD_ADDRESSES.get(key).map(|class| *class as u16)
+    }
+    #[inline(always)]
+    fn value(&self, table: u8, chunk: u8, value: u8) -> u16 {
+        let key = numbered(self.0, chunk_number(table, chunk));
+        // SAFETY: as in `rule`; an octet is within the chunk.
+        SPD_CHUNKS
+            .get_ptr(key)
+            .map_or(0, |chunk| unsafe { (&raw const (*chunk).0).cast::<u16>().add(value as usize).read() })
+    }
+    #[inline(always)]
+    fn class(&self, dimension: u8, class: u16) -> Option<&Class> {
+        // SAFETY: as in `rule`.
+        SPD_CLASSES.get_ptr(numbered(self.0, class_number(dimension, class))).map(|class| unsafe { &*class })
+    }
+    #[inline(always)]
+    fn page(&self, number: u32) -> Option<&Page> {
+        // SAFETY: as in `rule`.
+        SPD_PAGES.get_ptr(numbered(self.0, number)).map(|page| unsafe { &*page })
+    }
+}
+
+/// Index of the first rule of `generation`, which has `count` rules, that fits the packet in `direction`; [`NO_MATCH`];
+/// or one for which there is no [`rule`]. `in_scope` says which rules count: see [`scope`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn classify(packet: *const Selectors, generation: u32, count: u32, direction: u32, local: u32) -> u32 {
-    if packet.is_null() {
-        return NO_MATCH;
+pub extern "C" fn classify(
+    packet: *const Selectors,
+    generation: u32,
+    count: u32,
+    direction: u32,
+    in_scope: u32,
+) -> u32 {
+    if packet.is_null() || count > MAX_RULES {
+        return BROKEN;
     }
     // SAFETY: not null; the verifier has proven the rest at the call.
-    let packet = unsafe { &*packet };
-    for index in 0..MAX_RULES {
-        if index >= count {
-            break;
-        }
-        let Some(rule) = rule(generation, index) else { break };
-        if rule.flags & rule_flag::TUNNEL == 0 && local == 0 {
-            continue;
-        }
-        if rule.matches(packet, direction as u8) {
-            return index;
-        }
+    let asked = Question { packet: unsafe { &*packet }, generation, direction, scope: in_scope };
+    let seed = CONFIG.get(0).map_or(0, |config| config.mark_sealed);
+    let Some(set) = SPD_FLOWS.get_ptr_mut(flow::set_of(&asked, seed)) else { return BROKEN };
+    // SAFETY: a cell of this CPU; programs on one CPU do not interrupt each other.
+    let set = unsafe { &mut *set };
+    if let Some(rule) = flow::recall(set, &asked) {
+        return rule;
     }
-    NO_MATCH
+    let rule = search(packet, generation, direction, in_scope);
+    flow::remember(set, &asked, rule);
+    rule
+}
+
+/// As [`classify`], without the flow cache.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn search(packet: *const Selectors, generation: u32, direction: u32, in_scope: u32) -> u32 {
+    if packet.is_null() {
+        return BROKEN;
+    }
+    // SAFETY: not null; the verifier has proven the rest at the call.
+    first_match(&Generation(generation), unsafe { &*packet }, direction, in_scope)
+}
+
+/// The scope of packets in the tunnel of a tunnel-mode SA between these ends. Without rules of its own the tunnel has
+/// none that could fit, and nothing comes out of it.
+#[inline(always)]
+pub fn tunnel_scope(generation: u32, local: &Addr, remote: &Addr) -> Option<u32> {
+    let key = TunnelKey { generation: numbered(generation, 0), local: *local, remote: *remote };
+    // SAFETY: copied at once.
+    unsafe { SPD_TUNNELS.get(&key) }.copied()
 }
 
 /// Whether `rule` accepts an ESP SA with these algorithms (all 0: none) together with an AH SA with this one (0: none): 1

@@ -12,6 +12,7 @@ use sadb_maps::abi::{Config, EXIT_XDP};
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{direction, verdict};
 use sadb_maps::sa::{AH, SlotRef, flag, mac};
+use sadb_maps::spd::NO_MATCH;
 use sadb_maps::tag::{FLAG_BUNDLE, FLAG_LOCAL, IPSEC0_OCTET, Tag};
 
 use crate::acquire;
@@ -270,7 +271,7 @@ fn find_sa(tag: &Tag, parsed: &Parsed) -> Result<Chosen, Counter> {
     if tag.policy != head.generation as u16 {
         let local = (tag.flags & FLAG_LOCAL) as u32;
         index = policy::classify(selectors, head.generation, head.count, direction::OUT as u32, local);
-        if index == policy::NO_MATCH {
+        if index == NO_MATCH {
             return Err(Counter::DropPolicyChanged);
         }
     } else if tag.flags & FLAG_BUNDLE == 0

@@ -14,6 +14,7 @@ use sadb_maps::abi::Config;
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{direction, verdict};
 use sadb_maps::sa::{AH, SlotRef, flag};
+use sadb_maps::spd::NO_MATCH;
 use sadb_maps::tag::{FLAG_BUNDLE, FLAG_LOCAL, TAG_OCTET, Tag};
 
 use crate::frame::SkbFrame;
@@ -169,17 +170,40 @@ pub extern "C" fn judge(skb: *mut __sk_buff, local: u32, routed: u32) -> u32 {
     }
 }
 
+/// Results of [`read_packet`].
+const READ: u32 = 0;
+const READ_OTHER: u32 = 1;
+const READ_MALFORMED: u32 = 2;
+
+/// Reads the packet into the scratch. A function of its own, so that its stack does not add up with the classifier's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn read_packet(skb: *mut __sk_buff) -> u32 {
+    match parse(&readable(skb)) {
+        Content::Ip(parsed) => match park(parsed) {
+            Some(_) => READ,
+            None => READ_MALFORMED,
+        },
+        Content::Other => READ_OTHER,
+        Content::Malformed => READ_MALFORMED,
+    }
+}
+
 #[inline(always)]
 fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter> {
     let config = CONFIG.get(0).ok_or(Counter::DropInternal)?;
-    let head = policy::head().ok_or(Counter::DropInternal)?;
-    let sc = scratch().ok_or(Counter::DropInternal)?;
-    let frame = readable(skb);
-    let parsed = match parse(&frame) {
-        Content::Ip(parsed) => park(parsed).ok_or(Counter::DropInternal)?,
-        Content::Other => return Ok(PASS_SILENT),
-        Content::Malformed => return Err(Counter::DropUnreadable),
+    // The last rule may go between the look of the program and this one.
+    let Some(head) = policy::head() else {
+        return if routed { Err(Counter::DropTunnelNoRule) } else { Ok(PASS_SILENT) };
     };
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    match read_packet(skb) {
+        READ => {}
+        READ_OTHER => return Ok(PASS_SILENT),
+        _ => return Err(Counter::DropUnreadable),
+    }
+    // SAFETY: the scratch of this CPU, where the packet has just been put.
+    let parsed = unsafe { &(*sc).parsed };
     if routed && is_link_local_multicast(parsed) {
         return Ok(PASS_COUNTED | Counter::LinkLocal as u32);
     }
@@ -193,7 +217,7 @@ fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter
     let (selectors, binding, decision) = unsafe { (&mut (*sc).selectors, &mut (*sc).binding, &mut (*sc).decision) };
     *selectors = parsed.outbound();
     let index = policy::classify(selectors, head.generation, head.count, direction::OUT as u32, local as u32);
-    if index == policy::NO_MATCH {
+    if index == NO_MATCH {
         return Ok(PASS_COUNTED | Counter::BypassedOut as u32);
     }
     let rule = policy::rule(head.generation, index).ok_or(Counter::DropInternal)?;

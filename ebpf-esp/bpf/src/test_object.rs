@@ -14,6 +14,8 @@ mod cipher;
 mod frame;
 mod gcm;
 mod maps;
+mod policy;
+mod probe;
 mod report;
 mod route;
 mod sa;
@@ -25,7 +27,10 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::XdpContext;
+use probe::{PROBES, Probe};
+use sadb_maps::policy::PolicyHead;
 use sadb_maps::sa::{GhashTable, SaStatic, encr};
+use sadb_maps::spd::BROKEN;
 use task::{RAN, Task};
 
 #[map]
@@ -34,6 +39,40 @@ static TEST_SA: Array<SaStatic> = Array::with_max_entries(1, 0);
 static TEST_GHASH: Array<GhashTable> = Array::with_max_entries(1, 0);
 #[map]
 static TEST_TASK: Array<Task> = Array::with_max_entries(1, 0);
+
+#[map]
+static TEST_PROBES: Array<Probe> = Array::with_max_entries(PROBES, 0);
+#[map]
+static TEST_CURSOR: Array<u32> = Array::with_max_entries(2, 0);
+
+#[xdp]
+pub fn spd_classify(_ctx: XdpContext) -> u32 {
+    probe(|probe, head| policy::classify(&probe.packet, head.generation, head.count, probe.direction, probe.scope))
+}
+
+#[xdp]
+pub fn spd_search(_ctx: XdpContext) -> u32 {
+    probe(|probe, head| policy::search(&probe.packet, head.generation, probe.direction, probe.scope))
+}
+
+#[xdp]
+pub fn spd_nothing(_ctx: XdpContext) -> u32 {
+    probe(|probe, head| probe.scope + head.count)
+}
+
+/// The next probe, and what is asked of it.
+#[inline(always)]
+fn probe(ask: impl FnOnce(&Probe, PolicyHead) -> u32) -> u32 {
+    let (Some(cursor), Some(count)) = (TEST_CURSOR.get_ptr_mut(0), TEST_CURSOR.get(1)) else { return BROKEN };
+    // SAFETY: a live map value; one run at a time.
+    let index = unsafe { *cursor };
+    // SAFETY: as above.
+    unsafe { *cursor = if index + 1 < *count { index + 1 } else { 0 } };
+    match (TEST_PROBES.get(index), policy::head()) {
+        (Some(probe), Some(head)) => ask(probe, head),
+        _ => BROKEN,
+    }
+}
 
 #[xdp]
 pub fn esp_seal(ctx: XdpContext) -> u32 {

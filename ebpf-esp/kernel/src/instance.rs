@@ -157,6 +157,16 @@ impl DataPath {
         Ok(path)
     }
 
+    /// The policy.
+    pub(crate) fn policy(&mut self) -> &mut Spd {
+        &mut self.spd
+    }
+
+    /// The instance.
+    pub(crate) fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
     /// Replaces policy and SAs.
     pub(crate) fn protect(&mut self, shape: Shape, keys: &Keys) -> Result<Place> {
         self.sadb.flush(None)?;

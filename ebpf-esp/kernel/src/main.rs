@@ -9,6 +9,7 @@ mod packets;
 
 mod programs;
 mod run;
+mod spd;
 #[path = "../../tests/support/mod.rs"]
 #[allow(
     clippy::indexing_slicing,
@@ -46,6 +47,18 @@ enum Task {
         /// The test-only object
         object: PathBuf,
     },
+    /// Random rules and packets through the classifier in the kernel, compared with the plain scan
+    Policy {
+        /// The test-only object
+        object: PathBuf,
+    },
+    /// Nanoseconds for each classified packet, and the time that loading a policy takes, as JSON
+    PolicyBench {
+        /// The test-only object
+        object: PathBuf,
+        /// The program that loads a policy file
+        ipsecconf: PathBuf,
+    },
     /// Load time, verified instructions and size of each real program, as JSON
     Programs {
         /// The real object
@@ -58,6 +71,8 @@ fn main() -> ExitCode {
         Task::Vectors { object } => vectors::run(&object),
         Task::Packets => packets::run(),
         Task::Bench { object } => bench::run(&object),
+        Task::Policy { object } => spd::check(&object),
+        Task::PolicyBench { object, ipsecconf } => spd::bench(&object, &ipsecconf),
         Task::Programs { object } => programs::run(&object),
     };
     match result {

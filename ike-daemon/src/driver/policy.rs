@@ -223,6 +223,9 @@ fn rule_selectors(rule: &Rule, v4: bool) -> Option<(TrafficSelector, TrafficSele
 
 /// One selector of a rule in one family; `None` where the rule is of the other one.
 fn selector(rule: &Rule, side: Side, v4: bool) -> Option<TrafficSelector> {
+    if rule.flags & (if v4 { rule_flag::V6 } else { rule_flag::V4 }) != 0 {
+        return None;
+    }
     let (address, mask, ports) = match side {
         Side::Local => (&rule.laddr, &rule.lmask, rule.lport),
         Side::Remote => (&rule.raddr, &rule.rmask, rule.rport),
@@ -339,6 +342,8 @@ pub(super) mod tests {
             tunnel_mode: 0,
             tunnel_local: Addr::default(),
             tunnel_remote: Addr::default(),
+            scope: 0,
+            reserved: 0,
             actions,
         };
         CompiledRule { rule, tunnel: None }

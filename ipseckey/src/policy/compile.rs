@@ -15,6 +15,7 @@ use ring::digest::{Context, SHA256};
 use sadb_maps::Addr;
 use sadb_maps::host::spd::CompiledRule;
 use sadb_maps::policy::{self, Rule, rule_flag, verdict};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 /// Priority of the first entry; later ones count down.
@@ -28,6 +29,9 @@ const RAISE_AH: u32 = 0x0020_0000;
 /// The raises together.
 const RAISES: u32 = RAISE_PASS | RAISE_ESP | RAISE_AH;
 
+/// The flags of versions of IP.
+const FAMILIES: u8 = rule_flag::V4 | rule_flag::V6;
+
 /// IP in IP and IPv6 in IP: what `negotiate transport` protects.
 const ENCAPSULATIONS: [u8; 2] = [4, 41];
 
@@ -36,23 +40,48 @@ fn is_tunnel_mode(rule: &Rule) -> bool {
     rule.flags & rule_flag::TUNNEL != 0
 }
 
-/// Whether packets that fit one rule are the ones that fit the other, as far as directions overlap.
-fn same_packets(one: &CompiledRule, other: &CompiledRule) -> bool {
-    let strip = |r: &Rule| Selectors {
-        addresses: [r.laddr, r.lmask, r.raddr, r.rmask],
-        ports: [r.lport, r.rport],
-        proto: r.proto,
-        icmp: (r.flags & rule_flag::ICMP != 0).then_some([r.icmp_type, r.icmp_code]),
-    };
-    one.tunnel == other.tunnel && strip(&one.rule) == strip(&other.rule)
-}
-
-#[derive(PartialEq)]
-struct Selectors {
+/// What packets a rule is for, as far as directions overlap, and at which raise of the priority: one such rule is enough.
+#[derive(PartialEq, Eq, Hash)]
+struct Place {
+    tunnel: Option<String>,
     addresses: [Addr; 4],
     ports: [[u16; 2]; 2],
     proto: u8,
+    families: u8,
     icmp: Option<[[u8; 2]; 2]>,
+    raises: u32,
+}
+
+impl Place {
+    fn of(compiled: &CompiledRule) -> Self {
+        let r = &compiled.rule;
+        Self {
+            tunnel: compiled.tunnel.clone(),
+            addresses: [r.laddr, r.lmask, r.raddr, r.rmask],
+            ports: [r.lport, r.rport],
+            proto: r.proto,
+            families: r.flags & FAMILIES,
+            icmp: (r.flags & rule_flag::ICMP != 0).then_some([r.icmp_type, r.icmp_code]),
+            raises: r.priority & RAISES,
+        }
+    }
+}
+
+/// The rules that are there, by their places: index of the entry and directions.
+#[derive(Default)]
+struct Places(HashMap<Place, Vec<(u32, u8)>>);
+
+impl Places {
+    fn add(&mut self, compiled: &CompiledRule) {
+        let rule = &compiled.rule;
+        self.0.entry(Place::of(compiled)).or_default().push((rule.index, rule.directions));
+    }
+
+    /// Index of an entry with a rule that does all that this one would.
+    fn covering(&self, compiled: &CompiledRule) -> Option<u32> {
+        let there = self.0.get(&Place::of(compiled))?;
+        there.iter().find(|(_, directions)| compiled.rule.directions & !directions == 0).map(|(index, _)| *index)
+    }
 }
 
 /// Ends of a tunnel, local then remote, by its name; `None` when it is not defined (yet).
@@ -73,33 +102,29 @@ pub struct Compiled {
 
 /// Adds `entries` to the rules `existing`; the first new entry gets index `first_index`.
 pub fn compile(existing: Vec<CompiledRule>, entries: &[Entry], first_index: u32, ends: &TunnelEnds<'_>) -> Compiled {
+    let mut places = Places::default();
+    existing.iter().for_each(|rule| places.add(rule));
+    let mut modes = Modes::default();
+    existing.iter().for_each(|rule| modes.add(rule));
     let mut result = Compiled { rules: existing, ..Compiled::default() };
     let mut index = first_index;
     for entry in entries {
         let mut added = false;
         if let Some(tunnel) = &entry.tunnel {
-            check_tunnel(tunnel, &mut result, ends);
+            check_tunnel(tunnel, &modes, &mut result, ends);
         }
         for flow in flows(entry, ends) {
-            if let Some(problem) = mixed_families(entry, &flow) {
-                result.problems.push(problem);
-                continue;
-            }
             let new = CompiledRule {
                 rule: rule(entry, &flow, index, ends),
                 tunnel: entry.tunnel.as_ref().map(|t| t.name.clone()),
             };
-            let raises = new.rule.priority & RAISES;
-            let again = result.rules.iter().find(|old| {
-                same_packets(old, &new)
-                    && old.rule.priority & RAISES == raises
-                    && new.rule.directions & !old.rule.directions == 0
-            });
-            if let Some(old) = again {
-                let text = format!("rule already exists as #INDEX {}; skipped", old.rule.index);
+            if let Some(old) = places.covering(&new) {
+                let text = format!("rule already exists as #INDEX {old}; skipped");
                 result.warnings.push(Warning { at: entry.at, text });
                 continue;
             }
+            places.add(&new);
+            modes.add(&new);
             result.rules.push(new);
             added = true;
         }
@@ -110,12 +135,21 @@ pub fn compile(existing: Vec<CompiledRule>, entries: &[Entry], first_index: u32,
     result
 }
 
+/// The names of tunnels with rules in force, and whether those are in tunnel mode.
+#[derive(Default)]
+struct Modes(HashSet<(String, bool)>);
+
+impl Modes {
+    fn add(&mut self, compiled: &CompiledRule) {
+        self.0.extend(compiled.tunnel.clone().map(|name| (name, is_tunnel_mode(&compiled.rule))));
+    }
+}
+
 /// One tunnel cannot have rules of both modes. A tunnel that does not exist yet is worth a warning, or an error for
 /// transport mode.
-fn check_tunnel(tunnel: &TunnelPart, result: &mut Compiled, ends: &TunnelEnds<'_>) {
+fn check_tunnel(tunnel: &TunnelPart, modes: &Modes, result: &mut Compiled, ends: &TunnelEnds<'_>) {
     let mode = tunnel.negotiate == Negotiate::Tunnel;
-    let mut siblings = result.rules.iter().filter(|r| r.tunnel.as_deref() == Some(tunnel.name.as_str()));
-    if siblings.any(|r| is_tunnel_mode(&r.rule) != mode) {
+    if modes.0.contains(&(tunnel.name.clone(), !mode)) {
         let text = format!("tunnel {} has rules of the other mode; one tunnel cannot mix them", tunnel.name);
         result.problems.push(Problem::Bad(Subject::Negotiate, text, tunnel.at));
     }
@@ -136,18 +170,6 @@ fn check_tunnel(tunnel: &TunnelPart, result: &mut Compiled, ends: &TunnelEnds<'_
         );
         result.warnings.push(Warning { at: tunnel.at, text });
     }
-}
-
-/// `::/0` cannot be told from every address of both versions, unless the other end is an IPv6 prefix.
-fn mixed_families(entry: &Entry, flow: &Flow) -> Option<Problem> {
-    let v6_any = |p: &Prefix| p.addr.is_ipv6() && p.is_any();
-    let v6_some = |p: &Prefix| p.addr.is_ipv6() && !p.is_any();
-    let ends = [flow.local, flow.remote];
-    let any = ends.iter().flatten().any(v6_any);
-    (any && !ends.iter().flatten().any(v6_some)).then(|| {
-        let text = "::/0 alone would cover IPv4 as well in this release; write 2000::/3, or leave the address out";
-        Problem::Bad(Subject::DestinationAddress, text.to_owned(), entry.at)
-    })
 }
 
 /// The flows of an entry. With `negotiate transport` they are the encapsulations between the ends of the tunnel.
@@ -175,7 +197,7 @@ fn rule(entry: &Entry, flow: &Flow, index: u32, ends: &TunnelEnds<'_>) -> Rule {
         proto: flow.proto,
         directions: flow.direction.bits(),
         verdict: verdict::PASS,
-        flags: 0,
+        flags: family(flow),
         icmp_type: [0, 255],
         icmp_code: [0, 255],
         priority: FIRST_PRIORITY.saturating_sub(index.saturating_sub(1)),
@@ -185,6 +207,8 @@ fn rule(entry: &Entry, flow: &Flow, index: u32, ends: &TunnelEnds<'_>) -> Rule {
         tunnel_mode: 0,
         tunnel_local: Addr::UNSPECIFIED,
         tunnel_remote: Addr::UNSPECIFIED,
+        scope: 0,
+        reserved: 0,
         actions: [policy::Action::default(); policy::MAX_ACTIONS],
     };
     if let Some(kind) = flow.icmp_type {
@@ -225,6 +249,15 @@ fn rule(entry: &Entry, flow: &Flow, index: u32, ends: &TunnelEnds<'_>) -> Rule {
     rule
 }
 
+/// A rule with an address, be it of length 0, is for that version of IP only.
+fn family(flow: &Flow) -> u8 {
+    match flow.local.or(flow.remote) {
+        None => 0,
+        Some(prefix) if prefix.addr.is_ipv4() => rule_flag::V4,
+        Some(_) => rule_flag::V6,
+    }
+}
+
 fn prefix(prefix: Option<Prefix>) -> (Addr, Addr) {
     match prefix {
         None => (Addr::default(), Addr::default()),
@@ -258,7 +291,10 @@ fn action_id(rule: &Rule, tunnel: Option<&TunnelPart>) -> u64 {
         hash.update(&low.to_be_bytes());
         hash.update(&high.to_be_bytes());
     }
-    hash.update(&[rule.proto, rule.flags & (rule_flag::UNIQUE | rule_flag::ICMP)]);
+    // The version of IP shows in every prefix but ::/0.
+    let no_prefix = rule.lmask == Addr::UNSPECIFIED && rule.rmask == Addr::UNSPECIFIED;
+    let family = if no_prefix { rule_flag::V6 } else { 0 };
+    hash.update(&[rule.proto, rule.flags & (rule_flag::UNIQUE | rule_flag::ICMP | family)]);
     hash.update(&rule.icmp_type);
     hash.update(&rule.icmp_code);
     for action in rule.actions.iter().take(rule.action_count as usize) {

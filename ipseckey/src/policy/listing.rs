@@ -65,7 +65,7 @@ fn write_selectors(out: &mut String, rule: &Rule, names: Option<&dyn Names>) -> 
     if let Some(port) = port(rule.lport, rule.proto, names) {
         write!(out, "lport {port} ")?;
     }
-    if let Some(prefix) = prefix(rule.raddr, rule.rmask, names) {
+    if let Some(prefix) = remote(rule, names) {
         write!(out, "raddr {prefix} ")?;
     }
     if let Some(port) = port(rule.rport, rule.proto, names) {
@@ -93,6 +93,12 @@ fn port([low, high]: [u16; 2], proto: u8, names: Option<&dyn Names>) -> Option<S
 
 fn range([low, high]: [u8; 2]) -> String {
     if low == high { low.to_string() } else { format!("{low}-{high}") }
+}
+
+/// Prefix of the other end. Of a rule whose only address is `::/0`, wherever that was written, this is it.
+fn remote(rule: &Rule, names: Option<&dyn Names>) -> Option<String> {
+    let v6_only = rule.flags & rule_flag::V6 != 0 && rule.lmask == Addr::UNSPECIFIED;
+    prefix(rule.raddr, rule.rmask, names).or_else(|| v6_only.then(|| "::/0".to_owned()))
 }
 
 /// `A/n`, or nothing for every address.
@@ -179,7 +185,7 @@ pub fn json(policy: &CompiledRule) -> JsonRule {
         ulp: (rule.proto != 0).then_some(rule.proto),
         laddr: prefix(rule.laddr, rule.lmask, None),
         lport: port(rule.lport, rule.proto, None),
-        raddr: prefix(rule.raddr, rule.rmask, None),
+        raddr: remote(rule, None),
         rport: port(rule.rport, rule.proto, None),
         icmp_type: icmp.then(|| range(rule.icmp_type)),
         icmp_code: (icmp && rule.icmp_code != [0, 255]).then(|| range(rule.icmp_code)),

@@ -10,6 +10,7 @@ use sadb_maps::abi::MAX_RULES;
 use sadb_maps::host::spd::{CompiledRule, Spd};
 use sadb_maps::host::tunnels::Tunnels;
 use sadb_maps::host::{Instance, InstanceError, SadbError};
+use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -156,11 +157,12 @@ impl Policy {
     /// Maps and cache.
     pub fn remove(&mut self, file: &PolicyFile) -> Result<usize, LoadError> {
         let _lock = self.cache.lock()?;
-        let gone: Vec<u32> = self
+        let texts: HashSet<_> = file.entries.iter().map(|entry| cache::words(&entry.text)).collect();
+        let gone: HashSet<u32> = self
             .cache
             .read()?
             .into_iter()
-            .filter(|cached| file.entries.iter().any(|entry| cache::same_text(&entry.text, &cached.text)))
+            .filter(|cached| texts.contains(&cache::words(&cached.text)))
             .map(|cached| cached.index)
             .collect();
         let (rules, entries) = self.without(|rule| gone.contains(&rule.rule.index))?;
@@ -172,12 +174,10 @@ impl Policy {
     fn without(&mut self, gone: impl Fn(&CompiledRule) -> bool) -> Result<(Vec<CompiledRule>, Vec<Cached>), LoadError> {
         let (gone, kept): (Vec<_>, Vec<_>) = self.spd.rules()?.into_iter().partition(gone);
         let mut entries = self.cache.read()?;
+        let indexes: HashSet<u32> = kept.iter().map(|rule| rule.rule.index).collect();
         // Also drops what is not in force: entries of a change that died before its switch, or that it was to replace.
-        entries.retain(|e| kept.iter().any(|r| r.rule.index == e.index));
-        debug_assert!(
-            gone.iter().all(|g| kept.iter().all(|k| k.rule.index != g.rule.index)),
-            "an entry goes as a whole"
-        );
+        entries.retain(|e| indexes.contains(&e.index));
+        debug_assert!(gone.iter().all(|g| !indexes.contains(&g.rule.index)), "an entry goes as a whole");
         Ok((kept, entries))
     }
 

@@ -5,6 +5,7 @@ use super::entry::Verdict;
 use super::*;
 use crate::names::fake::FakeNames;
 use sadb_maps::host::spd::CompiledRule;
+use sadb_maps::policy::rule_flag;
 use std::net::IpAddr;
 
 fn file(text: &str) -> PolicyFile {
@@ -139,7 +140,7 @@ fn tunnels() {
     let transport = "{ tunnel vpn0 negotiate transport } ipsec { encr_algs aes-gcm }";
     let found = rules(transport);
     assert_eq!(found.iter().map(|r| r.rule.proto).collect::<Vec<_>>(), [4, 41]);
-    assert!(found.iter().all(|r| r.rule.tunnel_mode == 0 && r.rule.flags == sadb_maps::policy::rule_flag::UNIQUE));
+    assert!(found.iter().all(|r| r.rule.tunnel_mode == 0 && r.rule.flags == rule_flag::UNIQUE | rule_flag::V4));
     assert_eq!(
         listing::text(&found[0], None),
         "#INDEX vpn0,1 \n{ tunnel vpn0 negotiate transport dir both } ipsec { encr_algs aes-gcm(128..) sa unique } \n"
@@ -236,6 +237,83 @@ fn action_ids_are_stable_and_tell_rules_apart() {
         assert_ne!(base, id(other), "{other}");
     }
     assert_eq!(rules("{ dir both } drop { }")[0].rule.action_id, 0);
+}
+
+/// Spec section 4.5: pass, AH with ESP, ESP, AH, and last drop, which nothing raises; in each the order of the file, and
+/// a packet gets the first that it fits.
+#[test]
+fn precedence_by_table() {
+    use sadb_maps::policy::{Action, direction, verdict};
+    let kinds = ["pass", "ah+esp", "esp", "ah", "drop"];
+    let entry = |kind: &str, ulp: u8| {
+        let (action, options) = match kind {
+            "pass" | "drop" => (kind, ""),
+            _ => ("ipsec", "encr_algs aes-gcm"),
+        };
+        let parsed = file(&format!("{{ ulp {ulp} dir both }} {action} {{ {options} }}"));
+        assert_eq!(parsed.problems, []);
+        let mut entry = parsed.entries[0].clone();
+        if let Verdict::Protect { accepted, .. } = &mut entry.verdict {
+            let esp = accepted[0];
+            let ah = Action { ah: 5, ah_bits: [256, 256], ..Action::default() };
+            *accepted = match kind {
+                "ah" => vec![ah],
+                "ah+esp" => vec![Action { ah: 5, ah_bits: [256, 256], ..esp }],
+                _ => vec![esp],
+            };
+        }
+        entry
+    };
+    for (strong, first) in kinds.iter().enumerate() {
+        for (weak, second) in kinds.iter().enumerate() {
+            // What comes later in the file, for the same packets, wins only when it is of a stronger kind.
+            let entries = [entry(second, 0), entry(first, 6)];
+            let compiled = compile(Vec::new(), &entries, 1, &ends);
+            let order: Vec<u32> = compiled.rules.iter().map(|r| r.rule.index).collect();
+            assert_eq!(order, if strong < weak { [2, 1] } else { [1, 2] }, "{second}, then {first}");
+            let tcp = sadb_maps::policy::Selectors { proto: 6, ..Default::default() };
+            let hit = compiled.rules.iter().find(|r| r.rule.matches(&tcp, direction::OUT)).unwrap();
+            assert_eq!(hit.rule.index, if strong < weak { 2 } else { 1 }, "{second}, then {first}");
+            assert_eq!(hit.rule.verdict == verdict::PASS, hit.rule.priority & 0x80_0000 != 0);
+        }
+    }
+}
+
+#[test]
+fn an_address_makes_a_rule_one_for_its_version_of_ip() {
+    let families = |text: &str| rules(text)[0].rule.flags & (rule_flag::V4 | rule_flag::V6);
+    for (pattern, wanted) in [
+        ("", 0),
+        ("ulp tcp", 0),
+        ("laddr 0.0.0.0/0", rule_flag::V4),
+        ("raddr 192.0.2.1", rule_flag::V4),
+        ("raddr ::/0", rule_flag::V6),
+        ("laddr ::/0", rule_flag::V6),
+        ("laddr ::/64 raddr 2001:db8::1", rule_flag::V6),
+    ] {
+        assert_eq!(families(&format!("{{ {pattern} dir both }} drop {{ }}")), wanted, "{pattern}");
+    }
+    let id = |text: &str| rules(text)[0].rule.action_id;
+    assert_ne!(id("{ raddr ::/0 } ipsec { encr_algs aes-gcm }"), id("{ } ipsec { encr_algs aes-gcm }"));
+    assert!(list("{ laddr ::/0 dir in } drop { }").contains("{ raddr ::/0 dir in } drop"));
+    assert_eq!(
+        rules("{ raddr ::/0 dir in } drop { }\n{ dir in } drop { }\n{ raddr 0.0.0.0/0 dir in } drop { }").len(),
+        3
+    );
+}
+
+#[test]
+fn ten_thousand_entries_compile_in_a_moment() {
+    let text: String = (0..10_000u32)
+        .map(|n| format!("{{ raddr 10.{}.{}.0/24 }} ipsec {{ encr_algs aes-gcm }}\n", n >> 8, n & 255))
+        .collect();
+    let file = file(&text);
+    let start = std::time::Instant::now();
+    let compiled = compile(Vec::new(), &file.entries, 1, &ends);
+    let again = compile(compiled.rules, &file.entries, 20_000, &ends);
+    assert_eq!((again.rules.len(), again.warnings.len()), (10_000, 10_000));
+    // Generous: the machine may be busy.
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
 }
 
 #[test]

@@ -58,6 +58,11 @@ fn satisfies(sa: &Known, rule: &Rule) -> bool {
     if !algorithm || sa.src.is_unspecified() {
         return false;
     }
+    // The outer addresses of a tunnel say nothing about the packets in it; its selectors do, below.
+    let other_family = if sa.src.is_v4() { rule_flag::V6 } else { rule_flag::V4 };
+    if !tunnel && rule.flags & other_family != 0 {
+        return false;
+    }
     if tunnel {
         return sa.src == rule.tunnel_local && sa.dst == rule.tunnel_remote && contains(sa, rule, true);
     }
@@ -79,8 +84,8 @@ fn within(sa: &Known, rule: &Rule) -> bool {
 fn contains(sa: &Known, rule: &Rule, addresses: bool) -> bool {
     let Some(s) = &sa.selectors else { return true };
     if addresses
-        && !(holds(&s.src_low, &s.src_high, &rule.laddr, &rule.lmask)
-            && holds(&s.dst_low, &s.dst_high, &rule.raddr, &rule.rmask))
+        && !(holds(&s.src_low, &s.src_high, &rule.laddr, &rule.lmask, rule.flags)
+            && holds(&s.dst_low, &s.dst_high, &rule.raddr, &rule.rmask, rule.flags))
     {
         return false;
     }
@@ -91,12 +96,13 @@ fn covers([low, high]: [u16; 2], [inner_low, inner_high]: [u16; 2]) -> bool {
     low <= inner_low && inner_high <= high
 }
 
-/// Whether the range holds the prefix. A prefix of length 0, which stands for both families, is held by a range that
-/// spans one of them: packets of the other then fail the selectors of the SA and are dropped.
-fn holds(low: &Addr, high: &Addr, prefix: &Addr, mask: &Addr) -> bool {
+/// Whether the range holds the prefix. A prefix of length 0 of a rule for both families is held by a range that spans
+/// one of them: packets of the other then fail the selectors of the SA and are dropped.
+fn holds(low: &Addr, high: &Addr, prefix: &Addr, mask: &Addr, flags: u8) -> bool {
     if *mask == Addr::UNSPECIFIED {
-        let v4 = *low == Addr::v4(0) && *high == Addr::v4(u32::MAX);
-        return v4 || (*low == Addr::UNSPECIFIED && *high == Addr([u32::MAX; 4]));
+        let v4 = flags & rule_flag::V6 == 0 && *low == Addr::v4(0) && *high == Addr::v4(u32::MAX);
+        let v6 = flags & rule_flag::V4 == 0 && *low == Addr::UNSPECIFIED && *high == Addr([u32::MAX; 4]);
+        return v4 || v6;
     }
     let [p0, p1, p2, p3] = prefix.0;
     let [m0, m1, m2, m3] = mask.0;
@@ -213,6 +219,7 @@ mod tests {
         none(Known { src: addr("0.0.0.0"), ..sa() }, rule());
         none(sa(), Rule { verdict: verdict::PASS, ..rule() });
         none(sa(), Rule { directions: direction::IN, ..rule() });
+        none(sa(), Rule { flags: rule_flag::V6, ..rule() });
         none(sa(), Rule { raddr: addr("203.0.113.0"), rmask: Addr::mask(120), ..rule() });
     }
 
@@ -228,6 +235,8 @@ mod tests {
         let everything = Rule { laddr: Addr::UNSPECIFIED, lmask: Addr::UNSPECIFIED, ..rule };
         let wide = Known { selectors: Some(any_selectors(true)), ..known.clone() };
         assert_eq!(keys(&wide, &[everything]).len(), 1);
+        assert_eq!(keys(&wide, &[Rule { flags: rule_flag::V4, ..everything }]).len(), 1);
+        assert_eq!(keys(&wide, &[Rule { flags: rule_flag::V6, ..everything }]), []);
         assert_eq!(keys(&Known { dst: addr("198.51.100.8"), ..known }, &[rule]), []);
     }
 

@@ -36,6 +36,17 @@ pub enum SadbError {
     /// The rules do not fit.
     #[error("{0} rules, but the policy database holds at most {max}", max = crate::abi::MAX_RULES)]
     TooManyRules(usize),
+    /// A rule that the data path cannot apply.
+    #[error("rule {index}, counted from 0: {reason}")]
+    UnfitRule {
+        /// Its place.
+        index: u32,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The rules differ in more ways than the tables hold.
+    #[error("the rules name too many different addresses and ports for the policy database; join some")]
+    TooDiverse,
     /// The epoch that keeps nonces unique cannot be persisted, so no SA with a reusable key is installed.
     #[error("the install epoch cannot be persisted, so a nonce could repeat: {0}")]
     Epoch(#[source] io::Error),
@@ -98,7 +109,8 @@ impl SadbError {
                 ..
             } => libc::ESRCH,
             Self::Diagnostic { .. } => libc::EINVAL,
-            Self::Full(_) | Self::TooManyRules(_) | Self::TooManyBindings(_) => libc::ENOMEM,
+            Self::UnfitRule { .. } => libc::EINVAL,
+            Self::Full(_) | Self::TooManyRules(_) | Self::TooDiverse | Self::TooManyBindings(_) => libc::ENOMEM,
             Self::Busy(_) => libc::ETIMEDOUT,
             Self::Epoch(e) => e.raw_os_error().unwrap_or(libc::EIO),
             Self::Instance(_) => libc::ENODEV,

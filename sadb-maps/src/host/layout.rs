@@ -11,7 +11,11 @@ use crate::policy::{PolicyHead, Rule};
 use crate::sa::{
     BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, SaState, SaStatic, SlotRef, Window,
 };
+use crate::spd::{
+    AddressKey, Chunk, Class, FLOW_SETS, FlowSet, MAX_CHUNKS, MAX_CLASSES, MAX_PAGES, MAX_PREFIXES, Page, TunnelKey,
+};
 use aya::maps::MapInfo;
+use aya::maps::lpm_trie::Key as LpmKey;
 
 /// Number of entries of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub enum Kind {
     PerCpuArray = 6,
     /// `BPF_MAP_TYPE_LRU_HASH`.
     LruHash = 9,
+    /// `BPF_MAP_TYPE_LPM_TRIE`.
+    LpmTrie = 11,
     /// `BPF_MAP_TYPE_RINGBUF`.
     RingBuf = 27,
 }
@@ -62,6 +68,10 @@ impl MapSpec {
         Self { name, kind, key: size_of::<K>(), value: size_of::<V>(), entries, on_demand: false }
     }
 
+    const fn on_demand<K, V>(name: &'static str, kind: Kind, entries: Entries) -> Self {
+        Self { on_demand: true, ..Self::new::<K, V>(name, kind, entries) }
+    }
+
     /// Number of entries for `capacity` SA slots.
     pub const fn max_entries(&self, capacity: u32) -> u32 {
         match self.entries {
@@ -77,7 +87,7 @@ impl MapSpec {
             Kind::RingBuf => entries as u64,
             Kind::PerCpuArray => entries as u64 * self.value as u64 * cpus,
             Kind::Array => entries as u64 * self.value as u64,
-            Kind::Hash | Kind::LruHash => entries as u64 * one,
+            Kind::Hash | Kind::LruHash | Kind::LpmTrie => entries as u64 * one,
         }
     }
 
@@ -123,13 +133,17 @@ pub const MAPS: &[MapSpec] = &[
     MapSpec::new::<u32, KeyText>(map::SA_KEYS, Kind::Array, Entries::PerSlot(1)),
     MapSpec::new::<u32, SaState>(map::SA_STATE, Kind::Array, Entries::PerSlot(1)),
     MapSpec::new::<u32, Window>(map::SA_WINDOW, Kind::Array, Entries::PerSlot(1)),
-    MapSpec { on_demand: true, ..MapSpec::new::<u32, GhashTable>(map::SA_GHASH, Kind::Hash, Entries::PerSlot(1)) },
-    MapSpec {
-        on_demand: true,
-        ..MapSpec::new::<u32, BlowfishState>(map::SA_BLOWFISH, Kind::Hash, Entries::PerSlot(1))
-    },
-    MapSpec::new::<u32, PolicyHead>(map::SPD_HEAD, Kind::Array, Entries::Fixed(1)),
-    MapSpec::new::<u32, Rule>(map::SPD_RULES, Kind::Array, Entries::Fixed(2 * MAX_RULES)),
+    MapSpec::on_demand::<u32, GhashTable>(map::SA_GHASH, Kind::Hash, Entries::PerSlot(1)),
+    MapSpec::on_demand::<u32, BlowfishState>(map::SA_BLOWFISH, Kind::Hash, Entries::PerSlot(1)),
+    MapSpec::new::<u32, u32>(map::SPD_HEAD, Kind::Array, Entries::Fixed(1)),
+    MapSpec::new::<u32, PolicyHead>(map::SPD_GENERATIONS, Kind::Array, Entries::Fixed(2)),
+    MapSpec::on_demand::<u32, Rule>(map::SPD_RULES, Kind::Hash, Entries::Fixed(2 * MAX_RULES)),
+    MapSpec::on_demand::<LpmKey<AddressKey>, u32>(map::SPD_ADDRESSES, Kind::LpmTrie, Entries::Fixed(2 * MAX_PREFIXES)),
+    MapSpec::on_demand::<u32, Chunk>(map::SPD_CHUNKS, Kind::Hash, Entries::Fixed(2 * MAX_CHUNKS)),
+    MapSpec::on_demand::<TunnelKey, u32>(map::SPD_TUNNELS, Kind::Hash, Entries::Fixed(2 * MAX_RULES)),
+    MapSpec::on_demand::<u32, Class>(map::SPD_CLASSES, Kind::Hash, Entries::Fixed(2 * MAX_CLASSES)),
+    MapSpec::on_demand::<u32, Page>(map::SPD_PAGES, Kind::Hash, Entries::Fixed(2 * MAX_PAGES)),
+    MapSpec::new::<u32, FlowSet>(map::SPD_FLOWS, Kind::PerCpuArray, Entries::Fixed(FLOW_SETS)),
     MapSpec::new::<u64, u32>(map::KM_SOCKETS, Kind::Hash, Entries::Declared(256)),
     MapSpec::new::<BindingKey, u64>(map::ACQUIRES, Kind::LruHash, Entries::Declared(4096)),
     MapSpec { key: 0, value: 0, ..MapSpec::new::<u32, u32>(map::EVENTS, Kind::RingBuf, Entries::Declared(1 << 18)) },

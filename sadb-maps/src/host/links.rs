@@ -12,6 +12,7 @@ use super::slots::{self, Known};
 use crate::policy::Rule;
 use crate::sa::{BindingKey, Bundle, SlotRef, flag, state};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 impl Sadb {
     /// The partner that `known` asks for, checked: of the other direction, alive, alone, ends swapped.
@@ -65,7 +66,7 @@ impl Sadb {
     }
 
     /// The rules in force.
-    pub(super) fn rules(&self) -> Result<Vec<Rule>, SadbError> {
+    pub(super) fn rules(&self) -> Result<Arc<[Rule]>, SadbError> {
         self.policy.in_force()
     }
 

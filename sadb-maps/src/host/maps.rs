@@ -4,14 +4,15 @@ use super::error::SadbError;
 use super::fault;
 use super::instance::{Instance, InstanceError};
 use super::layout;
-use crate::abi::{Config, Header, MAX_RULES, Outer, map};
+use crate::abi::{Config, Header, Outer, map};
 use crate::event::Event;
 use crate::policy::{PolicyHead, Rule};
 use crate::sa::{
     BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, SaState, SaStatic, SlotRef, Window,
 };
+use crate::spd::{AddressKey, Chunk, Class, Page, TunnelKey};
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
-use bytemuck::Zeroable;
 use std::ops::{Deref, DerefMut};
 use zeroize::Zeroize;
 
@@ -39,7 +40,7 @@ pod!(
     BlowfishState,
     KeyText
 );
-pod!(PolicyHead, Rule, Event);
+pod!(PolicyHead, Rule, Event, AddressKey, TunnelKey, Class, Page, Chunk);
 
 /// A record that holds secrets: wiped when dropped.
 pub(super) struct Wiped<T: bytemuck::Pod>(pub(super) Box<T>);
@@ -175,6 +176,35 @@ impl<K: aya::Pod, V: aya::Pod> Table<K, V> {
     }
 }
 
+/// A trie of prefixes with its name, for errors.
+pub(super) struct Trie<K: aya::Pod, V: aya::Pod> {
+    name: &'static str,
+    map: LpmTrie<MapData, K, V>,
+}
+
+impl<K: aya::Pod, V: aya::Pod> Trie<K, V> {
+    pub(super) fn open(instance: &Instance, name: &'static str) -> Result<Self, SadbError> {
+        let map = LpmTrie::try_from(Map::LpmTrie(open(instance, name)?)).map_err(failed(name, "open"))?;
+        Ok(Self { name, map })
+    }
+
+    /// Every prefix: number of bits and data.
+    pub(super) fn keys(&self) -> Result<Vec<(u32, K)>, SadbError> {
+        let keys = self.map.keys().map(|key| key.map(|key| (key.prefix_len(), key.data())));
+        keys.collect::<Result<_, _>>().map_err(failed(self.name, "iteration"))
+    }
+
+    pub(super) fn insert(&mut self, bits: u32, key: &K, value: &V) -> Result<(), SadbError> {
+        fault::point();
+        self.map.insert(&Key::new(bits, *key), value, 0).map_err(failed(self.name, "update"))
+    }
+
+    pub(super) fn remove(&mut self, bits: u32, key: &K) -> Result<(), SadbError> {
+        fault::point();
+        self.map.remove(&Key::new(bits, *key)).map_err(failed(self.name, "delete"))
+    }
+}
+
 pub(super) fn failed(map: &'static str, operation: &'static str) -> impl Fn(MapError) -> SadbError {
     move |source| SadbError::Map { map, operation, source }
 }
@@ -251,59 +281,5 @@ impl SaMaps {
             return Ok(());
         }
         self.header.set(0, &Header { dirty: u32::from(dirty), ..header })
-    }
-}
-
-/// The maps of the SPD.
-pub(super) struct PolicyMaps {
-    pub(super) head: Slots<PolicyHead>,
-    pub(super) rules: Slots<Rule>,
-}
-
-impl PolicyMaps {
-    pub(super) fn open(instance: &Instance) -> Result<Self, SadbError> {
-        Ok(Self { head: Slots::open(instance, map::SPD_HEAD)?, rules: Slots::open(instance, map::SPD_RULES)? })
-    }
-
-    /// The rules of the generation in force, in their order.
-    pub(super) fn in_force(&self) -> Result<Vec<Rule>, SadbError> {
-        let head = self.head.get(0)?;
-        let first = (head.generation & 1) * MAX_RULES;
-        let mut rules: Vec<Rule> =
-            (first..first + head.count.min(MAX_RULES)).map(|index| self.rules.get(index)).collect::<Result<_, _>>()?;
-        // A switch that was cut short counts places that hold nothing.
-        while rules.pop_if(|rule| rule.directions == 0).is_some() {}
-        Ok(rules)
-    }
-
-    /// Fills the idle half with the rules of `generation`. What lies behind them is made to match nothing, so that a
-    /// head with a count that is too large shows no rule of an earlier load.
-    pub(super) fn fill(&mut self, generation: u32, rules: &[Rule]) -> Result<(), SadbError> {
-        let first = (generation & 1) * MAX_RULES;
-        let rules = rules.iter().copied().chain(std::iter::repeat(Rule::zeroed()));
-        for (index, rule) in (first..first + MAX_RULES).zip(rules) {
-            if self.rules.get(index)? != rule {
-                self.rules.set(index, &rule)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts a filled generation in force.
-    ///
-    /// The kernel copies a record without a lock, so a program may see half of the old head and half of the new one.
-    /// Therefore generation and count never change in one write, and the larger count is in force while the generation
-    /// changes: whatever a program puts together counts every rule of the generation that it sees.
-    pub(super) fn switch(&mut self, new: &PolicyHead) -> Result<(), SadbError> {
-        let old = self.head.get(0)?;
-        let count = old.count.max(new.count);
-        let mut last = old;
-        for head in [PolicyHead { count, ..old }, PolicyHead { count, ..*new }, *new] {
-            if head != last {
-                self.head.set(0, &head)?;
-            }
-            last = head;
-        }
-        Ok(())
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! What a dead tool can have left behind: a slot with contents but no valid state word, an inbound SA that no index
 //! leads to, an index or binding that leads to a slot with another generation, a GHASH table without its SA, one half of
-//! a pair, rules without the ends of a tunnel that was just defined. An SA that was only half there, on its way in or out, is removed; bindings are recomputed.
+//! a pair, rules without the ends of a tunnel that was just defined, a generation of the policy that is not in force. An
+//! SA that was only half there, on its way in or out, is removed; bindings are recomputed.
 
 use super::clock;
 use super::error::SadbError;
@@ -38,6 +39,7 @@ pub(super) fn repair(sadb: &mut Sadb) -> Result<(), SadbError> {
     sadb.rebind()?;
     unpair(sadb)?;
     slots::grace_period();
+    sadb.policy.sweep()?;
     for known in broken {
         slots::wipe(&mut sadb.maps, known.slot)?;
     }

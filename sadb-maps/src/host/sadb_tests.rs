@@ -5,7 +5,7 @@ use super::testing::TestInstance;
 use super::*;
 use crate::Addr;
 use crate::abi::map;
-use crate::policy::{Action, MAX_ACTIONS, PolicyHead, Rule, direction, verdict};
+use crate::policy::{Action, MAX_ACTIONS, Rule, direction, verdict};
 use crate::sa::{
     BindingKey, ESP, GhashTable, InboundKey, Lifetime, SaState, SaStatic, SlotRef, Window, encr, flag, km, state,
 };
@@ -50,9 +50,7 @@ fn rule() -> Rule {
 }
 
 fn put_rule(instance: &Instance, rule: Rule) {
-    Slots::open(instance, map::SPD_RULES).unwrap().set(64, &rule).unwrap();
-    let head = PolicyHead { generation: 1, count: 1, ..PolicyHead::default() };
-    Slots::open(instance, map::SPD_HEAD).unwrap().set(0, &head).unwrap();
+    Spd::open(instance).unwrap().replace(&[CompiledRule { rule, tunnel: None }]).unwrap();
 }
 
 fn bound(instance: &Instance) -> Option<SlotRef> {

@@ -8,9 +8,17 @@ use std::process::Command;
 pub(crate) const TEST_OBJECT: &str = "ebpf/ipsec-esp-test.o";
 
 pub(super) fn vectors() -> Result<()> {
+    with_object("vectors")
+}
+
+pub(super) fn policy() -> Result<()> {
+    with_object("policy")
+}
+
+fn with_object(task: &str) -> Result<()> {
     let object = target(TEST_OBJECT);
     ensure!(object.is_file(), "{} is not there: run `cargo xtask build-ebpf`", object.display());
-    run_shown(Command::new(binaries()?.join("esp-kernel")).arg("vectors").arg(object))
+    run_shown(Command::new(binaries()?.join("esp-kernel")).arg(task).arg(object))
 }
 
 pub(super) fn packets() -> Result<()> {

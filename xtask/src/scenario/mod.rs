@@ -11,6 +11,7 @@ mod kernel_esp;
 mod manual;
 mod nat;
 mod ours;
+mod policy;
 mod readme;
 mod second_opinion;
 mod strongswan;
@@ -69,6 +70,16 @@ pub const ALL: &[Scenario] = &[
         "kernel-packets",
         "random packets of every size through the real programs, beside ring; forgeries and replays are dropped",
         kernel::packets,
+    ),
+    namespace(
+        "kernel-policy",
+        "random rules and packets through the classifier in the kernel, beside the plain scan, up to 16,384 rules",
+        kernel::policy,
+    ),
+    namespace(
+        "policy-replaced",
+        "200 policies replaced under traffic: no packet is lost and none in clear",
+        policy::replaced,
     ),
     namespace("random-datagrams", "random datagrams of every size over veth, fragments too", datagrams::random_content),
     namespace("every-size", "an echo of every size from 0 to the largest, both algorithms", manual::every_size),

@@ -1,0 +1,66 @@
+//! Policy in force: replaced under traffic.
+
+use super::manual::{manual_keys, nothing_in_clear, same_counts};
+use super::topology::{INNER_A, INNER_B, NET_A, NET_B, Protected, rule};
+use crate::net::capture::Capture;
+use crate::net::transfer;
+use crate::suite::drops;
+use anyhow::{Context, Result, ensure};
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Loads on both hosts together.
+const LOADS: u32 = 200;
+
+/// Packets that an old and a new policy judge together would be dropped or pass in clear: the rule of the traffic has
+/// another place in each policy, and what has its place in the next one drops or lets pass.
+pub(super) fn replaced() -> Result<()> {
+    let algorithms = "encr_algs chacha20-poly1305";
+    let net = Protected::new("replaced", algorithms, &[])?;
+    manual_keys(&net, "chacha20-poly1305")?;
+    ensure!(net.sites.a.ping(&INNER_B.to_string(), &[])?, "no answer through the tunnel");
+    let before = (net.a.counters()?, net.b.counters()?);
+    let capture = Capture::start(&net.sites.router, "to-a")?;
+    let loads = AtomicU32::new(0);
+    let octets = std::thread::scope(|scope| {
+        let loader = scope.spawn(|| -> Result<()> {
+            while loads.load(Ordering::Relaxed) < LOADS {
+                let n = loads.fetch_add(1, Ordering::Relaxed);
+                let (suite, near, far) =
+                    if n.is_multiple_of(2) { (&net.a, NET_A, NET_B) } else { (&net.b, NET_B, NET_A) };
+                suite.policy(&policy(n / 2, &rule(near, far, algorithms))?).with_context(|| format!("load {n}"))?;
+            }
+            Ok(())
+        });
+        let mut octets = 0;
+        while !loader.is_finished() {
+            for (from, to, address) in [(&net.sites.a, &net.sites.b, INNER_B), (&net.sites.b, &net.sites.a, INNER_A)] {
+                octets += transfer::tcp(from, to, address, 8 << 20, |_| {})
+                    .with_context(|| format!("after {} loads", loads.load(Ordering::Relaxed)))?
+                    .bytes;
+            }
+        }
+        loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok::<_, anyhow::Error>(octets)
+    })?;
+    let seen = capture.finish()?;
+    println!("{LOADS} loads while {} MiB went through, {} ESP frames", octets >> 20, seen.esp);
+    nothing_in_clear(&seen)?;
+    let after = (net.a.counters()?, net.b.counters()?);
+    let lost = [drops(&before.0, &after.0), drops(&before.1, &after.1)].concat();
+    ensure!(lost.is_empty(), "packets were dropped: {}", lost.join(", "));
+    same_counts(&net.a, &net.b)
+}
+
+/// A policy of its own for each number: the rule of the traffic after another number of rules that pass and drop what
+/// nobody sends.
+fn policy(number: u32, own: &str) -> Result<String> {
+    let mut text = String::new();
+    for n in 0..number * 7 % 40 {
+        let action = if n.is_multiple_of(2) { "pass" } else { "drop" };
+        let tunnel = "tunnel vpn0 negotiate tunnel";
+        writeln!(text, "{{ {tunnel} laddr 10.9.{number}.0/24 raddr 10.8.{n}.0/24 dir both }} {action} {{ }}")?;
+        writeln!(text, "{{ raddr 192.0.2.{n} ulp udp rport {} dir both }} drop {{ }}", 1000 + number)?;
+    }
+    Ok(text + own)
+}
