@@ -307,9 +307,10 @@ fn identity(out: &mut String, prefix: &str, role: &str, identity: Option<&Identi
 }
 
 fn child(out: &mut String, child: &ChildInfo) {
+    let pfs = if child.pfs_group == 0 { String::new() } else { format!("; PFS group {}", child.pfs_group) };
     let _ = writeln!(
         out,
-        "CHILD: {} SPIs: in 0x{:08x}  out 0x{:08x}; {} mode; {}{}",
+        "CHILD: {} SPIs: in 0x{:08x}  out 0x{:08x}; {} mode; {}{}{pfs}",
         child.protocol,
         child.spi_in,
         child.spi_out,

@@ -95,7 +95,7 @@ fn ike_sa() -> Item {
         prf: Some("HMAC-SHA2-256".into()),
         group: Some("CURVE25519".into()),
         group_number: Some(31),
-        childsa_pfs: Some(0),
+        childsa_pfs: Some(31),
         local_id: Some(IdentityInfo { kind: "IPv4 address".into(), value: "192.0.2.1".into() }),
         remote_id: Some(IdentityInfo { kind: "FQDN".into(), value: "gw7.example.net".into() }),
         lifetime: LifetimeInfo { age: 30, expires_in: Some(3570), rekey_in: Some(3000) },
@@ -104,7 +104,8 @@ fn ike_sa() -> Item {
             spi_in: 0x1000,
             spi_out: 0xc0ff_ee00,
             mode: "tunnel".into(),
-            suite: "ESP CHACHA20-POLY1305".into(),
+            suite: "ESP AES-CBC(256) HMAC-SHA2-256-128".into(),
+            pfs_group: 31,
             esn: true,
             local: vec!["10.1.0.0-10.1.0.255".into()],
             remote: vec!["10.2.0.0-10.2.0.255".into()],
@@ -136,7 +137,7 @@ IKESA: NAT: the remote host is behind a NAT
 XFORM: Authentication method: pre-shared key
 XFORM: Encryption alg: AES-GCM-16(256); Authentication alg: NONE
 XFORM: PRF: HMAC-SHA2-256 ; Oakley Group: CURVE25519 (group 31)
-XFORM: Child SA PFS is not used
+XFORM: Child SA PFS is required (Oakley Group: 31)
 LOCIP: Address (Initiator):
 LOCIP: AF_INET: port 500, 192.0.2.1.
 REMIP: Address (Responder):
@@ -155,7 +156,7 @@ LOCID: Initiator identity, type IPv4 address
 LOCID: 192.0.2.1
 REMID: Responder identity, type FQDN
 REMID: gw7.example.net
-CHILD: ESP SPIs: in 0x00001000  out 0xc0ffee00; tunnel mode; ESP CHACHA20-POLY1305; ESN
+CHILD: ESP SPIs: in 0x00001000  out 0xc0ffee00; tunnel mode; ESP AES-CBC(256) HMAC-SHA2-256-128; ESN; PFS group 31
 CHILD: 10.1.0.0-10.1.0.255 <-> 10.2.0.0-10.2.0.255; created 29 seconds ago
 KEY:   SK_d (4 bytes): deadbeef/32
 

@@ -81,7 +81,7 @@ pub mod mac {
     pub const HMAC_SHA1: u8 = 2;
     /// HMAC-SHA2-256-128.
     pub const HMAC_SHA256: u8 = 3;
-    /// HMAC-SHA2-384-192 and HMAC-SHA2-512-256, which differ in their first states alone.
+    /// HMAC-SHA2-384-192 and HMAC-SHA2-512-256, which differ in their first states and in how much of a digest counts.
     pub const HMAC_SHA512: u8 = 4;
     /// Number of authenticators there is room for.
     pub const MACS: u8 = 8;

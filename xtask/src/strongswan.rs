@@ -113,7 +113,7 @@ fn settings(directory: &std::path::Path) -> String {
     let directory = directory.display();
     format!(
         "charon {{
-    load = random nonce openssl kdf pem kernel-libipsec kernel-netlink socket-default vici updown
+    load = random nonce openssl gcm ccm ctr kdf pem kernel-libipsec kernel-netlink socket-default vici updown
     retransmit_timeout = 1.0
     retransmit_tries = 4
     filelog {{

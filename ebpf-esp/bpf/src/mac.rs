@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_xdp_load_bytes, bpf_xdp_store_bytes};
 use aya_ebpf::programs::XdpContext;
 use core::ptr::null_mut;
 use ebpf_esp::crypto::ct_eq_words;
-use ebpf_esp::crypto::hash::{Hash, Md5, Sha1, Sha256, Sha512};
+use ebpf_esp::crypto::hash::{Hash, Md5, Sha1, Sha256, Sha384, Sha512};
 use ebpf_esp::crypto::hmac::{End, Key};
 use sadb_maps::counter::Counter;
 use sadb_maps::sa::{HMAC_WORD, SaStatic, flag};
@@ -87,7 +87,12 @@ macro_rules! hmac {
                 if blocks == 2 {
                     $compress(End::<$hash>::block(end, true));
                 }
-                End::<$hash>::outer(end, state);
+                // HMAC-SHA2-384 has this program too, and its inner digest is one third shorter (RFC 4868 section 2.1).
+                if <$hash>::DIGEST_WORDS == Sha512::DIGEST_WORDS && (*sa).auth_bits == 384 {
+                    End::<Sha384>::outer(end.cast(), state.cast());
+                } else {
+                    End::<$hash>::outer(end, state);
+                }
                 state.write((*key).outer);
                 $compress(End::<$hash>::block(end, false));
                 <$hash>::digest(state, (&raw mut (*sc).digest).cast());

@@ -365,7 +365,7 @@ pub struct IkeSaInfo {
     pub group: Option<String>,
     /// Number of the group.
     pub group_number: Option<u16>,
-    /// Group of CREATE_CHILD_SA as configured; 0 is none.
+    /// Group that the newest child SA was negotiated with; 0 is none, as with the first one. `None` without child SAs.
     pub childsa_pfs: Option<u16>,
     /// Who this host is.
     pub local_id: Option<IdentityInfo>,
@@ -404,6 +404,8 @@ pub struct ChildInfo {
     pub mode: String,
     /// Algorithms.
     pub suite: String,
+    /// Group of its own key exchange (perfect forward secrecy); 0 is none.
+    pub pfs_group: u16,
     /// 64-bit sequence numbers.
     pub esn: bool,
     /// Traffic on our side; cut at sixteen selectors.

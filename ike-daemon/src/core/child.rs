@@ -40,6 +40,7 @@ pub(super) struct Child {
     pub(super) spis: SpiPair,
     pub(super) policy: ChildPolicy,
     pub(super) suite: ChildSuite,
+    pub(super) group: GroupId,
     pub(super) esn: bool,
     pub(super) mode: Mode,
     pub(super) ts_local: Vec<TrafficSelector>,
@@ -58,6 +59,7 @@ impl Child {
         ChildSnapshot {
             spis: self.spis,
             suite: self.suite,
+            group: self.group,
             esn: self.esn,
             mode: self.mode,
             ts_local: self.ts_local.clone(),
@@ -268,7 +270,7 @@ pub(super) fn install(
     (inbound_spi, agreement): (u32, &Agreement),
     secrets: &ChildSecrets<'_>,
 ) -> Result<Child, Failure> {
-    let ChildAgreed { suite, esn, .. } = agreement.agreed;
+    let ChildAgreed { suite, esn, group } = agreement.agreed;
     let shape = child_shape(suite.encr, suite.integ).ok_or(CryptoError::Unavailable)?;
     let nonces = (secrets.nonce_initiator, secrets.nonce_responder);
     check_nonce(if secrets.initiator { nonces.1 } else { nonces.0 }, link.prf)?;
@@ -296,6 +298,7 @@ pub(super) fn install(
         ts_local: agreement.ts_local.clone(),
         ts_remote: agreement.ts_remote.clone(),
         suite,
+        group,
         esn,
         inbound: direction(spis.inbound, theirs),
         outbound: direction(spis.outbound, ours),
@@ -315,6 +318,7 @@ pub(super) fn install(
         spis,
         policy: wish.policy.clone(),
         suite,
+        group,
         esn,
         mode: agreement.mode,
         ts_local: agreement.ts_local.clone(),

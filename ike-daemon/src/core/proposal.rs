@@ -156,27 +156,63 @@ fn single<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
     values.next().is_none().then_some(first)
 }
 
-/// What a policy offers for a child: one proposal per suite, with the ESN choices in order of preference.
+/// What a policy offers for a child, best first, with the ESN choices in order of preference. Suites that follow each
+/// other and differ in one kind of transform share a proposal, in which every cipher goes with every integrity algorithm;
+/// AEADs and other ciphers never share one (section 3.3).
 pub(super) fn child_offer(policy: &ChildPolicy, spi: u32, pfs: GroupId) -> Vec<Proposal> {
     let esn: &[bool] = match policy.esn {
         EsnPolicy::Preferred => &[true, false],
         EsnPolicy::Required => &[true],
         EsnPolicy::Never => &[false],
     };
-    let usable = policy.suites.iter().filter(|s| child_shape(s.encr, s.integ).is_some());
-    let proposals = usable.zip(1u8..).map(|(suite, number)| {
-        let encr = suite.encr.map(Transform::Encr);
-        let integ = (suite.integ != IntegId::NONE).then_some(Transform::Integ(suite.integ));
+    let proposals = products(&policy.suites).into_iter().zip(1u8..).map(|(product, number)| {
+        let encr = product.encr.into_iter().flatten().map(Transform::Encr);
+        let integ = product.integ.into_iter().filter(|i| *i != IntegId::NONE).map(Transform::Integ);
         let group = (pfs != GroupId::NONE).then_some(Transform::Group(pfs));
-        let transforms = encr.into_iter().chain(integ).chain(group).chain(esn.iter().copied().map(Transform::Esn));
+        let transforms = encr.chain(integ).chain(group).chain(esn.iter().copied().map(Transform::Esn));
         Proposal {
             number,
-            protocol: suite.protocol.id(),
+            protocol: product.protocol.id(),
             spi: spi.to_be_bytes().to_vec(),
             transforms: transforms.collect(),
         }
     });
     proposals.collect()
+}
+
+/// Suites that make one proposal: each of the ciphers with each of the integrity algorithms.
+struct Product {
+    protocol: Protocol,
+    encr: Vec<Option<Encr>>,
+    integ: Vec<IntegId>,
+}
+
+/// The suites that can be computed, in their order, as few products as merging neighbours gives.
+fn products(suites: &[ChildSuite]) -> Vec<Product> {
+    let mut rows: Vec<Product> = Vec::new();
+    for (index, suite) in suites.iter().enumerate() {
+        let repeated = suites.iter().take(index).any(|other| other == suite);
+        if repeated || child_shape(suite.encr, suite.integ).is_none() {
+            continue;
+        }
+        match rows.last_mut() {
+            Some(row) if row.protocol == suite.protocol && row.integ == [suite.integ] && suite.encr.is_some() => {
+                row.encr.push(suite.encr);
+            }
+            _ => rows.push(Product { protocol: suite.protocol, encr: vec![suite.encr], integ: vec![suite.integ] }),
+        }
+    }
+    let mut products: Vec<Product> = Vec::new();
+    for row in rows {
+        let separate = !row.integ.contains(&IntegId::NONE);
+        match products.last_mut() {
+            Some(last) if separate && last.protocol == row.protocol && last.encr == row.encr => {
+                last.integ.extend(row.integ);
+            }
+            _ => products.push(row),
+        }
+    }
+    products
 }
 
 /// Which group the children of CREATE_CHILD_SA may use.
@@ -232,9 +268,11 @@ fn match_child(
     {
         return None;
     }
-    let algorithms = match suite.encr {
-        Some(encr) => peer.encr().any(|e| e == encr) && (!encr.is_aead() || integ_fits(peer)),
-        None => peer.encr().next().is_none(),
+    // A response repeats the transform as it was offered.
+    let encr = suite.encr.and_then(|encr| peer.encr().find(|e| e.means(encr)));
+    let algorithms = match encr {
+        Some(encr) => !encr.is_aead() || integ_fits(peer),
+        None => suite.encr.is_none() && peer.encr().next().is_none(),
     };
     let integrity = if suite.integ == IntegId::NONE {
         peer.integ().all(|i| i == IntegId::NONE)
@@ -251,7 +289,7 @@ fn match_child(
     if !algorithms || !integrity {
         return None;
     }
-    let mut transforms: Vec<Transform> = suite.encr.map(Transform::Encr).into_iter().collect();
+    let mut transforms: Vec<Transform> = encr.map(Transform::Encr).into_iter().collect();
     if peer.integ().next().is_some() {
         transforms.push(Transform::Integ(suite.integ));
     }
@@ -270,7 +308,7 @@ pub(super) fn accept_child(offered: &[Proposal], answer: &[Proposal]) -> Option<
     let spi = <[u8; 4]>::try_from(answer.spi.as_slice()).ok().map(u32::from_be_bytes)?;
     let encr = match own.encr().next() {
         None => answer.encr().next().is_none().then_some(None)?,
-        Some(_) => Some(single(answer.encr()).filter(|v| own.encr().any(|o| o == *v))?),
+        Some(_) => Some(single(answer.encr()).and_then(|v| own.encr().find(|o| o.means(v)))?),
     };
     let integ = accepted_integ(own, answer, encr)?;
     let esn = single(answer.esn()).filter(|v| own.esn().any(|o| o == *v))?;

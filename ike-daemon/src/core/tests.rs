@@ -203,6 +203,75 @@ fn v2_sa_03_answers_for_children() {
     assert!(accept_child(&no_group, &[esp(1, &[CHACHA, X25519, ESN])]).is_none(), "a group nobody offered");
 }
 
+/// V2-SA-07: proposals hold what goes together, in the policy's order: ciphers with the integrity algorithms that each of
+/// them may have, AEADs apart, and nothing that the policy does not say.
+#[test]
+fn v2_sa_07_suites_share_proposals() {
+    let suite = |encr, integ| ChildSuite { protocol: Protocol::Esp, encr: Some(encr), integ };
+    let (long, short) = (Encr::aes_cbc(256), Encr::aes_cbc(128));
+    let (sha256, sha512) = (IntegId::HMAC_SHA2_256_128, IntegId::HMAC_SHA2_512_256);
+    let aead = ChildSuite::esp_aead;
+    let offered = |suites: &[ChildSuite]| {
+        let policy = ChildPolicy { suites: suites.to_vec(), esn: EsnPolicy::Never, ..policy() };
+        let offer = child_offer(&policy, 0x1000, GroupId::NONE);
+        let rows = |p: &Proposal| p.transforms.iter().filter(|t| **t != Transform::Esn(false)).copied().collect();
+        assert!(offer.iter().zip(1..).all(|(p, number)| p.number == number));
+        // What is offered is what the policy says, no more and no less.
+        let pairs = offer.iter().flat_map(|p| {
+            let integ: Vec<_> = if p.integ().next().is_none() { vec![IntegId::NONE] } else { p.integ().collect() };
+            p.encr().flat_map(move |encr| integ.clone().into_iter().map(move |integ| suite(encr, integ)))
+        });
+        let key = |s: &ChildSuite| (s.encr.map(|e| (e.id, e.key_bits)), s.integ);
+        let (mut pairs, mut wanted): (Vec<_>, Vec<_>) =
+            (pairs.map(|s| key(&s)).collect(), suites.iter().map(key).collect());
+        pairs.sort();
+        wanted.sort();
+        wanted.dedup();
+        assert_eq!(pairs, wanted);
+        offer.iter().map(rows).collect::<Vec<Vec<Transform>>>()
+    };
+    let (e, i) = (Transform::Encr, Transform::Integ);
+    let cross = [suite(long, sha256), suite(short, sha256), suite(long, sha512), suite(short, sha512)];
+    assert_eq!(offered(&cross), [vec![e(long), e(short), i(sha256), i(sha512)]]);
+    let uneven = [suite(long, sha256), suite(short, sha256), suite(long, sha512)];
+    assert_eq!(offered(&uneven), [vec![e(long), e(short), i(sha256)], vec![e(long), i(sha512)]]);
+    let mixed = [aead(Encr::aes_gcm_16(128)), aead(Encr::CHACHA20_POLY1305), cross[0], aead(Encr::aes_gcm_16(256))];
+    assert_eq!(
+        offered(&mixed),
+        [
+            vec![e(Encr::aes_gcm_16(128)), e(Encr::CHACHA20_POLY1305)],
+            vec![e(long), i(sha256)],
+            vec![e(Encr::aes_gcm_16(256))]
+        ]
+    );
+    assert_eq!(offered(&[cross[0], cross[0]]), [vec![e(long), i(sha256)]]);
+    let ah = |integ| ChildSuite { protocol: Protocol::Ah, encr: None, integ };
+    let policy = ChildPolicy { suites: vec![ah(sha256), ah(sha512)], ..policy() };
+    let [offer] = &child_offer(&policy, 0x1000, GroupId::NONE)[..] else { panic!("one proposal for AH") };
+    assert_eq!((offer.encr().count(), offer.integ().count(), offer.protocol), (0, 2, ProtocolId::AH));
+}
+
+/// V2-SA-09: Blowfish without key length has 128 bits, and an answer repeats what was offered.
+#[test]
+fn v2_sa_09_a_length_that_is_not_said() {
+    let blowfish = |key_bits| Encr { id: EncrId::BLOWFISH, key_bits };
+    let suite = |bits| ChildSuite {
+        protocol: Protocol::Esp,
+        encr: Some(blowfish(Some(bits))),
+        integ: IntegId::HMAC_SHA2_256_128,
+    };
+    let policy = ChildPolicy { suites: vec![suite(256), suite(128)], ..policy() };
+    let unsaid = Transform::Encr(blowfish(None));
+    let chosen = choose_child(&policy, GroupRule::NoExchange, &[esp(1, &[unsaid, SHA, NO_ESN])], None).unwrap();
+    assert_eq!(chosen.agreed.suite, suite(128));
+    assert_eq!(chosen.answer.transforms, [unsaid, SHA, NO_ESN]);
+    let offered = child_offer(&policy, 0x1000, GroupId::NONE);
+    let (agreed, _) = accept_child(&offered, &[esp(1, &[unsaid, SHA, NO_ESN])]).unwrap();
+    assert_eq!(agreed.suite, suite(128));
+    let other = Transform::Encr(blowfish(Some(192)));
+    assert!(accept_child(&offered, &[esp(1, &[other, SHA, NO_ESN])]).is_none());
+}
+
 fn net(protocol: u8, ports: Ports, first: &str, last: &str) -> TrafficSelector {
     TrafficSelector::new(protocol, ports, first.parse().unwrap(), last.parse().unwrap()).unwrap()
 }

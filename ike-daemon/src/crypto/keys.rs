@@ -1,7 +1,6 @@
 //! The key schedule: SKEYSEED and SK_* of an IKE SA (RFC 7296 section 2.14), of a rekeyed one (section 2.18), and KEYMAT of
 //! child SAs (section 2.17).
 
-use super::provider::integ_key_len;
 use super::{CryptoError, IkeSuite, Prf, ProtectionShape, Protector, Provider, Secret};
 use crate::wire::nonce::Nonce;
 use crate::wire::transform::{Encr, EncrId, IntegId};
@@ -138,7 +137,7 @@ impl Cutter<'_> {
 pub struct DirectionKeys {
     /// Cipher, without salt.
     pub cipher: Secret,
-    /// Salt of an AEAD.
+    /// Salt of a counter mode.
     pub salt: Secret,
     /// Integrity.
     pub integ: Secret,
@@ -146,20 +145,48 @@ pub struct DirectionKeys {
 
 /// Key lengths of a child's algorithms; `None` for combinations that are not known or not allowed: encryption without
 /// integrity (ALG-01), an AEAD with an integrity transform, a key length the cipher has not.
+///
+/// The salt follows the key of the cipher: three octets for AES-CCM (RFC 4309 section 7.1), four for AES-CTR (RFC 3686
+/// section 5.1), AES-GCM (RFC 4106 section 8.1), AES-GMAC (RFC 4543 section 5.1) and ChaCha20-Poly1305 (RFC 7634
+/// section 4).
 pub fn child_shape(encr: Option<Encr>, integ: IntegId) -> Option<ProtectionShape> {
-    let integ_len = integ_key_len(integ)?;
+    let integ_len = child_integ_key_len(integ)?;
     let Some(encr) = encr else {
         return (integ_len > 0).then_some(ProtectionShape { cipher: 0, salt: 0, integ: integ_len });
     };
+    let octets = |bits: u16| usize::from(bits / 8);
     let (cipher, salt) = match (encr.id, encr.key_bits) {
-        (EncrId::AES_GCM_16, Some(bits @ (128 | 192 | 256))) => (usize::from(bits / 8), 4),
+        (
+            EncrId::AES_GCM_8 | EncrId::AES_GCM_12 | EncrId::AES_GCM_16 | EncrId::NULL_AES_GMAC | EncrId::AES_CTR,
+            Some(bits @ (128 | 192 | 256)),
+        ) => (octets(bits), 4),
+        (EncrId::AES_CCM_8 | EncrId::AES_CCM_12 | EncrId::AES_CCM_16, Some(bits @ (128 | 192 | 256))) => {
+            (octets(bits), 3)
+        }
         (EncrId::CHACHA20_POLY1305, None) => (32, 4),
-        (EncrId::AES_CBC, Some(bits @ (128 | 192 | 256))) => (usize::from(bits / 8), 0),
+        (EncrId::AES_CBC, Some(bits @ (128 | 192 | 256))) => (octets(bits), 0),
+        (EncrId::BLOWFISH, None) => (16, 0),
+        (EncrId::BLOWFISH, Some(bits @ 32..=448)) if bits.is_multiple_of(8) => (octets(bits), 0),
+        (EncrId::TRIPLE_DES, None) => (24, 0),
+        (EncrId::DES, None) => (8, 0),
         (EncrId::NULL, None) => (0, 0),
         _ => return None,
     };
     let one_integrity = encr.is_aead() == (integ == IntegId::NONE);
     one_integrity.then_some(ProtectionShape { cipher, salt, integ: integ_len })
+}
+
+/// Key of the integrity algorithm of a child: the length of the hash (RFC 2403, RFC 2404, RFC 4868 section 2.1.1).
+fn child_integ_key_len(integ: IntegId) -> Option<usize> {
+    match integ {
+        IntegId::NONE => Some(0),
+        IntegId::HMAC_MD5_96 => Some(16),
+        IntegId::HMAC_SHA1_96 => Some(20),
+        IntegId::HMAC_SHA2_256_128 => Some(32),
+        IntegId::HMAC_SHA2_384_192 => Some(48),
+        IntegId::HMAC_SHA2_512_256 => Some(64),
+        _ => None,
+    }
 }
 
 /// KEYMAT of a child (section 2.17): first what the initiator of the exchange sends with, then what it receives with.

@@ -96,14 +96,6 @@ fn hmac_shape(integ: IntegId) -> Option<HmacShape> {
     }
 }
 
-/// Key of an HMAC-SHA-2 integrity algorithm: the length of the hash (RFC 4868 section 2.1.1).
-pub(super) fn integ_key_len(integ: IntegId) -> Option<usize> {
-    match integ {
-        IntegId::NONE => Some(0),
-        _ => hmac_shape(integ).map(|shape| shape.algorithm.digest_algorithm().output_len()),
-    }
-}
-
 impl Provider for Standard {
     fn prf(&self, id: PrfId) -> Option<&'static dyn Prf> {
         match id {

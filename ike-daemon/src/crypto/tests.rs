@@ -254,4 +254,60 @@ fn alg_01_v2_sa_07_combinations() {
     assert!(child_shape(Some(Encr::CHACHA20_POLY1305), IntegId::HMAC_SHA2_256_128).is_none());
     let chacha_with_length = Encr { id: EncrId::CHACHA20_POLY1305, key_bits: Some(256) };
     assert!(child_shape(Some(chacha_with_length), IntegId::NONE).is_none());
+    for (id, key_bits) in [
+        (EncrId::DES, Some(64)),
+        (EncrId::TRIPLE_DES, Some(192)),
+        (EncrId::BLOWFISH, Some(129)),
+        (EncrId::BLOWFISH, Some(456)),
+        (EncrId::NULL, Some(0)),
+        (EncrId::AES_CBC, None),
+        (EncrId::AES_CTR, Some(160)),
+        (EncrId(1), None),
+        (EncrId(17), Some(128)),
+    ] {
+        let encr = Encr { id, key_bits };
+        assert!(child_shape(Some(encr), IntegId::HMAC_SHA2_256_128).is_none(), "{encr}");
+    }
+    for id in [EncrId::DES, EncrId::TRIPLE_DES, EncrId::BLOWFISH, EncrId::NULL] {
+        assert!(child_shape(Some(Encr { id, key_bits: None }), IntegId::NONE).is_none(), "{id}");
+    }
+}
+
+/// Every transform of a child takes its keys in this order (RFC 7296 section 2.17): of the direction from initiator to
+/// responder first, in each the key of the cipher, its salt, the key of the integrity algorithm. V2-KEY-07.
+#[test]
+fn v2_key_07_keymat_of_every_transform() {
+    let prf = Standard.prf(PrfId::HMAC_SHA2_256).unwrap();
+    let (ni, nr) = nonces();
+    let sk_d = Secret::new(vec![7; 32]);
+    let encr = |id, key_bits| Some(Encr { id, key_bits });
+    let (sha1, md5) = (IntegId::HMAC_SHA1_96, IntegId::HMAC_MD5_96);
+    for (encr, integ, lengths) in [
+        (encr(EncrId::DES, None), md5, [8, 0, 16]),
+        (encr(EncrId::TRIPLE_DES, None), sha1, [24, 0, 20]),
+        (encr(EncrId::BLOWFISH, None), sha1, [16, 0, 20]),
+        (encr(EncrId::BLOWFISH, Some(448)), sha1, [56, 0, 20]),
+        (encr(EncrId::NULL, None), IntegId::HMAC_SHA2_256_128, [0, 0, 32]),
+        (encr(EncrId::AES_CBC, Some(192)), IntegId::HMAC_SHA2_384_192, [24, 0, 48]),
+        (encr(EncrId::AES_CTR, Some(256)), IntegId::HMAC_SHA2_512_256, [32, 4, 64]),
+        (encr(EncrId::AES_CCM_8, Some(128)), IntegId::NONE, [16, 3, 0]),
+        (encr(EncrId::AES_CCM_12, Some(192)), IntegId::NONE, [24, 3, 0]),
+        (encr(EncrId::AES_CCM_16, Some(256)), IntegId::NONE, [32, 3, 0]),
+        (encr(EncrId::AES_GCM_8, Some(128)), IntegId::NONE, [16, 4, 0]),
+        (encr(EncrId::AES_GCM_12, Some(192)), IntegId::NONE, [24, 4, 0]),
+        (encr(EncrId::NULL_AES_GMAC, Some(256)), IntegId::NONE, [32, 4, 0]),
+        (encr(EncrId::CHACHA20_POLY1305, None), IntegId::NONE, [32, 4, 0]),
+        (None, sha1, [0, 0, 20]),
+    ] {
+        let shape = child_shape(encr, integ).unwrap();
+        assert_eq!([shape.cipher, shape.salt, shape.integ], lengths, "{encr:?} {integ}");
+        let (first, second) = child_keys(prf, &sk_d, None, (&ni, &nr), shape).unwrap();
+        let parts: Vec<&[u8]> = [&first, &second]
+            .into_iter()
+            .flat_map(|keys| [keys.cipher.expose(), keys.salt.expose(), keys.integ.expose()])
+            .collect();
+        assert!(parts.iter().map(|part| part.len()).eq(lengths.into_iter().chain(lengths)));
+        let stream = prf.expand(sk_d.expose(), &[ni.octets(), nr.octets()], 2 * lengths.iter().sum::<usize>()).unwrap();
+        assert_eq!(parts.concat(), stream.expose(), "{encr:?} {integ}");
+    }
 }

@@ -10,7 +10,7 @@ use ike_door::{
 };
 
 use super::host::HostCounts;
-use crate::config::{self, AddressSpec, ConfiguredRule, Defaults, PresharedEntry, RuleSet};
+use crate::config::{self, AddressSpec, ConfiguredRule, Defaults, PresharedEntry};
 use crate::core::api::{self, ChildSnapshot, IkeKeys, IkeSaSnapshot, LocalIdentity, Stats};
 use crate::crypto::Secret;
 use crate::wire::id::{IdType, Identification};
@@ -21,8 +21,7 @@ use crate::wire::ts::TrafficSelector;
 const MAX_SELECTORS: usize = 16;
 
 /// One IKE SA; with its keys, if the caller may see them.
-pub(super) fn ike_sa(sa: &IkeSaSnapshot, keys: Option<&IkeKeys>, rules: &RuleSet) -> IkeSaInfo {
-    let rule = sa.rule_label.as_deref().and_then(|label| rules.by_label(label));
+pub(super) fn ike_sa(sa: &IkeSaSnapshot, keys: Option<&IkeKeys>) -> IkeSaInfo {
     IkeSaInfo {
         spi_initiator: format!("{:016x}", u64::from_be_bytes(sa.spis.initiator)),
         spi_responder: format!("{:016x}", u64::from_be_bytes(sa.spis.responder)),
@@ -43,7 +42,7 @@ pub(super) fn ike_sa(sa: &IkeSaSnapshot, keys: Option<&IkeKeys>, rules: &RuleSet
         prf: sa.prf.map(|prf| prf.to_string()),
         group: sa.group.map(|group| group.to_string()),
         group_number: sa.group.map(|group| group.0),
-        childsa_pfs: rule.map(|rule| rule.rule.childsa_pfs.0),
+        childsa_pfs: sa.children.iter().min_by_key(|child| child.age).map(|child| child.group.0),
         local_id: sa.local_id.as_ref().map(identity),
         remote_id: sa.remote_id.as_ref().map(identity),
         lifetime: LifetimeInfo {
@@ -93,6 +92,7 @@ fn child(child: &ChildSnapshot) -> ChildInfo {
         spi_out: child.spis.outbound,
         mode: child.mode.to_string(),
         suite: child.suite.to_string(),
+        pfs_group: child.group.0,
         esn: child.esn,
         local: list(&child.ts_local),
         remote: list(&child.ts_remote),
@@ -266,8 +266,9 @@ pub(super) fn integrity() -> Vec<Item> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{parse_preshared, parse_rules};
+    use crate::config::{RuleSet, parse_preshared, parse_rules};
     use crate::core::api::{IkeSpis, IkeState, NatState, Path};
+    use crate::wire::transform::Encr;
 
     const RULES: &str = "ikesa_lifetime_secs 7200 ikesa_xform { encr_alg aes-gcm auth_alg sha256 oakley_group 31 }
         { label \"a\" auth_method preshared local_addr 10.0.0.0/24 remote_addr ::1 childsa_pfs 19 remote_id FQDN = \"b\" }";
@@ -306,13 +307,10 @@ mod tests {
 
     #[test]
     fn keys_are_shown_only_where_they_are_given() {
-        let (rules, snapshot) = (rules(), snapshot());
-        let info = ike_sa(&snapshot, None, &rules);
+        let snapshot = snapshot();
+        let info = ike_sa(&snapshot, None);
         assert!(info.keys.is_empty());
-        assert_eq!(
-            (info.spi_initiator.as_str(), info.lifetime.age, info.childsa_pfs),
-            ("0000000000000102", 1, Some(19))
-        );
+        assert_eq!((info.spi_initiator.as_str(), info.lifetime.age, info.childsa_pfs), ("0000000000000102", 1, None));
         assert_eq!(info.local_id.unwrap().kind, "IPv4 address");
         let secret = || Secret::copy_of(&[0xab, 0xcd]);
         let keys = IkeKeys {
@@ -324,9 +322,32 @@ mod tests {
             sk_pi: secret(),
             sk_pr: secret(),
         };
-        let info = ike_sa(&snapshot, Some(&keys), &rules);
+        let info = ike_sa(&snapshot, Some(&keys));
         assert_eq!(info.keys.len(), 7);
         assert_eq!(info.keys[0].value.as_ref().unwrap().expose(), "abcd");
+    }
+
+    /// What is shown is what was negotiated, not what the rule wants.
+    #[test]
+    fn the_group_of_the_newest_child_is_shown() {
+        let child = |group, seconds| ChildSnapshot {
+            spis: api::SpiPair { inbound: 1, outbound: 2 },
+            suite: api::ChildSuite::esp_aead(Encr::CHACHA20_POLY1305),
+            group,
+            esn: true,
+            mode: api::Mode::Tunnel,
+            ts_local: Vec::new(),
+            ts_remote: Vec::new(),
+            action: 7,
+            age: Duration::from_secs(seconds),
+        };
+        let shown = |children: &[ChildSnapshot]| {
+            let snapshot = IkeSaSnapshot { children: children.to_vec(), ..snapshot() };
+            ike_sa(&snapshot, None).childsa_pfs
+        };
+        assert_eq!(shown(&[]), None);
+        assert_eq!(shown(&[child(GroupId::NONE, 9)]), Some(0));
+        assert_eq!(shown(&[child(GroupId::NONE, 9), child(GroupId::CURVE25519, 3)]), Some(31));
     }
 
     #[test]

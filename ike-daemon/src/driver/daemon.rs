@@ -406,7 +406,7 @@ impl<K: KernelSide> Daemon<K> {
         let keymat = self.settings.privilege >= Privilege::Keymat;
         let item = |sa: &IkeSaSnapshot| {
             let keys = if keymat { self.endpoint.keys(sa.spis) } else { None };
-            Item::IkeSa(Box::new(answers::ike_sa(sa, keys.as_ref(), &self.configuration.rules)))
+            Item::IkeSa(Box::new(answers::ike_sa(sa, keys.as_ref())))
         };
         found(self.endpoint.snapshot(clock::now()).iter().filter(|sa| wanted(sa)).map(item).collect())
     }

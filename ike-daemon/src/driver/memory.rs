@@ -14,7 +14,7 @@ use crate::core::api::{
 };
 use crate::crypto::Secret;
 use crate::wire::id::Identification;
-use crate::wire::transform::Encr;
+use crate::wire::transform::{Encr, GroupId};
 use crate::wire::ts::{Ports, TrafficSelector};
 
 /// Remembers what it was told.
@@ -133,6 +133,7 @@ pub(super) fn child(inbound: u32, outbound: u32) -> ChildSa {
         ts_local: vec![TrafficSelector::host(ip("10.1.0.5")), wide("10.1.0.0", "10.1.255.255")],
         ts_remote: vec![wide("10.2.0.0", "10.2.255.255")],
         suite: ChildSuite::esp_aead(Encr::CHACHA20_POLY1305),
+        group: GroupId::NONE,
         esn: true,
         inbound: keys(inbound, 1),
         outbound: keys(outbound, 2),

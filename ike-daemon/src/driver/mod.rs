@@ -1,6 +1,7 @@
 //! The driver: everything around the sans-I/O core that touches the outside. Sockets (`udp`), the data path ([`kernel`],
 //! [`sadb`]), configuration and books (`host`), the loop that joins them ([`daemon`]).
 
+mod algorithms;
 mod answers;
 mod clock;
 pub mod daemon;

@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use sadb_maps::Addr;
 use sadb_maps::event::Event;
 use sadb_maps::host::CompiledRule;
-use sadb_maps::policy::{Action, Rule, Selectors, direction, rule_flag, verdict};
+use sadb_maps::policy::{Rule, Selectors, direction, rule_flag, verdict};
 
-use crate::core::api::{Acquire, ChildPolicy, ChildQuery, ChildRefusal, ChildSuite, EsnPolicy, Mode, Protocol};
-use crate::wire::transform::{Encr, EncrId, IntegId};
+use super::algorithms;
+use crate::core::api::{Acquire, ChildPolicy, ChildQuery, ChildRefusal, ChildSuite, EsnPolicy, Mode};
 use crate::wire::ts::{Ports, TrafficSelector};
 
 const ICMP: u8 = 1;
@@ -176,7 +176,7 @@ fn first_flow(offered: &[TrafficSelector], ours: &dyn Fn(bool) -> Option<Traffic
 fn child_policy(compiled: &CompiledRule, ts_local: TrafficSelector, ts_remote: TrafficSelector) -> Option<ChildPolicy> {
     let rule = &compiled.rule;
     let count = usize::try_from(rule.action_count).unwrap_or(usize::MAX);
-    let suites: Vec<ChildSuite> = rule.actions.iter().take(count).flat_map(suites).collect();
+    let suites: Vec<ChildSuite> = rule.actions.iter().take(count).flat_map(algorithms::suites).collect();
     if suites.is_empty() {
         return None;
     }
@@ -189,25 +189,6 @@ fn child_policy(compiled: &CompiledRule, ts_local: TrafficSelector, ts_remote: T
         ts_local: vec![ts_local],
         ts_remote: vec![ts_remote],
     })
-}
-
-/// The suites of one action, longest key first. Actions with AH or separate authentication are not negotiated yet.
-fn suites(action: &Action) -> Vec<ChildSuite> {
-    if action.ah != 0 || action.esp_auth != 0 {
-        return Vec::new();
-    }
-    let id = EncrId(u16::from(action.encr));
-    let lengths: &[u16] = match id {
-        EncrId::AES_GCM_16 => &[256, 128],
-        EncrId::CHACHA20_POLY1305 => &[256],
-        _ => return Vec::new(),
-    };
-    let [low, high] = action.encr_bits;
-    let esp = |bits: &u16| {
-        let encr = if id == EncrId::CHACHA20_POLY1305 { Encr::CHACHA20_POLY1305 } else { Encr::aes_gcm_16(*bits) };
-        ChildSuite { protocol: Protocol::Esp, encr: Some(encr), integ: IntegId::NONE }
-    };
-    lengths.iter().filter(|bits| (low..=high).contains(*bits)).map(esp).collect()
 }
 
 #[derive(Clone, Copy)]
@@ -301,13 +282,13 @@ fn packet_selectors(packet: &Selectors) -> Option<(TrafficSelector, TrafficSelec
 pub(super) mod tests {
     use std::time::Duration;
 
-    use sadb_maps::policy::MAX_ACTIONS;
+    use sadb_maps::policy::{Action, MAX_ACTIONS};
     use sadb_maps::sa::{BindingKey, encr};
 
     use super::*;
     use crate::core::api::{ChildLifetimes, IdPattern, LocalIdentity, RetryPolicy, SourceLine, SpiPair};
     use crate::wire::id::Identification;
-    use crate::wire::transform::GroupId;
+    use crate::wire::transform::{Encr, GroupId};
 
     pub(crate) fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -422,7 +403,7 @@ pub(super) mod tests {
         assert_eq!(policy.ts_remote, [ts("10.2.0.0", "10.2.255.255")]);
         assert_eq!(
             policy.suites.iter().filter_map(|suite| suite.encr).collect::<Vec<_>>(),
-            [Encr::CHACHA20_POLY1305, Encr::aes_gcm_16(256), Encr::aes_gcm_16(128)]
+            [Encr::CHACHA20_POLY1305, Encr::aes_gcm_16(256), Encr::aes_gcm_16(192), Encr::aes_gcm_16(128)]
         );
         let (local, remote) = acquire.packet.unwrap();
         assert_eq!(

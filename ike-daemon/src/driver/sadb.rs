@@ -18,8 +18,9 @@ use tracing::warn;
 
 use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
 use super::listen::{self, Listener, Told};
-use super::policy;
+use super::{algorithms, policy};
 use crate::core::api::{self, ChildSa, ExpireKind, OutboundUse, PeerMoved, Protocol, SpiPair};
+use crate::wire::transform::GroupId;
 use crate::wire::ts::{Ports, TrafficSelector};
 
 /// SPIs up to 255 are reserved by IANA (RFC 4303 section 2.1).
@@ -283,27 +284,28 @@ fn specs(sa: &ChildSa, cookie: u64) -> Result<(SaSpec, SaSpec), KernelError> {
         })
     };
     let (local_ts, remote_ts) = (one(&sa.ts_local, "local")?, one(&sa.ts_remote, "remote")?);
-    let common = |keys: &api::ChildKeys, src: IpAddr, dst: IpAddr, direction| {
-        let encr = sa.suite.encr.map_or(0, |encr| encr.id.0);
-        SaSpec {
-            direction,
-            mode: match sa.mode {
-                api::Mode::Transport => Mode::Transport,
-                api::Mode::Tunnel => Mode::Tunnel,
-            },
-            encr: u8::try_from(encr).unwrap_or(u8::MAX),
-            key: SecretKey::new(keys.cipher_key.expose().to_vec()),
-            salt: SecretKey::new(keys.salt.expose().to_vec()),
-            auth_key: SecretKey::new(keys.integ_key.expose().to_vec()),
-            esn: sa.esn,
-            soft: lifetime(sa.lifetimes.soft, sa.lifetimes.soft_bytes),
-            hard: lifetime(sa.lifetimes.hard, sa.lifetimes.hard_bytes),
-            km: km::IKEV2,
-            km_cookie: cookie,
-            action: sa.action,
-            iv: IvSource::FreshKey,
-            ..SaSpec::new(number(sa.suite.protocol), keys.spi, src, dst)
-        }
+    let numbers = algorithms::cipher(sa.suite.encr).zip(algorithms::auth(sa.suite.integ));
+    let (encr, auth) = numbers.ok_or_else(|| KernelError(format!("the data path has no numbers for {}", sa.suite)))?;
+    let common = |keys: &api::ChildKeys, src: IpAddr, dst: IpAddr, direction| SaSpec {
+        direction,
+        mode: match sa.mode {
+            api::Mode::Transport => Mode::Transport,
+            api::Mode::Tunnel => Mode::Tunnel,
+        },
+        encr,
+        key: SecretKey::new(keys.cipher_key.expose().to_vec()),
+        salt: SecretKey::new(keys.salt.expose().to_vec()),
+        auth,
+        auth_key: SecretKey::new(keys.integ_key.expose().to_vec()),
+        esn: sa.esn,
+        pfs: sa.group != GroupId::NONE,
+        soft: lifetime(sa.lifetimes.soft, sa.lifetimes.soft_bytes),
+        hard: lifetime(sa.lifetimes.hard, sa.lifetimes.hard_bytes),
+        km: km::IKEV2,
+        km_cookie: cookie,
+        action: sa.action,
+        iv: IvSource::FreshKey,
+        ..SaSpec::new(number(sa.suite.protocol), keys.spi, src, dst)
     };
     let idle = u32::try_from(sa.lifetimes.idle.as_secs()).unwrap_or(u32::MAX);
     let inbound = SaSpec {
@@ -337,6 +339,7 @@ fn rebuilt(info: &SaInfo, src: IpAddr, dst: IpAddr, direction: Direction) -> SaS
         key: info.key().clone(),
         salt: info.salt().clone(),
         auth: info.auth,
+        auth_key: info.auth_key().clone(),
         esn: is(flag::ESN),
         unique: is(flag::UNIQUE),
         outer: info.outer,
@@ -391,10 +394,12 @@ mod tests {
 
     use sadb_maps::host::pfkey::Message;
     use sadb_maps::host::testing::TestInstance;
+    use sadb_maps::policy::Action;
 
     use super::*;
     use crate::core::api::Path;
     use crate::crypto::Secret;
+    use crate::crypto::keys::child_shape;
     use crate::driver::memory;
     use crate::driver::policy::tests::{ip, tunnel_rule};
 
@@ -532,6 +537,56 @@ mod tests {
             kernel.release_spi(Protocol::Esp, spi, ip("192.0.2.1")).unwrap();
         }
         kernel.release_spi(Protocol::Esp, 4711, ip("192.0.2.1")).unwrap();
+    }
+
+    /// Every suite of a policy goes into the SADB with the numbers and keys of both algorithms, and survives a move.
+    #[test]
+    fn every_suite_is_installed_and_moved() {
+        let test = TestInstance::with_maps(8).unwrap();
+        let mut kernel = open(&test);
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let moved = PeerMoved {
+            children: Vec::new(),
+            old: Path { local: at("192.0.2.1:500"), remote: at("192.0.2.2:500") },
+            new: Path { local: at("192.0.2.1:4500"), remote: at("192.0.2.99:1024") },
+            encap: Some(api::Encap { local_port: 4500, remote_port: 1024 }),
+        };
+        let ciphers = [2, 3, 7, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 28];
+        let actions = ciphers.into_iter().flat_map(|encr| [0, 2, 3, 5, 6, 7].map(|auth| (encr, auth)));
+        let mut count = 0;
+        for (encr, esp_auth) in actions {
+            let action = Action { encr, encr_bits: [0, 448], esp_auth, ..Action::default() };
+            for suite in algorithms::suites(&action) {
+                let shape = child_shape(suite.encr, suite.integ).unwrap();
+                let mut sa = ChildSa { suite, ..child(300, 77, OutboundUse::Now) };
+                for keys in [&mut sa.inbound, &mut sa.outbound] {
+                    let octets = |first: u8, len: usize| Secret::new((first..).take(len).collect());
+                    keys.cipher_key = octets(3, shape.cipher);
+                    keys.salt = octets(101, shape.salt);
+                    keys.integ_key = octets(51, shape.integ);
+                }
+                kernel.install(&sa, 0).unwrap_or_else(|error| panic!("{suite}: {error}"));
+                let mut pair = PairKey::from(&sa);
+                for place in [1, 2] {
+                    for (key, keys) in [(inbound_key(&pair), &sa.inbound), (outbound_key(&pair), &sa.outbound)] {
+                        let info = kernel.sadb.get(&key).unwrap();
+                        assert_eq!((info.encr, info.auth), (encr, esp_auth), "{suite}");
+                        assert_eq!(info.key().octets(), keys.cipher_key.expose(), "{suite}");
+                        assert_eq!(info.salt().octets(), keys.salt.expose(), "{suite}");
+                        assert_eq!(info.auth_key().octets(), keys.integ_key.expose(), "{suite}");
+                    }
+                    if place == 1 {
+                        kernel.move_pair(&pair, &moved).unwrap();
+                        pair.remote = ip("192.0.2.99");
+                    }
+                }
+                kernel.remove(&pair).unwrap();
+                count += 1;
+            }
+        }
+        // Eight AEADs, one of them with one length; beside five authenticators three ciphers with one length, two with
+        // three and Blowfish with eight.
+        assert_eq!(count, 7 * 3 + 1 + 5 * (3 + 2 * 3 + 8));
     }
 
     #[test]

@@ -44,20 +44,32 @@ macro_rules! registry {
 registry! {
     /// Transform type 1: encryption algorithm.
     EncrId {
-        /// Triple DES in CBC mode; known by name only.
+        /// DES in CBC mode (RFC 2405).
+        DES = 2, "DES-CBC";
+        /// Triple DES in CBC mode (RFC 2451).
         TRIPLE_DES = 3, "3DES-CBC";
+        /// Blowfish in CBC mode (RFC 2451); 128 bits without key length attribute.
+        BLOWFISH = 7, "BLOWFISH-CBC";
         /// No encryption (ESP only; never without integrity).
         NULL = 11, "NULL";
         /// AES in CBC mode; key length attribute required.
         AES_CBC = 12, "AES-CBC";
-        /// AES in counter mode; key length attribute required.
+        /// AES in counter mode (RFC 3686); key length attribute required.
         AES_CTR = 13, "AES-CTR";
+        /// AES-CCM with an 8-octet ICV (RFC 4309); key length attribute required.
+        AES_CCM_8 = 14, "AES-CCM-8";
+        /// AES-CCM with a 12-octet ICV.
+        AES_CCM_12 = 15, "AES-CCM-12";
+        /// AES-CCM with a 16-octet ICV.
+        AES_CCM_16 = 16, "AES-CCM-16";
         /// AES-GCM with an 8-octet ICV.
         AES_GCM_8 = 18, "AES-GCM-8";
         /// AES-GCM with a 12-octet ICV.
         AES_GCM_12 = 19, "AES-GCM-12";
         /// AES-GCM with a 16-octet ICV (RFC 4106, RFC 5282); key length attribute required.
         AES_GCM_16 = 20, "AES-GCM-16";
+        /// AES-GMAC, which authenticates and does not encipher (RFC 4543); key length attribute required.
+        NULL_AES_GMAC = 21, "NULL-AES-GMAC";
         /// ChaCha20-Poly1305 (RFC 7634); no key length attribute.
         CHACHA20_POLY1305 = 28, "CHACHA20-POLY1305";
     }
@@ -82,7 +94,9 @@ registry! {
     IntegId {
         /// No integrity transform: what an AEAD cipher goes with.
         NONE = 0, "NONE";
-        /// HMAC-SHA-1 cut to 96 bits; known by name only.
+        /// HMAC-MD5 cut to 96 bits (RFC 2403).
+        HMAC_MD5_96 = 1, "HMAC-MD5-96";
+        /// HMAC-SHA-1 cut to 96 bits (RFC 2404).
         HMAC_SHA1_96 = 2, "HMAC-SHA1-96";
         /// HMAC-SHA-256 cut to 128 bits (RFC 4868).
         HMAC_SHA2_256_128 = 12, "HMAC-SHA2-256-128";
@@ -136,7 +150,24 @@ impl Encr {
 
     /// Whether the cipher authenticates by itself and so excludes an integrity transform (RFC 5282 section 8).
     pub fn is_aead(self) -> bool {
-        matches!(self.id, EncrId::AES_GCM_8 | EncrId::AES_GCM_12 | EncrId::AES_GCM_16 | EncrId::CHACHA20_POLY1305)
+        matches!(
+            self.id,
+            EncrId::AES_CCM_8
+                | EncrId::AES_CCM_12
+                | EncrId::AES_CCM_16
+                | EncrId::AES_GCM_8
+                | EncrId::AES_GCM_12
+                | EncrId::AES_GCM_16
+                | EncrId::NULL_AES_GMAC
+                | EncrId::CHACHA20_POLY1305
+        )
+    }
+
+    /// Whether both are one cipher with one key length: Blowfish has 128 bits where no attribute says otherwise
+    /// (RFC 7296 section 3.3.5, RFC 2451 section 2.3).
+    pub fn means(self, other: Self) -> bool {
+        let bits = |encr: Self| if encr.id == EncrId::BLOWFISH { encr.key_bits.or(Some(128)) } else { encr.key_bits };
+        self.id == other.id && bits(self) == bits(other)
     }
 }
 

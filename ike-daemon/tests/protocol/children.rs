@@ -1,7 +1,8 @@
 //! Child SAs: modes, selectors, algorithms, sequence numbers, key exchange of their own, refusals.
 
 use ike_daemon::core::api::*;
-use ike_daemon::wire::transform::{Encr, GroupId, IntegId};
+use ike_daemon::crypto::keys::child_shape;
+use ike_daemon::wire::transform::{Encr, EncrId, GroupId, IntegId};
 use ike_daemon::wire::ts::{Ports, TrafficSelector};
 
 use crate::util::*;
@@ -126,25 +127,81 @@ fn v2_sa_02_14_algorithms_of_children() {
     world.assert_one_ike();
 }
 
-/// Suites with an integrity algorithm of their own, and AH, are negotiated too.
+/// V2-KEY-07, V2-SA-07: every transform, and AH, is negotiated and rekeyed; both sides have the same keys of the right
+/// lengths, and the logs name both algorithms.
 #[test]
-fn v2_key_07_integrity_and_ah() {
+fn v2_key_07_every_transform() {
     let integ = IntegId::HMAC_SHA2_256_128;
-    let cbc = ChildSuite { protocol: Protocol::Esp, encr: Some(Encr::aes_cbc(256)), integ };
-    let ah = ChildSuite { protocol: Protocol::Ah, encr: None, integ };
-    for (seed, suite) in [(37, cbc), (38, ah)] {
+    let esp = |id: u16, key_bits, integ| ChildSuite {
+        protocol: Protocol::Esp,
+        encr: Some(Encr { id: EncrId(id), key_bits }),
+        integ,
+    };
+    let mut suites = vec![
+        ChildSuite { protocol: Protocol::Ah, encr: None, integ },
+        esp(2, None, IntegId::HMAC_MD5_96),
+        esp(3, None, IntegId::HMAC_SHA1_96),
+        esp(7, Some(448), integ),
+        esp(11, None, IntegId::HMAC_SHA2_384_192),
+        ChildSuite::esp_aead(Encr::CHACHA20_POLY1305),
+    ];
+    for bits in [128, 192, 256] {
+        suites.extend([1, 2, 12, 13, 14].map(|id| esp(12, Some(bits), IntegId(id))));
+        suites.extend([1, 2, 12, 13, 14].map(|id| esp(13, Some(bits), IntegId(id))));
+        suites.extend([14, 15, 16, 18, 19, 20, 21].map(|id| esp(id, Some(bits), IntegId::NONE)));
+    }
+    for (seed, suite) in (1000..).zip(suites) {
         let mut world = World::new(seed);
         world.a.policy().suites = vec![suite];
         world.b.policy().suites = vec![suite];
         world.acquire(Side::A);
         world.settle();
         world.assert_mirrored(1);
-        assert_eq!(world.a.only_child().suite, suite);
-        assert_eq!(world.a.only_child().inbound.integ_key.len(), 32);
+        let shape = child_shape(suite.encr, suite.integ).unwrap();
+        let child = world.a.only_child();
+        assert_eq!(child.suite, suite);
+        for keys in [&child.inbound, &child.outbound] {
+            let lengths = (keys.cipher_key.len(), keys.salt.len(), keys.integ_key.len());
+            assert_eq!(lengths, (shape.cipher, shape.salt, shape.integ), "{suite}");
+        }
+        assert_ne!(child.inbound, child.outbound);
         world.expire(Side::A, ExpireKind::Soft);
         world.settle();
         world.assert_mirrored(1);
+        assert_eq!(world.b.only_child().suite, suite);
     }
+}
+
+/// V2-SA-07, V2-SA-14: AEADs and ciphers with an integrity algorithm beside each other: whoever answers decides by its
+/// own order.
+#[test]
+fn v2_sa_07_14_aead_beside_integrity() {
+    let cbc = |bits, integ| ChildSuite { protocol: Protocol::Esp, encr: Some(Encr::aes_cbc(bits)), integ };
+    let gcm = ChildSuite::esp_aead(Encr::aes_gcm_16(256));
+    let (sha256, sha512) = (IntegId::HMAC_SHA2_256_128, IntegId::HMAC_SHA2_512_256);
+    let offered = vec![gcm, cbc(256, sha256), cbc(128, sha256), cbc(256, sha512), cbc(128, sha512)];
+    for (seed, accepted) in (1100..).zip([
+        vec![gcm],
+        vec![cbc(128, sha512), gcm],
+        vec![cbc(256, sha512), cbc(128, sha256)],
+        vec![cbc(192, sha256), cbc(128, sha256)],
+    ]) {
+        let mut world = World::new(seed);
+        world.a.policy().suites.clone_from(&offered);
+        world.b.policy().suites.clone_from(&accepted);
+        world.acquire(Side::A);
+        world.settle();
+        world.assert_mirrored(1);
+        let expected = accepted.iter().find(|suite| offered.contains(suite)).unwrap();
+        assert_eq!(world.a.only_child().suite, *expected);
+    }
+    let mut world = World::new(1110);
+    world.a.policy().suites = vec![cbc(256, sha256)];
+    world.b.policy().suites = vec![cbc(256, sha512)];
+    world.acquire(Side::A);
+    world.settle();
+    assert_eq!(world.a.acquire_failures(), [(1, FailureCause::NoProposalChosen)]);
+    assert!(world.a.logged("AES-CBC(256)/HMAC-SHA2-256-128") && world.b.logged("AES-CBC(256)/HMAC-SHA2-512-256"));
 }
 
 /// V2-SA-12: sequence numbers of 64 and of 32 bits.

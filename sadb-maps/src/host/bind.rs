@@ -216,6 +216,14 @@ mod tests {
         none(Known { flags: flag::INBOUND, ..sa() }, rule());
         none(Known { flags: flag::OUTBOUND | flag::TUNNEL, ..sa() }, rule());
         none(Known { encr: encr::AES_GCM_16, ..sa() }, rule());
+        // SHA2-256 beside the cipher, which the rule does not ask for; and the other way round.
+        none(Known { auth: 5, ..sa() }, rule());
+        let mut cbc = rule();
+        cbc.actions[0] = Action { encr: encr::AES_CBC, encr_bits: [128, 256], esp_auth: 5, ..Action::default() };
+        let with = |auth| Known { encr: encr::AES_CBC, key_bits: 128, auth, ..sa() };
+        assert_eq!(keys(&with(5), &[cbc]).len(), 1);
+        none(with(7), cbc);
+        none(with(0), cbc);
         none(Known { src: addr("0.0.0.0"), ..sa() }, rule());
         none(sa(), Rule { verdict: verdict::PASS, ..rule() });
         none(sa(), Rule { directions: direction::IN, ..rule() });

@@ -16,6 +16,7 @@ mod readme;
 mod second_opinion;
 mod strongswan;
 pub(crate) mod topology;
+mod transforms;
 mod transport;
 
 use anyhow::{Context, Result};
@@ -143,6 +144,12 @@ pub const ALL: &[Scenario] = &[
     ),
     guest("kernel-esp-aes-128-gcm", "the same with AES-GCM and a key of 128 bits", kernel_esp::aes_128_gcm),
     guest("kernel-esp-aes-256-gcm", "the same with AES-GCM and a key of 256 bits", kernel_esp::aes_256_gcm),
+    interop(
+        "strongswan-transforms-responds",
+        "every transform that strongSwan's ESP has as well, a child SA each; we negotiate",
+        transforms::responder,
+    ),
+    interop("strongswan-transforms-initiates", "the same with strongSwan as initiator", transforms::initiator),
     interop("strongswan-selectors", "selectors that policy does not have", strongswan::unacceptable_selectors),
 ];
 

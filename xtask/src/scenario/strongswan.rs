@@ -17,10 +17,10 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-const SECRET: &str = "a secret of the tests, shared by two";
+pub(super) const SECRET: &str = "a secret of the tests, shared by two";
 
 /// What strongSwan offers for the IKE SA when it is to agree with us.
-const IKE: &str = "aes256gcm16-prfsha256-x25519";
+pub(super) const IKE: &str = "aes256gcm16-prfsha256-x25519";
 
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -55,11 +55,11 @@ const IKES: [Ike; 4] = [
 ];
 
 /// Our side on host A, strongSwan on host B.
-struct Peers {
-    sites: TwoSites,
-    ours: Suite,
+pub(super) struct Peers {
+    pub(super) sites: TwoSites,
+    pub(super) ours: Suite,
     daemon: Daemon,
-    theirs: Strongswan,
+    pub(super) theirs: Strongswan,
     /// Failures in the log that were looked at.
     looked_at: Cell<usize>,
 }
@@ -81,8 +81,9 @@ impl Peers {
         Self::across(TwoSites::new(name)?, B, &more, CHACHA20.policy, "", &theirs)
     }
 
-    /// `remote` is the address by which we know strongSwan, `more` further words of the rule of ikev2.config.
-    fn across(
+    /// `remote` is the address by which we know strongSwan, `more` further words of the rule of ikev2.config, `policy` the
+    /// properties of the rule for the two networks, or whole rules.
+    pub(super) fn across(
         sites: TwoSites,
         remote: &str,
         more: &str,
@@ -93,7 +94,8 @@ impl Peers {
         let theirs = Strongswan::start(&sites.lab, &sites.b, connection)?;
         let ours = Suite::attach(&sites.lab, &sites.a, &["--acquire-hold", "1", "wan0"])?;
         ours.tunnel("vpn0", A, remote)?;
-        ours.policy(&rule(NET_A, NET_B, policy))?;
+        let whole = rule(NET_A, NET_B, policy);
+        ours.policy(if policy.starts_with('{') { policy } else { &whole })?;
         let config = format!(
             "ikesa_xform {{ encr_alg aes-gcm(256) auth_alg sha256 oakley_group 31 }}\n{lifetimes}\n\
              {{ label \"peer\" auth_method preshared local_addr {A} remote_addr {remote} {more} }}\n"
@@ -114,7 +116,7 @@ impl Peers {
         Ok(())
     }
 
-    fn until(&self, complaint: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    pub(super) fn until(&self, complaint: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
         let start = Instant::now();
         while !holds()? {
             if start.elapsed() > PATIENCE {
@@ -170,7 +172,7 @@ impl Peers {
     }
 
     /// SPIs of the IKE SAs on our side.
-    fn ike_spis(&self) -> Result<Vec<String>> {
+    pub(super) fn ike_spis(&self) -> Result<Vec<String>> {
         let sas = self.ours.ike_sas()?;
         Ok(sas.iter().map(|sa| format!("{} {}", text(sa, "spi_initiator"), text(sa, "spi_responder"))).collect())
     }
@@ -184,7 +186,7 @@ impl Peers {
         self.theirs.swanctl(&["--list-sas"])
     }
 
-    fn logs(&self) -> String {
+    pub(super) fn logs(&self) -> String {
         let stats = self.ours.tool("espadm", &["stats"]).unwrap_or_default();
         format!("{stats}\nin.ikev2d:\n{}\nstrongSwan:\n{}", self.daemon.log_end(), self.theirs.log_end())
     }
@@ -412,7 +414,7 @@ fn refused_then_accepted(peers: &Peers) -> Result<()> {
     peers.traffic(1 << 20)
 }
 
-fn judge(capture: Capture, peers: &Peers, messages: usize) -> Result<()> {
+pub(super) fn judge(capture: Capture, peers: &Peers, messages: usize) -> Result<()> {
     let seen = capture.finish()?;
     nothing_in_clear(&seen)?;
     let counters = peers.ours.counters()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::IkeSpis;
 use crate::crypto::Secret;
 use crate::wire::id::Identification;
-use crate::wire::transform::{Encr, IntegId};
+use crate::wire::transform::{Encr, GroupId, IntegId};
 use crate::wire::ts::TrafficSelector;
 
 /// Security protocol of a child SA (RFC 7296 section 3.3.1).
@@ -130,7 +130,7 @@ pub struct ChildKeys {
     pub spi: u32,
     /// Key of the cipher, without salt; empty for AH and NULL.
     pub cipher_key: Secret,
-    /// Salt (4 octets for AES-GCM and ChaCha20-Poly1305); empty where the cipher has none.
+    /// Salt: 3 octets for AES-CCM, 4 for the other counter modes and ChaCha20-Poly1305; empty where the cipher has none.
     pub salt: Secret,
     /// Key of the integrity algorithm; empty with an AEAD.
     pub integ_key: Secret,
@@ -190,6 +190,8 @@ pub struct ChildSa {
     pub ts_remote: Vec<TrafficSelector>,
     /// Algorithms.
     pub suite: ChildSuite,
+    /// Group of a key exchange of its own; `NONE` where its keys come from those of the IKE SA alone.
+    pub group: GroupId,
     /// 64-bit sequence numbers.
     pub esn: bool,
     /// What we receive with.

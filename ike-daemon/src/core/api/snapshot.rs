@@ -147,6 +147,8 @@ pub struct ChildSnapshot {
     pub spis: SpiPair,
     /// Algorithms.
     pub suite: ChildSuite,
+    /// Group of a key exchange of its own; `NONE` where there was none.
+    pub group: GroupId,
     /// 64-bit sequence numbers.
     pub esn: bool,
     /// Mode.
