@@ -47,6 +47,9 @@ pub mod proto {
     pub const UDP_LITE: u8 = 136;
 }
 
+/// Octets of an ICMP error in front of the packet that it quotes.
+const ICMP_ERROR_HEADER: u32 = 8;
+
 /// Extension headers walked before a packet counts as unreadable.
 const MAX_EXTENSIONS: u32 = 6;
 
@@ -142,6 +145,50 @@ impl Parsed {
     pub fn is_neighbour_discovery(&self) -> bool {
         !self.v4 && self.proto == proto::ICMPV6 && self.ttl == 255 && self.icmp[0] >= 133 && self.icmp[0] <= 137
     }
+}
+
+impl Parsed {
+    /// Whether this is an ICMP error, which quotes the packet that caused it.
+    #[inline(always)]
+    pub fn is_icmp_error(&self) -> bool {
+        if self.opaque {
+            return false;
+        }
+        let [kind, _] = self.icmp;
+        match self.proto {
+            proto::ICMP => matches!(kind, 3 | 4 | 5 | 11 | 12),
+            proto::ICMPV6 => matches!(kind, 1..=127),
+            _ => false,
+        }
+    }
+
+    /// Whether this is ESP, AH or what goes between key managers: nothing that policy would seal again.
+    #[inline(always)]
+    pub fn is_sealed(&self) -> bool {
+        let km = |port| port == 500 || port == 4500;
+        match self.proto {
+            proto::ESP | proto::AH => true,
+            proto::UDP => km(self.sport) || km(self.dport),
+            _ => false,
+        }
+    }
+
+    /// The same packet on its way back: ends exchanged.
+    #[inline(always)]
+    pub fn reversed(mut self) -> Self {
+        (self.src, self.dst) = (self.dst, self.src);
+        (self.sport, self.dport) = (self.dport, self.sport);
+        self
+    }
+}
+
+/// The packet that an ICMP error quotes, on its way back: the flow in whose company the error travels (RFC 4301 section
+/// 6.2). `None` when it cannot be read, or did not come from where the error goes: then it caused no such error.
+#[inline(always)]
+pub fn quoted<F: Frame>(frame: &F, error: &Parsed) -> Option<Parsed> {
+    let start = error.l4 + ICMP_ERROR_HEADER;
+    let quoted = if error.v4 { parse_v4(frame, start) } else { parse_v6(frame, start) }?;
+    if quoted.src != error.dst { None } else { Some(quoted.reversed()) }
 }
 
 /// What a frame holds.

@@ -2,7 +2,7 @@
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-use ebpf_esp::packet::{Content, Frame, Parsed, parse};
+use ebpf_esp::packet::{Content, Frame, Parsed, parse, quoted};
 use ebpf_esp::too_big::{self, QUOTED};
 use proptest::prelude::*;
 use sadb_maps::Addr;
@@ -133,6 +133,36 @@ fn ipv6_with_an_ipv4_address_in_it_is_refused() {
         frame[offset..offset + 16].copy_from_slice(&mapped);
         assert!(matches!(parse(&Buffer::new(&frame)), Content::Malformed));
     }
+}
+
+/// ARC-ICMP-05
+#[test]
+fn an_icmp_error_tells_the_flow_that_it_is_about() {
+    // From 192.0.2.1 to 198.51.100.7 as all packets here; what caused it came from there.
+    let mut cause = v4(17, 0, &[0x10, 0, 0x20, 0, 0, 8, 0, 0])[14..].to_vec();
+    let (src, dst) = (cause[12..16].to_vec(), cause[16..20].to_vec());
+    cause[12..16].copy_from_slice(&dst);
+    cause[16..20].copy_from_slice(&src);
+    let error = |kind: u8, cause: &[u8]| v4(1, 0, &[&[kind, 3, 0, 0, 0, 0, 0, 0], cause].concat());
+    let read = |frame: Vec<u8>| {
+        let parsed = ip(&frame);
+        (parsed.is_icmp_error(), quoted(&Buffer::new(&frame), &parsed))
+    };
+    let (is_error, flow) = read(error(3, &cause));
+    let flow = flow.unwrap();
+    assert!(is_error);
+    assert_eq!((flow.src, flow.dst), (addr("192.0.2.1"), addr("198.51.100.7")));
+    assert_eq!((flow.proto, flow.sport, flow.dport, flow.is_sealed()), (17, 0x2000, 0x1000, false));
+    for kind in [0, 8, 13, 30] {
+        assert!(!read(error(kind, &cause)).0, "type {kind}");
+    }
+    // Too short for the ports, for the header, and not from where the error goes.
+    assert!(read(error(11, &cause[..22])).1.unwrap().opaque);
+    assert!(read(error(11, &cause[..19])).1.is_none());
+    let foreign = v4(17, 0, &[0; 8])[14..].to_vec();
+    assert!(read(error(3, &foreign)).1.is_none());
+    let six = v6(58, 64, &[&[1, 4, 0, 0, 0, 0, 0, 0][..], &v6(6, 1, &[0, 9, 0, 5])[14..]].concat());
+    assert!(ip(&six).is_icmp_error() && quoted(&Buffer::new(&six), &ip(&six)).is_none());
 }
 
 fn sum(octets: &[u8]) -> u16 {

@@ -18,7 +18,7 @@ use sadb_maps::spd::{NO_MATCH, scope};
 use crate::frame::{MAX_OFFSET, XdpFrame, opaque};
 use crate::maps::{CONFIG, OUTER, SA_IN, SA_WINDOW, count};
 use crate::sa::{self, Usable};
-use crate::scratch::{park, scratch};
+use crate::scratch::{park, park_quoted, scratch};
 use crate::seal::{FAILED, planned, status, update_checksum};
 use crate::tc::{OPENED_TRANSPORT, OPENED_TUNNEL, Opened};
 use crate::{ah, atomic, cipher, policy, report, route, stage};
@@ -532,11 +532,66 @@ fn cut(ctx: *mut xdp_md, len: u32) -> Result<(), Counter> {
 #[inline(always)]
 fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counter> {
     let inner = inner(ctx).ok_or(Counter::DropMalformed)?;
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    let mut outcome = judge_opened(0);
+    // An ICMP error may come in the company of the flow that it is about (RFC 4301 section 6.2, ARC-ICMP-05).
+    let unfit = outcome == Counter::DropSelector as u32 || outcome == Counter::DropPolicyMismatch as u32;
+    if unfit && inner.is_icmp_error() && read_quoted(ctx) != 0 {
+        outcome = judge_opened(1);
+    }
+    if outcome != 0 {
+        return Ok(FAILED | outcome);
+    }
+    let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
+    // SAFETY: the context is valid.
+    if unsafe { bpf_xdp_adjust_meta(ctx, -(size_of::<Opened>() as i32)) } != 0 {
+        return Err(Counter::DropRoom);
+    }
+    // SAFETY: as above.
+    let (meta, data) = unsafe { ((*ctx).data_meta as usize, (*ctx).data as usize) };
+    if meta + size_of::<Opened>() > data {
+        return Err(Counter::DropRoom);
+    }
+    let opened = Opened {
+        secret: config.mark_sealed,
+        mode: if tunnel { OPENED_TUNNEL } else { OPENED_TRANSPORT },
+        // SAFETY: the scratch of this CPU.
+        cut_to: unsafe { (*sc).plan.cut_to },
+    };
+    // SAFETY: room for one record was just proven.
+    unsafe { (meta as *mut Opened).write_unaligned(opened) };
+    count(Counter::OpenedOk);
+    Ok(xdp_action::XDP_PASS)
+}
+
+/// Reads the packet that the ICMP error in the scratch quotes: 1 if there is one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn read_quoted(ctx: *mut xdp_md) -> u32 {
+    park_quoted(&XdpFrame(ctx))
+}
+
+/// Whether the packet in the scratch, or with `quoted` the one that it quotes, fits the SAs that were applied and the
+/// policy asks for these: 0, or the counter.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn judge_opened(quoted: u32) -> u32 {
+    match judge(quoted != 0) {
+        Ok(()) => 0,
+        Err(reason) => reason as u32,
+    }
+}
+
+#[inline(always)]
+fn judge(quoted: bool) -> Result<(), Counter> {
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    let sa = &planned()?;
+    // SAFETY: the scratch of this CPU.
+    let inner = unsafe { if quoted { &(*sc).quoted } else { &(*sc).parsed } };
     if sa.fixed.flags & flag::SELECTORS != 0 && !fits(sa, inner) {
         return Err(Counter::DropSelector);
     }
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
-    let sc = scratch().ok_or(Counter::DropInternal)?;
     // SAFETY: the scratch of this CPU.
     let selectors = unsafe { &mut (*sc).selectors };
     *selectors = inner.inbound();
@@ -567,25 +622,7 @@ fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counte
     if !(alone && rule.action_id == sa.fixed.action) && !policy::accepts(rule, esp, ah) {
         return Err(Counter::DropPolicyMismatch);
     }
-    // SAFETY: the context is valid.
-    if unsafe { bpf_xdp_adjust_meta(ctx, -(size_of::<Opened>() as i32)) } != 0 {
-        return Err(Counter::DropRoom);
-    }
-    // SAFETY: as above.
-    let (meta, data) = unsafe { ((*ctx).data_meta as usize, (*ctx).data as usize) };
-    if meta + size_of::<Opened>() > data {
-        return Err(Counter::DropRoom);
-    }
-    let opened = Opened {
-        secret: config.mark_sealed,
-        mode: if tunnel { OPENED_TUNNEL } else { OPENED_TRANSPORT },
-        // SAFETY: the scratch of this CPU.
-        cut_to: unsafe { (*sc).plan.cut_to },
-    };
-    // SAFETY: room for one record was just proven.
-    unsafe { (meta as *mut Opened).write_unaligned(opened) };
-    count(Counter::OpenedOk);
-    Ok(xdp_action::XDP_PASS)
+    Ok(())
 }
 
 /// Whether the packet is within the traffic selectors of the SA (ARC-IN-01, ARC-IN-03).
@@ -620,6 +657,17 @@ fn clear(ctx: *mut xdp_md, parsed: &Parsed) -> Result<u32, Counter> {
     // SAFETY: the scratch of this CPU.
     let selectors = unsafe { &mut (*sc).selectors };
     *selectors = parsed.inbound();
+    if parsed.is_icmp_error()
+        && policy::classify(selectors, head.generation, head.count, direction::IN as u32, scope::LOCAL) == NO_MATCH
+        && read_quoted(ctx) != 0
+    {
+        // SAFETY: the scratch of this CPU, where the quoted packet has just been put.
+        let quoted = unsafe { &(*sc).quoted };
+        // What is said in clear about a protected flow comes from nobody who can see it; about sealed packets it may.
+        if !quoted.is_sealed() {
+            *selectors = quoted.inbound();
+        }
+    }
     let (matched, host) = match_clear(selectors, head.generation, head.count, 1)?;
     let mut what = matched;
     if what != verdict::PASS {

@@ -8,7 +8,7 @@ use ebpf_esp::crypto::poly1305::Poly1305;
 use ebpf_esp::crypto::{Block16, Block64};
 
 use ebpf_esp::ah::Walk;
-use ebpf_esp::packet::Parsed;
+use ebpf_esp::packet::{Frame, Parsed, quoted};
 use sadb_maps::Addr;
 use sadb_maps::event::Event;
 use sadb_maps::policy::Selectors;
@@ -129,6 +129,8 @@ pub struct Scratch {
     pub walk: Walk,
     /// The packet in hand, read. Too long for the stack of a program that calls three functions deep.
     pub parsed: Parsed,
+    /// The packet that an ICMP error in hand quotes, on its way back.
+    pub quoted: Parsed,
     /// What is known of it, for the log.
     pub subject: report::Subject,
     /// Selectors of the packet in hand.
@@ -173,5 +175,20 @@ pub fn park(parsed: Parsed) -> Option<&'static Parsed> {
         (*sc).parsed = parsed;
         (*sc).subject.read = 1;
         Some(&(*sc).parsed)
+    }
+}
+
+/// Parks the packet that the ICMP error in the scratch quotes: 1 if there is one.
+#[inline(always)]
+pub fn park_quoted<F: Frame>(frame: &F) -> u32 {
+    let Some(sc) = scratch() else { return 0 };
+    // SAFETY: the scratch of this CPU.
+    match quoted(frame, unsafe { &(*sc).parsed }) {
+        Some(packet) => {
+            // SAFETY: as above.
+            unsafe { (*sc).quoted = packet };
+            1
+        }
+        None => 0,
     }
 }

@@ -33,6 +33,9 @@ const INGRESS: u64 = 1;
 /// Octets of a frame that are made linear for reading: Ethernet, IPv6, some extension headers, ports.
 const LINEAR: u32 = 160;
 
+/// The same with an ICMP error and the beginning of the packet that it quotes.
+const LINEAR_QUOTED: u32 = 256;
+
 /// Metadata that XDP puts in front of an opened packet. Nothing on the wire can carry it.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -189,6 +192,18 @@ pub extern "C" fn read_packet(skb: *mut __sk_buff) -> u32 {
     }
 }
 
+/// Reads the packet that the ICMP error in the scratch quotes: 1 if there is one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn read_quoted_skb(skb: *mut __sk_buff) -> u32 {
+    // SAFETY: the context is valid. A failure shows as a packet that cannot be read.
+    unsafe {
+        let want = if (*skb).len < LINEAR_QUOTED { (*skb).len } else { LINEAR_QUOTED };
+        bpf_skb_pull_data(skb, want);
+    }
+    crate::scratch::park_quoted(&SkbFrame(skb))
+}
+
 #[inline(always)]
 fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter> {
     let config = CONFIG.get(0).ok_or(Counter::DropInternal)?;
@@ -216,7 +231,13 @@ fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter
     // SAFETY: the scratch of this CPU.
     let (selectors, binding, decision) = unsafe { (&mut (*sc).selectors, &mut (*sc).binding, &mut (*sc).decision) };
     *selectors = parsed.outbound();
-    let index = policy::classify(selectors, head.generation, head.count, direction::OUT as u32, local as u32);
+    let mut index = policy::classify(selectors, head.generation, head.count, direction::OUT as u32, local as u32);
+    if index == NO_MATCH && parsed.is_icmp_error() && read_quoted_skb(skb) != 0 {
+        // Goes the way of the flow that it is about (RFC 4301 section 6.2, ARC-ICMP-05).
+        // SAFETY: the scratch of this CPU, where the quoted packet has just been put.
+        *selectors = unsafe { (*sc).quoted.outbound() };
+        index = policy::classify(selectors, head.generation, head.count, direction::OUT as u32, local as u32);
+    }
     if index == NO_MATCH {
         return Ok(PASS_COUNTED | Counter::BypassedOut as u32);
     }

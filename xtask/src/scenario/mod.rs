@@ -82,6 +82,11 @@ pub const ALL: &[Scenario] = &[
         "200 policies replaced under traffic: no packet is lost and none in clear",
         policy::replaced,
     ),
+    namespace(
+        "icmp-errors",
+        "an ICMP error about a protected flow goes with it, and one in clear is not believed",
+        policy::icmp_errors,
+    ),
     namespace("random-datagrams", "random datagrams of every size over veth, fragments too", datagrams::random_content),
     namespace("every-size", "an echo of every size from 0 to the largest, both algorithms", manual::every_size),
     namespace("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),

@@ -4,10 +4,13 @@ use super::manual::{manual_keys, nothing_in_clear, same_counts};
 use super::topology::{INNER_A, INNER_B, NET_A, NET_B, Protected, rule};
 use crate::net::capture::Capture;
 use crate::net::transfer;
-use crate::suite::drops;
+use crate::suite::{counter, drops};
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
+use std::io::ErrorKind;
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Loads on both hosts together.
 const LOADS: u32 = 200;
@@ -50,6 +53,45 @@ pub(super) fn replaced() -> Result<()> {
     let lost = [drops(&before.0, &after.0), drops(&before.1, &after.1)].concat();
     ensure!(lost.is_empty(), "packets were dropped: {}", lost.join(", "));
     same_counts(&net.a, &net.b)
+}
+
+/// A rule for UDP alone, and a port that nobody listens on: the error that says so is about a protected flow and goes
+/// with it, there and back (RFC 4301 section 6.2). One in clear about such a flow is nobody's to send.
+pub(super) fn icmp_errors() -> Result<()> {
+    let net = Protected::new("icmp", "encr_algs chacha20-poly1305", &[])?;
+    for (suite, near, far) in [(&net.a, NET_A, NET_B), (&net.b, NET_B, NET_A)] {
+        let pattern = format!("tunnel vpn0 negotiate tunnel laddr {near} raddr {far} ulp udp");
+        suite.policy(&format!("{{ {pattern} }} ipsec {{ encr_algs chacha20-poly1305 }}\n"))?;
+    }
+    manual_keys(&net, "chacha20-poly1305")?;
+    let refused = || {
+        net.sites.a.within(|| {
+            let socket = UdpSocket::bind((INNER_A, 0))?;
+            socket.connect((INNER_B, 9))?;
+            socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+            socket.send(transfer::MARKER)?;
+            Ok(socket.recv(&mut [0; 16]).err().map(|error| error.kind()))
+        })
+    };
+    let capture = Capture::start(&net.sites.router, "to-a")?;
+    ensure!(refused()? == Some(ErrorKind::ConnectionRefused), "the error did not arrive");
+    let seen = capture.finish()?;
+    nothing_in_clear(&seen)?;
+    ensure!(seen.esp == 2, "{} ESP packets, not the datagram and the error", seen.esp);
+    same_counts(&net.a, &net.b)?;
+    // Without policy B says it in clear, where anybody could.
+    net.b.tool("ipsecconf", &["-F"])?;
+    let file = format!(
+        "{{ tunnel vpn0 negotiate tunnel laddr {NET_B} raddr {NET_A} ulp udp dir in }} ipsec {{ encr_algs chacha20-poly1305 }}\n"
+    );
+    net.b.policy(&file)?;
+    let before = net.a.counters()?;
+    ensure!(refused()? != Some(ErrorKind::ConnectionRefused), "an error in clear about a protected flow was believed");
+    ensure!(
+        counter(&net.a.counters()?, "drop-clear-inbound") > counter(&before, "drop-clear-inbound"),
+        "it was not counted"
+    );
+    Ok(())
 }
 
 /// A policy of its own for each number: the rule of the traffic after another number of rules that pass and drop what
