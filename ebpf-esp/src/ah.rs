@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn ipv4_options_are_zeroed_by_kind() {
-        let base = vec![0u8; 20];
+        let base = [0u8; 20];
         let with = |options: &[u8]| zeroed(&[&base[..], options].concat(), 20 + options.len() as u32, true);
         // Router alert stays, a timestamp goes, no-operation and the end stay.
         let options = [148, 4, 1, 2, 1, 1, 68, 6, 5, 0, 9, 9, 0, 0, 0, 0];
