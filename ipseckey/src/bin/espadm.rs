@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipseckey::path::properties::{self, Properties};
 use ipseckey::path::{events, tables};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sadb_maps::host::Instance;
@@ -13,7 +14,6 @@ use sadb_maps::host::status::Status;
 use sadb_maps::host::tunnels::{Tunnel, Tunnels};
 use serde::Serialize;
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -117,9 +117,10 @@ enum TunnelVerb {
     Create {
         /// Name, as policy files write it
         name: String,
-        /// Outer addresses: local=ADDRESS,remote=ADDRESS
-        #[arg(short = 'a', value_name = "ENDS", value_parser = ends)]
-        ends: Ends,
+        /// Outer addresses, and what outer headers say: local=ADDRESS,remote=ADDRESS[,dscp=copy|0..63]
+        /// [,df=clear|copy|set][,ttl=1..255][,ecn=normal|compatible]
+        #[arg(short = 'a', value_name = "PROPERTIES", value_parser = properties::parse)]
+        properties: Properties,
     },
     /// List the tunnels
     List,
@@ -128,32 +129,6 @@ enum TunnelVerb {
         /// Name
         name: String,
     },
-}
-
-#[derive(Clone, Copy)]
-struct Ends {
-    local: IpAddr,
-    remote: IpAddr,
-}
-
-fn ends(text: &str) -> Result<Ends, String> {
-    let (mut local, mut remote) = (None, None);
-    for part in text.split(',') {
-        let (key, value) = part.split_once('=').ok_or_else(|| format!("'{part}' is not KEY=ADDRESS"))?;
-        let address: IpAddr = value.parse().map_err(|_| format!("'{value}' is no address"))?;
-        let place = match key {
-            "local" => &mut local,
-            "remote" => &mut remote,
-            other => return Err(format!("'{other}' is neither local nor remote")),
-        };
-        if place.replace(address).is_some() {
-            return Err(format!("'{key}' is given twice"));
-        }
-    }
-    match (local, remote) {
-        (Some(local), Some(remote)) => Ok(Ends { local, remote }),
-        _ => Err("both local=ADDRESS and remote=ADDRESS are needed".to_owned()),
-    }
 }
 
 fn mark(text: &str) -> Result<u32, String> {
@@ -286,8 +261,8 @@ fn attach(instance: &Instance, options: &Attach, json: bool) -> anyhow::Result<E
 fn tunnel(instance: &Instance, verb: &TunnelVerb, json: bool) -> anyhow::Result<ExitCode> {
     let tunnels = Tunnels::open(instance)?;
     match verb {
-        TunnelVerb::Create { name, ends: Ends { local, remote } } => {
-            tunnels.create(Tunnel { name: name.clone(), local: *local, remote: *remote })?;
+        TunnelVerb::Create { name, properties: Properties { local, remote, outer } } => {
+            tunnels.create(Tunnel { outer: *outer, ..Tunnel::new(name, *local, *remote) })?;
         }
         TunnelVerb::List => {
             let all = tunnels.list()?;

@@ -5,7 +5,7 @@ use sadb_maps::host::attach::InterfaceReport;
 use sadb_maps::host::features::Feature;
 use sadb_maps::host::loader::AttachReport;
 use sadb_maps::host::status::Status;
-use sadb_maps::host::tunnels::Tunnel;
+use sadb_maps::host::tunnels::{DfOption, OuterOptions, Tunnel};
 use std::collections::BTreeMap;
 
 /// A table. The first row is the heading; columns in `right` are aligned to the right.
@@ -156,9 +156,26 @@ pub fn counters_by_name(values: &[(Counter, u64)]) -> BTreeMap<&'static str, u64
 
 /// The tunnels.
 pub fn tunnels(all: &[Tunnel]) -> String {
-    let mut rows = vec![["TUNNEL", "LOCAL", "REMOTE"].map(str::to_owned)];
-    rows.extend(all.iter().map(|t| [t.name.clone(), t.local.to_string(), t.remote.to_string()]));
-    table(&rows, [false, false, false])
+    let mut rows = vec![["TUNNEL", "LOCAL", "REMOTE", "DSCP", "DF", "TTL", "ECN"].map(str::to_owned)];
+    rows.extend(all.iter().map(|t| {
+        let OuterOptions { dscp, df, ttl, ecn_compatible } = t.outer;
+        let df = match df {
+            DfOption::Clear => "clear",
+            DfOption::Copy => "copy",
+            DfOption::Set => "set",
+        };
+        let ecn = if ecn_compatible { "compatible" } else { "normal" };
+        [
+            t.name.clone(),
+            t.local.to_string(),
+            t.remote.to_string(),
+            dscp.map_or_else(|| "copy".to_owned(), |dscp| dscp.to_string()),
+            df.to_owned(),
+            ttl.unwrap_or(64).to_string(),
+            ecn.to_owned(),
+        ]
+    }));
+    table(&rows, [false, false, false, true, false, true, false])
 }
 
 #[cfg(test)]

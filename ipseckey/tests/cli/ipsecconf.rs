@@ -44,11 +44,7 @@ fn a_policy_loads_lists_and_flushes() {
     again.ok();
     assert_eq!(bench.ipsecconf(&[]).ok(), cache);
 
-    let tunnel = Tunnel {
-        name: "vpn0".to_owned(),
-        local: "192.0.2.1".parse().unwrap(),
-        remote: "198.51.100.7".parse().unwrap(),
-    };
+    let tunnel = Tunnel::new("vpn0", "192.0.2.1".parse().unwrap(), "198.51.100.7".parse().unwrap());
     Tunnels::open(&bench.instance).unwrap().create(tunnel).unwrap();
     let json: serde_json::Value = serde_json::from_str(&bench.ipsecconf(&["-l", "-i", "vpn0", "--json"]).ok()).unwrap();
     assert_eq!(json[0]["tunnel_remote"], "198.51.100.7");

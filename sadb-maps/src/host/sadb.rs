@@ -16,9 +16,9 @@ use super::maps::{SaMaps, Wiped};
 use super::pfkey::{Message, kind};
 use super::slots::{self, Known, LARVAL_SECONDS, Register};
 use super::spd::store::PolicyMaps;
-use super::spec::{Direction, IvSource, SaInfo, SaKey, SaSpec, SaUpdate};
-use super::{clock, repair, transform};
-use crate::sa::{BindingKey, Lifetime, SaState, SaStatic, SlotRef, Window, flag, km, state};
+use super::spec::{Direction, IvSource, Mode, SaInfo, SaKey, SaSpec, SaUpdate};
+use super::{clock, repair, transform, tunnels};
+use crate::sa::{BindingKey, Lifetime, OuterHeader, SaState, SaStatic, SlotRef, Window, flag, km, state};
 use bytemuck::Zeroable;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -118,6 +118,9 @@ impl Sadb {
         let bits = (if inbound { flag::INBOUND } else { 0 }) | (if outbound { flag::OUTBOUND } else { 0 });
         let mut record = Wiped::new(slots::record(spec, bits));
         record.soft.add = earlier(spec, outbound)?;
+        if outbound && spec.mode == Mode::Tunnel && spec.outer == OuterHeader::default() {
+            record.outer = tunnels::outer_header(&self.instance, spec.src, spec.dst)?;
+        }
         let material = transform::install(spec, bits, &mut record)?;
         let (first_iv, iv_limit) = match spec.iv {
             // An inbound SA gives out no IV, so it costs no epoch.

@@ -88,7 +88,7 @@ pub struct SaSpec {
     pub selectors: Option<SaSelectors>,
     /// One flow only; the selectors are those of the flow.
     pub unique: bool,
-    /// The outer header, in tunnel mode.
+    /// The outer header, in tunnel mode; all zero stands for what the tunnel between the two ends is defined with.
     pub outer: OuterHeader,
     /// Negotiated with perfect forward secrecy. Shown only.
     pub pfs: bool,

@@ -9,6 +9,7 @@ use super::instance::{Instance, InstanceError};
 use super::lock::InstanceLock;
 use super::maps;
 use super::spd::Spd;
+use crate::sa::{OuterHeader, outer};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -25,6 +26,67 @@ pub struct Tunnel {
     pub local: IpAddr,
     /// Outer address of the other end.
     pub remote: IpAddr,
+    /// What the outer headers of its packets say.
+    #[serde(default, skip_serializing_if = "OuterOptions::is_default")]
+    pub outer: OuterOptions,
+}
+
+impl Tunnel {
+    /// A tunnel whose outer headers are the usual ones.
+    pub fn new(name: impl Into<String>, local: IpAddr, remote: IpAddr) -> Self {
+        Self { name: name.into(), local, remote, outer: OuterOptions::default() }
+    }
+}
+
+/// What outer headers take from inner ones (RFC 4301 section 5.1.2, RFC 6040).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OuterOptions {
+    /// DSCP, 0 to 63; `None` copies that of the inner header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dscp: Option<u8>,
+    /// DF bit, IPv4 outside.
+    #[serde(default)]
+    pub df: DfOption,
+    /// TTL or hop limit, 1 to 255; `None` is 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u8>,
+    /// Not-ECT outside, for a far end that would lose congestion marks (RFC 6040 section 4.3).
+    #[serde(default)]
+    pub ecn_compatible: bool,
+}
+
+/// The DF bit of outer IPv4 headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DfOption {
+    /// Not set: routers may fragment what is sealed.
+    #[default]
+    Clear,
+    /// As the inner header has it.
+    Copy,
+    /// Set.
+    Set,
+}
+
+impl OuterOptions {
+    /// Whether nothing was asked for.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// As the data path has it.
+    pub fn header(&self) -> OuterHeader {
+        OuterHeader {
+            dscp: self.dscp.map_or(0, |dscp| outer::FIXED_DSCP | (dscp & 63)),
+            df: match self.df {
+                DfOption::Clear => outer::CLEAR_DF,
+                DfOption::Copy => outer::COPY_DF,
+                DfOption::Set => outer::SET_DF,
+            },
+            ttl: self.ttl.unwrap_or(0),
+            ecn: if self.ecn_compatible { outer::ECN_COMPATIBLE } else { outer::ECN_NORMAL },
+        }
+    }
 }
 
 /// Why a tunnel cannot be defined or removed.
@@ -147,6 +209,13 @@ impl Tunnels {
     }
 }
 
+/// The outer header for SAs between these ends.
+pub(super) fn outer_header(instance: &Instance, local: IpAddr, remote: IpAddr) -> Result<OuterHeader, SadbError> {
+    let all: Vec<Tunnel> = files::read(&path(instance)?)?.unwrap_or_default();
+    let between = |t: &&Tunnel| t.local == local && t.remote == remote;
+    Ok(all.iter().find(between).map(|t| t.outer.header()).unwrap_or_default())
+}
+
 /// File of the definitions.
 pub(super) fn path(instance: &Instance) -> Result<PathBuf, SadbError> {
     Ok(instance.state_dir()?.join("tunnels.json"))
@@ -163,7 +232,7 @@ mod tests {
     use bytemuck::Zeroable;
 
     fn tunnel(name: &str, local: &str, remote: &str) -> Tunnel {
-        Tunnel { name: name.into(), local: local.parse().unwrap(), remote: remote.parse().unwrap() }
+        Tunnel::new(name, local.parse().unwrap(), remote.parse().unwrap())
     }
 
     #[test]

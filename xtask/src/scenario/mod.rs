@@ -91,6 +91,7 @@ pub const ALL: &[Scenario] = &[
     namespace("every-size", "an echo of every size from 0 to the largest, both algorithms", manual::every_size),
     namespace("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),
     namespace("ah", "AH alone and around ESP, both modes, IPv4 and IPv6, every authenticator", ah::every_way),
+    namespace("outer-header", "DSCP, ECN, DF and TTL as the tunnel is defined", ours::outer_header),
     namespace("path-log", "what the programs log about dropped packets, in the log of the daemon", ours::path_log),
     namespace("too-big-ipv6", "the same for IPv6 inside, and TCP that learns from it", ours::too_big_ipv6),
     namespace("forwarded", "hosts behind the gateways, all offloads on, no MTU set", ours::forwarded),

@@ -8,6 +8,7 @@ use crate::net::transfer;
 use crate::suite::{Suite, counter, text};
 use crate::workspace::run_text;
 use anyhow::{Context, Result, bail, ensure};
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -158,6 +159,40 @@ pub(super) fn path_log() -> Result<()> {
         ensure!(start.elapsed() < Duration::from_secs(2), "the log stays off\n{}", daemon.log_end());
         std::thread::sleep(Duration::from_millis(20));
     }
+    Ok(())
+}
+
+/// TUN-04, TUN-06: DSCP, ECN, DF and TTL of outer headers are what the tunnel is defined with.
+pub(super) fn outer_header() -> Result<()> {
+    let net = Protected::new("outer", "encr_algs chacha20-poly1305", &[])?;
+    // Properties, TOS of what is sent; TOS, DF bit and TTL of what is seen.
+    for (properties, sent, seen) in [
+        ("", "0xb8", (0xb8, false, 64)),
+        ("", "0x02", (0x02, false, 64)),
+        (",dscp=46,df=set,ttl=77", "0x03", (0xbb, true, 77)),
+        (",dscp=0,df=copy", "0xb9", (0x01, true, 64)),
+        (",ecn=compatible,ttl=255", "0x2a", (0x28, false, 255)),
+    ] {
+        net.a.tool("espadm", &["tunnel", "delete", "vpn0"])?;
+        let ends = format!("local={A},remote={B}{properties}");
+        net.a.tool("espadm", &["tunnel", "create", "vpn0", "-a", &ends])?;
+        for suite in [&net.a, &net.b] {
+            suite.tool("ipseckey", &["flush"])?;
+        }
+        manual_keys(&net, "chacha20-poly1305")?;
+        let capture = Capture::start(&net.sites.router, "to-a")?;
+        ensure!(net.sites.a.ping(&INNER_B.to_string(), &["-M", "do", "-Q", sent])?, "no answer with {properties:?}");
+        let seen_all = capture.finish()?;
+        let ours: Vec<u8> = A.parse::<Ipv4Addr>()?.octets().to_vec();
+        let sealed = seen_all.kept.iter().map(|(_, frame)| frame);
+        let mut sealed = sealed.filter(|f| f.get(23) == Some(&50) && f.get(26..30) == Some(&ours));
+        let frame = sealed.next().context("no ESP from A")?;
+        let octet = |at: usize| frame.get(at).copied().unwrap_or_default();
+        let found = (octet(15), octet(20) & 0x40 != 0, octet(22));
+        ensure!(found == seen, "{properties:?} with TOS {sent}: outer TOS, DF and TTL are {found:?}, not {seen:?}");
+    }
+    let listed = net.a.tool("espadm", &["tunnel", "list"])?;
+    ensure!(listed.contains("compatible"), "the list does not say what outer headers are: {listed}");
     Ok(())
 }
 

@@ -77,7 +77,7 @@ fn rules_get_their_ends_when_the_tunnel_comes() {
     let mut spd = Spd::open(&test).unwrap();
     spd.replace(&[tunnel_rule(9)]).unwrap();
     assert!(spd.rules().unwrap()[0].rule.tunnel_local.is_unspecified());
-    let tunnel = Tunnel { name: "vpn0".into(), local: ip("192.0.2.1"), remote: ip("198.51.100.7") };
+    let tunnel = Tunnel::new("vpn0", ip("192.0.2.1"), ip("198.51.100.7"));
     Tunnels::open(&test).unwrap().create(tunnel).unwrap();
     let rules = spd.rules().unwrap();
     assert_eq!(rules[0].rule.tunnel_remote, ip("198.51.100.7").into());
