@@ -10,7 +10,7 @@ use ebpf_esp::packet::{Content, ETH_LEN, Frame, Parsed, parse, proto};
 use sadb_maps::counter::Counter;
 use sadb_maps::sa::{SlotRef, flag};
 
-use crate::frame::{MAX_OFFSET, XdpFrame, opaque};
+use crate::frame::{HEADER_ROOM, MAX_OFFSET, XdpFrame, opaque, size};
 use crate::maps::CONFIG;
 use crate::open;
 use crate::sa::{self, Usable};
@@ -18,8 +18,6 @@ use crate::scratch::{Scratch, park, scratch};
 use crate::seal::{self, FAILED, GO, planned, status};
 use crate::stage;
 
-/// Octets of an IP header with options or extension headers that the scratch has room for.
-const HEADER_ROOM: u32 = 192;
 /// Words of the longest ICV with its padding.
 const ICV_WORDS: u32 = 9;
 
@@ -191,7 +189,7 @@ fn uncover(ctx: *mut xdp_md, sc: *mut Scratch) -> Result<u32, Counter> {
         if header == 0 || header > HEADER_ROOM {
             return Err(Counter::DropInternal);
         }
-        if bpf_xdp_store_bytes(ctx, ETH_LEN, (&raw mut (*sc).header).cast(), header) != 0 {
+        if bpf_xdp_store_bytes(ctx, ETH_LEN, (&raw mut (*sc).header).cast(), size::<HEADER_ROOM>(header)) != 0 {
             return Err(Counter::DropInternal);
         }
         Ok(header)
@@ -250,7 +248,7 @@ pub fn open_prepare(ctx: *mut xdp_md, parsed: &Parsed, place: u32, sa: &Usable) 
         let icv_len = opaque(sa.fixed.icv_len as u32 & 63);
         if icv_len == 0
             || icv_len > 32
-            || bpf_xdp_load_bytes(ctx, place + FIXED, (&raw mut (*sc).icv).cast(), icv_len) != 0
+            || bpf_xdp_load_bytes(ctx, place + FIXED, (&raw mut (*sc).icv).cast(), size::<32>(icv_len)) != 0
         {
             return Err(Counter::DropMalformed);
         }

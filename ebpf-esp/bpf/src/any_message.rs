@@ -8,7 +8,7 @@ use ebpf_esp::packet::Frame;
 use sadb_maps::sa::{GhashTable, SaStatic};
 
 use crate::cipher::{self, BOUNDS, FORGED, OK, chacha_blocks, chacha_xor64, poly_packet, store_icv};
-use crate::frame::{MAX_OFFSET, XdpFrame};
+use crate::frame::{MAX_OFFSET, XdpFrame, size};
 use crate::gcm::{self, TAG_BLOCK, aes_blocks, ghash_packet};
 use crate::scratch::{Job, Scratch, scratch};
 
@@ -43,11 +43,11 @@ pub extern "C" fn any_chacha_xor(ctx: *mut xdp_md, src: u32, dst: u32, len: u32)
     // SAFETY: the scratch of this CPU; fewer than 64 octets.
     unsafe {
         let tail = (&raw mut (*sc).tail).cast::<Block64>();
-        if bpf_xdp_load_bytes(ctx, src + whole, tail.cast(), rest) != 0 {
+        if bpf_xdp_load_bytes(ctx, src + whole, tail.cast(), size::<63>(rest)) != 0 {
             return BOUNDS;
         }
         chacha_xor64(&raw const (*sc).chacha, tail, tail);
-        if bpf_xdp_store_bytes(ctx, dst + whole, tail.cast(), rest) != 0 {
+        if bpf_xdp_store_bytes(ctx, dst + whole, tail.cast(), size::<63>(rest)) != 0 {
             return BOUNDS;
         }
     }
@@ -104,11 +104,11 @@ pub extern "C" fn any_aes_xor(ctx: *mut xdp_md, sa: *const SaStatic, src: u32, d
     // SAFETY: the scratch of this CPU; fewer than 64 octets.
     unsafe {
         let tail = (&raw mut (*sc).tail).cast::<Block64>();
-        if bpf_xdp_load_bytes(ctx, src + whole, tail.cast(), rest) != 0 {
+        if bpf_xdp_load_bytes(ctx, src + whole, tail.cast(), size::<63>(rest)) != 0 {
             return BOUNDS;
         }
         gcm::tail_xor(sc, sa, TAG_BLOCK + 1 + whole / 16, rest);
-        if bpf_xdp_store_bytes(ctx, dst + whole, tail.cast(), rest) != 0 {
+        if bpf_xdp_store_bytes(ctx, dst + whole, tail.cast(), size::<63>(rest)) != 0 {
             return BOUNDS;
         }
     }

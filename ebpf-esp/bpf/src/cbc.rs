@@ -11,7 +11,7 @@ use ebpf_esp::packet::Frame;
 use sadb_maps::sa::{AES_ROUNDS_WORD, BlowfishState, SaStatic};
 
 use crate::cipher::{BOUNDS, OK, load_tail};
-use crate::frame::{MAX_OFFSET, XdpFrame, opaque};
+use crate::frame::{MAX_OFFSET, XdpFrame, opaque, size};
 use crate::scratch::{Scratch, scratch};
 use crate::walk;
 
@@ -122,7 +122,7 @@ macro_rules! cbc {
                     $encrypt(key, tail.add(i), tail.add(i));
                 }
                 (*sc).job.len = whole + end;
-                if bpf_xdp_store_bytes(ctx, dst + whole, tail.cast(), end) != 0 { BOUNDS } else { OK }
+                if bpf_xdp_store_bytes(ctx, dst + whole, tail.cast(), size::<127>(end)) != 0 { BOUNDS } else { OK }
             }
         }
 
@@ -151,7 +151,7 @@ macro_rules! cbc {
                 }
                 let offset = src + (len & !63);
                 let tail = (&raw mut (*sc).tail).cast::<[u32; $words]>();
-                if rest > 63 || bpf_xdp_load_bytes(ctx, offset, tail.cast(), rest) != 0 {
+                if rest > 63 || bpf_xdp_load_bytes(ctx, offset, tail.cast(), size::<63>(rest)) != 0 {
                     return BOUNDS;
                 }
                 for i in 0..16 / $words {
@@ -160,7 +160,7 @@ macro_rules! cbc {
                     }
                     $decrypt(key, tail.add(i), tail.add(i));
                 }
-                if bpf_xdp_store_bytes(ctx, offset, tail.cast(), rest) != 0 { BOUNDS } else { OK }
+                if bpf_xdp_store_bytes(ctx, offset, tail.cast(), size::<63>(rest)) != 0 { BOUNDS } else { OK }
             }
         }
     };
@@ -265,7 +265,11 @@ pub extern "C" fn null_seal(ctx: *mut xdp_md) -> u32 {
             return BOUNDS;
         }
         (*sc).job.len = whole + end;
-        if bpf_xdp_store_bytes(ctx, dst + whole, (&raw mut (*sc).tail).cast(), end) != 0 { BOUNDS } else { OK }
+        if bpf_xdp_store_bytes(ctx, dst + whole, (&raw mut (*sc).tail).cast(), size::<127>(end)) != 0 {
+            BOUNDS
+        } else {
+            OK
+        }
     }
 }
 

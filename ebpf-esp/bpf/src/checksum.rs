@@ -6,7 +6,7 @@ use ebpf_esp::packet::{Frame, proto};
 use sadb_maps::Addr;
 use sadb_maps::counter::Counter;
 
-use crate::frame::{MAX_OFFSET, XdpFrame};
+use crate::frame::{MAX_OFFSET, XdpFrame, size};
 use crate::scratch::scratch;
 
 /// Sum of `len` octets at `offset` as 16-bit words in memory order, folded to 16 bits; 2^31 when out of bounds.
@@ -37,7 +37,7 @@ pub extern "C" fn sum_packet(ctx: *mut xdp_md, offset: u32, len: u32) -> u32 {
             for i in 0..8 {
                 (*sc).tail[i] = 0;
             }
-            if bpf_xdp_load_bytes(ctx, offset, (&raw mut (*sc).tail).cast(), rest) != 0 {
+            if bpf_xdp_load_bytes(ctx, offset, (&raw mut (*sc).tail).cast(), size::<31>(rest)) != 0 {
                 return OUT_OF_BOUNDS;
             }
             for i in 0..8 {

@@ -10,7 +10,7 @@ use ebpf_esp::crypto::{Block16, Block64};
 use ebpf_esp::packet::Frame;
 use sadb_maps::sa::{SaStatic, flag};
 
-use crate::frame::{MAX_OFFSET, XdpFrame, opaque};
+use crate::frame::{MAX_OFFSET, XdpFrame, opaque, size};
 use crate::scratch::{Scratch, scratch};
 use crate::walk;
 
@@ -92,7 +92,7 @@ pub extern "C" fn poly_packet(ctx: *mut xdp_md, offset: u32, len: u32) -> u32 {
     // SAFETY: the scratch of this CPU; at most 15 octets go into 16.
     unsafe {
         clear(&raw mut (*sc).small);
-        if bpf_xdp_load_bytes(ctx, offset, (&raw mut (*sc).small).cast(), rest) != 0 {
+        if bpf_xdp_load_bytes(ctx, offset, (&raw mut (*sc).small).cast(), size::<15>(rest)) != 0 {
             return BOUNDS;
         }
         poly_block16(&raw mut (*sc).poly, &raw const (*sc).small);
@@ -213,7 +213,7 @@ pub extern "C" fn chacha_poly_seal(ctx: *mut xdp_md, sa: *const SaStatic) -> u32
             let second = (&raw mut (*sc).tail[16]).cast::<Block64>();
             chacha_xor64(&raw const (*sc).chacha, second, second);
         }
-        if bpf_xdp_store_bytes(ctx, dst + whole, tail.cast(), end) != 0 {
+        if bpf_xdp_store_bytes(ctx, dst + whole, tail.cast(), size::<127>(end)) != 0 {
             return BOUNDS;
         }
         let total = whole + end;
@@ -257,11 +257,11 @@ pub extern "C" fn chacha_poly_open(ctx: *mut xdp_md, sa: *const SaStatic) -> u32
         }
         let tail = (&raw mut (*sc).tail).cast::<Block64>();
         let offset = src + (len & !63);
-        if bpf_xdp_load_bytes(ctx, offset, tail.cast(), rest) != 0 {
+        if bpf_xdp_load_bytes(ctx, offset, tail.cast(), size::<63>(rest)) != 0 {
             return BOUNDS;
         }
         chacha_xor64(&raw const (*sc).chacha, tail, tail);
-        if bpf_xdp_store_bytes(ctx, offset, tail.cast(), rest) != 0 {
+        if bpf_xdp_store_bytes(ctx, offset, tail.cast(), size::<63>(rest)) != 0 {
             return BOUNDS;
         }
     }
@@ -278,7 +278,7 @@ pub extern "C" fn load_tail(ctx: *mut xdp_md, offset: u32, rest: u32) -> u32 {
     // SAFETY: the scratch of this CPU; every index is masked to its 128 octets.
     unsafe {
         let tail = (&raw mut (*sc).tail).cast::<u8>();
-        if rest != 0 && (rest > 63 || bpf_xdp_load_bytes(ctx, offset, tail.cast(), rest) != 0) {
+        if rest != 0 && (rest > 63 || bpf_xdp_load_bytes(ctx, offset, tail.cast(), size::<63>(rest)) != 0) {
             return 0;
         }
         let pad = (*sc).job.pad & 15;
@@ -307,7 +307,8 @@ pub unsafe fn store_short_icv(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32, l
     let len = opaque(len & 15);
     // SAFETY: the scratch of this CPU; at most 15 octets out of 16.
     unsafe {
-        if len == 0 || len > 15 || bpf_xdp_store_bytes(ctx, offset, (&raw mut (*sc).small).cast(), len) != 0 {
+        if len == 0 || len > 15 || bpf_xdp_store_bytes(ctx, offset, (&raw mut (*sc).small).cast(), size::<15>(len)) != 0
+        {
             return BOUNDS;
         }
     }

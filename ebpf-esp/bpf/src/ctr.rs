@@ -8,7 +8,7 @@ use sadb_maps::sa::SaStatic;
 
 use crate::cbc::{aes_cbc_encrypt, clear_chain};
 use crate::cipher::{BOUNDS, OK, associated_data, check_icv, load_tail, store_short_icv};
-use crate::frame::{MAX_OFFSET, opaque};
+use crate::frame::{MAX_OFFSET, opaque, size};
 use crate::gcm::{aes_blocks, aes_ctr_init, aes_ctr16, tail_xor};
 use crate::scratch::{Scratch, scratch};
 use crate::walk;
@@ -39,7 +39,10 @@ unsafe fn encipher(ctx: *mut xdp_md, sc: *mut Scratch, sa: *const SaStatic, end:
         let whole = len & !63;
         tail_xor(sc, sa, FIRST + whole / 16, end);
         let end = opaque(end);
-        if end == 0 || end > 127 || bpf_xdp_store_bytes(ctx, dst + whole, (&raw mut (*sc).tail).cast(), end) != 0 {
+        if end == 0
+            || end > 127
+            || bpf_xdp_store_bytes(ctx, dst + whole, (&raw mut (*sc).tail).cast(), size::<127>(end)) != 0
+        {
             return BOUNDS;
         }
         (*sc).job.len = whole + end;
@@ -62,11 +65,11 @@ unsafe fn decipher(ctx: *mut xdp_md, sc: *mut Scratch, sa: *const SaStatic) -> u
             return OK;
         }
         let tail = (&raw mut (*sc).tail).cast::<Block64>();
-        if rest > 63 || bpf_xdp_load_bytes(ctx, src + whole, tail.cast(), rest) != 0 {
+        if rest > 63 || bpf_xdp_load_bytes(ctx, src + whole, tail.cast(), size::<63>(rest)) != 0 {
             return BOUNDS;
         }
         tail_xor(sc, sa, FIRST + whole / 16, rest);
-        if bpf_xdp_store_bytes(ctx, src + whole, tail.cast(), rest) != 0 { BOUNDS } else { OK }
+        if bpf_xdp_store_bytes(ctx, src + whole, tail.cast(), size::<63>(rest)) != 0 { BOUNDS } else { OK }
     }
 }
 

@@ -35,6 +35,29 @@ pub fn opaque(value: u32) -> u32 {
     v as u32
 }
 
+/// Octets of the moving header that the scratch has room for.
+pub const HEADER_ROOM: u32 = 192;
+
+/// The same number of octets, which the caller knows to be 1 to `MAX`, for a verifier that does not. Before Linux 6.8 a
+/// test says nothing about the place on the stack that the tested value came from, and `!= 0` says nothing at all.
+#[inline(always)]
+pub fn size<const MAX: u32>(octets: u32) -> u32 {
+    let mut v = octets as u64;
+    // SAFETY: register arithmetic only.
+    unsafe {
+        asm!(
+            "if {0} <= {max} goto +1",
+            "{0} = {max}",
+            "if {0} > 0 goto +1",
+            "{0} = 1",
+            inout(reg) v,
+            max = const MAX,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+    v as u32
+}
+
 #[inline(always)]
 fn checked<T>(data: usize, end: usize, offset: u32) -> Option<*mut T> {
     if offset > MAX_OFFSET {

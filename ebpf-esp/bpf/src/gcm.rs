@@ -9,7 +9,7 @@ use sadb_maps::sa::{AES_ROUNDS_WORD, GhashTable, SaStatic, flag};
 
 use crate::cbc::null_seal;
 use crate::cipher::{BOUNDS, OK, associated_data, check_icv, clear, load_tail, store_short_icv};
-use crate::frame::{MAX_OFFSET, opaque};
+use crate::frame::{MAX_OFFSET, opaque, size};
 use crate::scratch::{Scratch, scratch};
 use crate::walk;
 
@@ -122,7 +122,7 @@ pub extern "C" fn ghash_packet(ctx: *mut xdp_md, table: *const GhashTable, offse
     // SAFETY: the scratch of this CPU; at most 15 octets go into 16.
     unsafe {
         clear(&raw mut (*sc).small);
-        if bpf_xdp_load_bytes(ctx, offset, (&raw mut (*sc).small).cast(), rest) != 0 {
+        if bpf_xdp_load_bytes(ctx, offset, (&raw mut (*sc).small).cast(), size::<15>(rest)) != 0 {
             return BOUNDS;
         }
         ghash16(&raw mut (*sc).hash, table, &raw const (*sc).small);
@@ -170,6 +170,8 @@ pub unsafe fn finish(sc: *mut Scratch, sa: *const SaStatic, table: *const GhashT
 /// Enciphers or deciphers the first `len` octets of the tail, whose first block has this `number`.
 #[inline(always)]
 pub unsafe fn tail_xor(sc: *mut Scratch, sa: *const SaStatic, number: u32, len: u32) {
+    // Verifiers before Linux 6.7 see the end of a loop only in a test against a constant, which must therefore stay.
+    let len = opaque(len);
     for i in 0..5 {
         if i * 16 >= len {
             break;
@@ -206,7 +208,7 @@ pub extern "C" fn aes_gcm_seal(ctx: *mut xdp_md, sa: *const SaStatic, table: *co
             return BOUNDS;
         }
         tail_xor(sc, sa, TAG_BLOCK + 1 + whole / 16, end);
-        if bpf_xdp_store_bytes(ctx, dst + whole, (&raw mut (*sc).tail).cast(), end) != 0 {
+        if bpf_xdp_store_bytes(ctx, dst + whole, (&raw mut (*sc).tail).cast(), size::<127>(end)) != 0 {
             return BOUNDS;
         }
         let total = whole + end;
@@ -250,11 +252,11 @@ pub extern "C" fn aes_gcm_open(ctx: *mut xdp_md, sa: *const SaStatic, table: *co
         }
         let whole = len & !63;
         let tail = (&raw mut (*sc).tail).cast::<Block64>();
-        if bpf_xdp_load_bytes(ctx, src + whole, tail.cast(), rest) != 0 {
+        if bpf_xdp_load_bytes(ctx, src + whole, tail.cast(), size::<63>(rest)) != 0 {
             return BOUNDS;
         }
         tail_xor(sc, sa, TAG_BLOCK + 1 + whole / 16, rest);
-        if bpf_xdp_store_bytes(ctx, src + whole, tail.cast(), rest) != 0 {
+        if bpf_xdp_store_bytes(ctx, src + whole, tail.cast(), size::<63>(rest)) != 0 {
             return BOUNDS;
         }
     }

@@ -12,7 +12,7 @@ use sadb_maps::counter::Counter;
 use sadb_maps::sa::{HMAC_WORD, SaStatic, flag};
 
 use crate::cipher::{BOUNDS, OK};
-use crate::frame::{MAX_OFFSET, opaque};
+use crate::frame::{MAX_OFFSET, opaque, size};
 use crate::scratch::{Scratch, scratch};
 use crate::seal::planned;
 use crate::{atomic, stage, walk};
@@ -71,7 +71,13 @@ macro_rules! hmac {
                 const BLOCK: u32 = size_of::<<$hash as Hash>::Block>() as u32;
                 let mut rest = opaque(len & (BLOCK - 1));
                 if rest != 0 {
-                    if rest > BLOCK - 1 || bpf_xdp_load_bytes(ctx, offset + (len & !(BLOCK - 1)), end.cast(), rest) != 0
+                    if rest > BLOCK - 1
+                        || bpf_xdp_load_bytes(
+                            ctx,
+                            offset + (len & !(BLOCK - 1)),
+                            end.cast(),
+                            size::<{ BLOCK - 1 }>(rest),
+                        ) != 0
                     {
                         return BOUNDS;
                     }
@@ -147,7 +153,7 @@ unsafe fn deliver(ctx: *mut xdp_md, sc: *mut Scratch, len: u32) -> Result<u32, C
             }
         } else {
             let len = opaque(len & 63);
-            if len == 0 || len > 32 || bpf_xdp_store_bytes(ctx, job.icv, digest.cast(), len) != 0 {
+            if len == 0 || len > 32 || bpf_xdp_store_bytes(ctx, job.icv, digest.cast(), size::<32>(len)) != 0 {
                 return Err(Counter::DropInternal);
             }
         }

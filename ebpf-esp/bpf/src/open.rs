@@ -15,7 +15,7 @@ use sadb_maps::policy::{Selectors, direction, rule_flag, verdict};
 use sadb_maps::sa::{AH, ESP, InboundKey, SaState, WINDOW_WORDS, Window, flag, mac};
 use sadb_maps::spd::{NO_MATCH, scope};
 
-use crate::frame::{MAX_OFFSET, XdpFrame, opaque};
+use crate::frame::{HEADER_ROOM, MAX_OFFSET, XdpFrame, opaque, size};
 use crate::maps::{CONFIG, OUTER, SA_IN, SA_WINDOW, count};
 use crate::sa::{self, Usable};
 use crate::scratch::{park, park_quoted, scratch};
@@ -23,8 +23,6 @@ use crate::seal::{FAILED, planned, status, update_checksum};
 use crate::tc::{OPENED_TRANSPORT, OPENED_TUNNEL, Opened};
 use crate::{ah, atomic, cipher, policy, report, route, stage};
 
-/// Octets of Ethernet and IP header that the scratch has room for.
-const HEADER_ROOM: u32 = 192;
 /// Least window used to infer the high half of a sequence number.
 const INFERENCE_WINDOW: u32 = 64;
 
@@ -305,7 +303,7 @@ fn prepare(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Resul
             let icv_len = opaque(icv_len & 63);
             if icv_len == 0
                 || icv_len > 32
-                || bpf_xdp_load_bytes(ctx, front + len, (&raw mut (*sc).icv).cast(), icv_len) != 0
+                || bpf_xdp_load_bytes(ctx, front + len, (&raw mut (*sc).icv).cast(), size::<32>(icv_len)) != 0
             {
                 return Err(Counter::DropMalformed);
             }
@@ -482,13 +480,13 @@ pub fn strip_transport(
     }
     // SAFETY: at most 192 octets into 256; the context is valid.
     unsafe {
-        if bpf_xdp_load_bytes(ctx, 0, (&raw mut (*sc).header).cast(), header) != 0 {
+        if bpf_xdp_load_bytes(ctx, 0, (&raw mut (*sc).header).cast(), size::<HEADER_ROOM>(header)) != 0 {
             return Err(Counter::DropMalformed);
         }
         if bpf_xdp_adjust_head(ctx, (front - header) as i32) != 0 {
             return Err(Counter::DropRoom);
         }
-        if bpf_xdp_store_bytes(ctx, 0, (&raw mut (*sc).header).cast(), header) != 0 {
+        if bpf_xdp_store_bytes(ctx, 0, (&raw mut (*sc).header).cast(), size::<HEADER_ROOM>(header)) != 0 {
             return Err(Counter::DropInternal);
         }
     }

@@ -17,7 +17,7 @@ use sadb_maps::tag::{FLAG_BUNDLE, FLAG_LOCAL, IPSEC0_OCTET, Tag};
 
 use crate::acquire;
 use crate::checksum;
-use crate::frame::XdpFrame;
+use crate::frame::{HEADER_ROOM, XdpFrame, size};
 use crate::maps::{CONFIG, OUTER, SA_OUT, count};
 use crate::policy::{self, Chosen};
 use crate::sa::{self, Usable};
@@ -26,8 +26,6 @@ use crate::{ah, atomic, cipher, report, route, stage};
 
 /// Octets of an explicit IV that is the counter itself; a longer one is made by the transform.
 const IV_COUNTER: u32 = 8;
-/// Octets of the moving header that the scratch has room for.
-const HEADER_ROOM: u32 = 192;
 
 /// The program on `ipsec0x`: prepares, and jumps to the transform.
 #[inline(always)]
@@ -346,7 +344,8 @@ pub fn save_header(ctx: *mut xdp_md, sc: *mut Scratch, header: u32) -> Result<()
         return Err(Counter::DropMalformed);
     }
     // SAFETY: at most 192 octets into 256.
-    let status = unsafe { bpf_xdp_load_bytes(ctx, ETH_LEN, (&raw mut (*sc).header).cast(), header) };
+    let status =
+        unsafe { bpf_xdp_load_bytes(ctx, ETH_LEN, (&raw mut (*sc).header).cast(), size::<HEADER_ROOM>(header)) };
     if status != 0 { Err(Counter::DropMalformed) } else { Ok(()) }
 }
 
@@ -364,7 +363,7 @@ pub fn restore_header(
         return Err(Counter::DropMalformed);
     }
     // SAFETY: at most 192 octets out of 256.
-    if unsafe { bpf_xdp_store_bytes(ctx, ETH_LEN, (&raw mut (*sc).header).cast(), header) } != 0 {
+    if unsafe { bpf_xdp_store_bytes(ctx, ETH_LEN, (&raw mut (*sc).header).cast(), size::<HEADER_ROOM>(header)) } != 0 {
         return Err(Counter::DropInternal);
     }
     let ether_type = if parsed.v4 { ETH_IPV4 } else { ETH_IPV6 };

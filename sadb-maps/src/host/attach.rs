@@ -160,7 +160,7 @@ fn tc(instance: &Instance, name: &'static str, on: &Interface, hook: Hook) -> Re
         return clsact::put(&Route::open()?, on.index, hook, fd.as_fd(), name)
             .map_err(|e| LoaderError::kernel(what(), &e));
     }
-    let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = tc.attach_with_options(&on.name, hook.into(), order).map_err(|e| LoaderError::kernel(what(), &e))?;
     let link = tc.take_link(id).map_err(|e| LoaderError::kernel(what(), &e))?;
     let link = FdLink::try_from(link).map_err(|e| LoaderError::kernel(what(), &e))?;
