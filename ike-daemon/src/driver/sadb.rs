@@ -160,9 +160,8 @@ impl KernelSide for SadbKernel {
 
     fn remove(&mut self, pair: &PairKey) -> Result<(), KernelError> {
         // Outbound first: nothing is sent that could not be answered.
-        let outbound = self.delete(&outbound_key(pair));
-        let inbound = self.delete(&inbound_key(pair));
-        outbound.and(inbound)
+        let both = self.sadb.delete_each(&[outbound_key(pair), inbound_key(pair)]);
+        both.map(|_| ()).map_err(|error| failed("cannot remove a pair of SAs", &error))
     }
 
     fn move_pair(&mut self, pair: &PairKey, moved: &PeerMoved) -> Result<(), KernelError> {

@@ -58,3 +58,21 @@ pub(super) fn survives(n: i64, work: impl FnOnce()) -> bool {
         },
     }
 }
+
+#[cfg(test)]
+thread_local! {
+    static LOOKUPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// Every lookup of the library passes here, so that tests can count them.
+#[inline]
+pub(super) fn lookup() {
+    #[cfg(test)]
+    LOOKUPS.set(LOOKUPS.get() + 1);
+}
+
+/// Lookups of this thread.
+#[cfg(test)]
+pub(super) fn lookups() -> u64 {
+    LOOKUPS.get()
+}

@@ -161,9 +161,16 @@ impl Sadb {
     pub(super) fn unlink(&mut self, known: &Known) -> Result<(), SadbError> {
         self.unlink_inbound(known)?;
         let rules = self.rules()?;
-        let rivals = self.register.iter().filter(|k| k.src == known.src && k.dst == known.dst);
+        let keys = bind::keys(known, &rules);
+        if keys.is_empty() {
+            return Ok(());
+        }
+        // Of two that were negotiated each has its one binding, whatever the rules are.
+        let negotiated = |k: &Known| k.action != 0 && known.action != 0;
+        let rivals = self.register.between(known.src, known.dst);
+        let rivals = rivals.filter(|k| !negotiated(k) || bind::keys(k, &[]) == keys);
         let left = self.wanted_by(rivals, &rules)?;
-        for key in bind::keys(known, &rules) {
+        for key in keys {
             let Some(bundle) = self.maps.outbound.get(&key)?.filter(|b| b.sa.contains(&known.slot)) else { continue };
             let rest = Bundle { sa: bundle.sa.map(|s| if s == known.slot { SlotRef::default() } else { s }) };
             match left.get(&key) {
@@ -192,7 +199,14 @@ impl Sadb {
         if all.is_empty() {
             return Ok(());
         }
-        slots::grace_period();
+        // A reserved SPI has no key, and a program that still finds it drops the packet.
+        let mut larval = true;
+        for known in &all {
+            larval &= self.maps.states.get(known.slot.slot)?.state == u64::from(state::LARVAL);
+        }
+        if !larval {
+            slots::grace_period();
+        }
         for known in all {
             if self.register.get(known.slot.slot).is_some_and(|k| k.slot == known.slot) {
                 self.register.remove(known.slot.slot);

@@ -2,12 +2,13 @@
 //!
 //! A holder that dies between two writes leaves the dirty flag of the header set, and the next holder repairs
 //! ([`Sadb`](super::Sadb) knows how). The lock file holds a count of changes, so that a process can tell whether what
-//! it remembers of the maps is still true.
+//! it remembers of the maps is still true, and the slots of the latest changes, so that it reads those anew and no others.
 
 use super::error::SadbError;
 use super::instance::Instance;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
@@ -15,11 +16,28 @@ use std::time::{Duration, Instant};
 /// How long a tool waits for another one, in seconds.
 pub const LOCK_TIMEOUT: u64 = 10;
 
+/// Slots that the lock file remembers.
+const RING: u64 = 8192;
+
+/// How far somebody has followed the changes of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Count of changes.
+    changes: u64,
+    /// Count of slots noted.
+    noted: u64,
+}
+
 /// The held lock; dropping it, or the death of the process, gives it back.
+///
+/// The file holds three numbers of eight octets, those of [`Mark`] with the count of changes at the latest note between
+/// them, and then a ring of slots of four octets each.
 #[derive(Debug)]
 pub struct InstanceLock {
     file: Flock<File>,
-    changes: u64,
+    mark: Mark,
+    /// Every change up to now has noted its slots, or that it noted none of them.
+    complete: bool,
 }
 
 impl InstanceLock {
@@ -54,21 +72,68 @@ impl InstanceLock {
 
     /// Reads how often the lock was taken before.
     fn count(file: Flock<File>) -> Result<Self, SadbError> {
-        let mut octets = [0; 8];
-        // A new file is empty: no change so far.
+        let mut octets = [0; 24];
         let read = file.read_at(&mut octets, 0).map_err(|e| SadbError::io("lock file", e))?;
-        let changes = if read == octets.len() { u64::from_ne_bytes(octets) } else { 0 };
-        Ok(Self { file, changes })
+        let number = |index: usize| {
+            let end = 8 * (index + 1);
+            let octets = octets.get(8 * index..end).filter(|_| end <= read).and_then(|o| o.first_chunk());
+            // A new file is empty: no change so far.
+            octets.map_or(0, |octets| u64::from_ne_bytes(*octets))
+        };
+        let mark = Mark { changes: number(0), noted: number(2) };
+        // A change that was cut short, or made by a version that notes nothing, is not among those noted.
+        Ok(Self { complete: number(1) == mark.changes, file, mark })
     }
 
-    /// Count of changes up to now. Equal counts mean that nobody changed anything in between.
-    pub(super) fn changes(&self) -> u64 {
-        self.changes
+    /// How far the changes have come: equal marks mean that nobody changed anything in between.
+    pub(super) fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// The slots that were changed since `mark`, some of them more than once; `None` when that is not known.
+    ///
+    /// # Errors
+    /// The lock file cannot be read.
+    pub(super) fn changed_since(&self, mark: Mark) -> Result<Option<Vec<u32>>, SadbError> {
+        let count = self.mark.noted.wrapping_sub(mark.noted);
+        if !self.complete || count > RING {
+            return Ok(None);
+        }
+        let mut octets = vec![0; 4 * RING as usize];
+        let read = self.file.read_at(&mut octets, 24).map_err(|e| SadbError::io("lock file", e))?;
+        let slot = |number: u64| {
+            let start = 4 * (number % RING) as usize;
+            let octets = octets.get(start..read).and_then(|octets| octets.first_chunk())?;
+            Some(u32::from_ne_bytes(*octets))
+        };
+        Ok((0..count).map(|index| slot(mark.noted.wrapping_add(index))).collect())
     }
 
     /// Announces a change. Called before the first write, so that a change that is cut short counts as well.
     pub(super) fn announce(&mut self) -> Result<(), SadbError> {
-        self.changes = self.changes.wrapping_add(1);
-        self.file.write_all_at(&self.changes.to_ne_bytes(), 0).map_err(|e| SadbError::io("lock file", e))
+        self.mark.changes = self.mark.changes.wrapping_add(1);
+        self.file.write_all_at(&self.mark.changes.to_ne_bytes(), 0).map_err(|e| SadbError::io("lock file", e))
+    }
+
+    /// Notes which slots the announced change was about, `None` for any; called while the dirty flag is still raised.
+    ///
+    /// # Errors
+    /// The lock file cannot be written.
+    pub(super) fn note(&mut self, slots: Option<&BTreeSet<u32>>) -> Result<(), SadbError> {
+        let write = |octets: &[u8], at| self.file.write_all_at(octets, at).map_err(|e| SadbError::io("lock file", e));
+        match slots.filter(|slots| self.complete && slots.len() as u64 <= RING) {
+            Some(slots) => {
+                for (slot, number) in slots.iter().zip(self.mark.noted..) {
+                    write(&slot.to_ne_bytes(), 24 + 4 * (number % RING))?;
+                }
+                self.mark.noted = self.mark.noted.wrapping_add(slots.len() as u64);
+            }
+            // Further than anybody can follow.
+            None => self.mark.noted = self.mark.noted.wrapping_add(RING + 1),
+        }
+        let Mark { changes, noted } = self.mark;
+        write([changes, changes, noted].map(u64::to_ne_bytes).as_flattened(), 0)?;
+        self.complete = true;
+        Ok(())
     }
 }

@@ -100,6 +100,7 @@ impl<V: aya::Pod> Slots<V> {
     }
 
     pub(super) fn get(&self, index: u32) -> Result<V, SadbError> {
+        fault::lookup();
         self.map.get(&index, 0).map_err(failed(self.name, "lookup"))
     }
 
@@ -132,6 +133,7 @@ impl<K: aya::Pod, V: aya::Pod> Table<K, V> {
 
     /// `None` when the key is not there.
     pub(super) fn get(&self, key: &K) -> Result<Option<V>, SadbError> {
+        fault::lookup();
         match self.map.get(key, 0) {
             Ok(value) => Ok(Some(value)),
             Err(MapError::KeyNotFound) => Ok(None),

@@ -11,7 +11,7 @@ use super::diagnostic::Diagnostic as D;
 use super::epoch::EpochSource;
 use super::error::SadbError;
 use super::instance::Instance;
-use super::lock::InstanceLock;
+use super::lock::{InstanceLock, Mark};
 use super::maps::{SaMaps, Wiped};
 use super::pfkey::{Message, kind};
 use super::slots::{self, Known, LARVAL_SECONDS, Register};
@@ -20,6 +20,7 @@ use super::spec::{Direction, IvSource, Mode, SaInfo, SaKey, SaSpec, SaUpdate};
 use super::{clock, repair, transform, tunnels};
 use crate::sa::{BindingKey, Lifetime, OuterHeader, SaState, SaStatic, SlotRef, Window, flag, km, state};
 use bytemuck::Zeroable;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -37,8 +38,8 @@ pub struct Sadb {
     epoch: EpochSource,
     local: Option<LocalAddresses>,
     pub(super) register: Register,
-    /// Count of changes up to which `register` is true.
-    seen: Option<u64>,
+    /// Changes up to which `register` is true.
+    seen: Option<Mark>,
     /// `None` where there is no bus: the messages are hints, the maps are what counts.
     publisher: Option<Publisher>,
     /// Messages to send once the lock is given back.
@@ -448,6 +449,29 @@ impl Sadb {
         })
     }
 
+    /// Removes those of these SAs that are there, dead ones too, and gives the number of those that were alive. Programs are
+    /// waited for once, and not once for each.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn delete_each(&mut self, keys: &[SaKey]) -> Result<usize, SadbError> {
+        self.locked(|sadb, held| {
+            let (mut found, mut alive) = (vec![], 0);
+            for key in keys {
+                let Some(known) = sadb.register.find(key).cloned() else { continue };
+                sadb.begin(held)?;
+                if !slots::is_gone(&sadb.maps.states.get(known.slot.slot)?, clock::boot_time()) {
+                    alive += 1;
+                    sadb.tell(kind::DELETE, &known)?;
+                }
+                sadb.unlink(&known)?;
+                found.push(known);
+            }
+            sadb.discard(found)?;
+            Ok(alive)
+        })
+    }
+
     /// Removes both SAs of a pair (X_DELPAIR).
     ///
     /// # Errors
@@ -523,25 +547,32 @@ impl Sadb {
         let mut held = Held { lock, begun: false };
         // What a failure before its end left unsaid.
         self.news.clear();
-        if self.seen != Some(held.lock.changes()) && !self.maps.are_pinned(&self.instance)? {
+        if self.seen != Some(held.lock.mark()) && !self.maps.are_pinned(&self.instance)? {
             // The instance was attached anew, and nothing would come of changes to the maps that it had before.
             (self.maps, self.policy) = (SaMaps::open(&self.instance)?, PolicyMaps::open(&self.instance)?);
+            self.seen = None;
         }
-        if self.maps.header.get(0)?.dirty != 0 {
+        let mut repaired = self.maps.header.get(0)?.dirty != 0;
+        if repaired {
             held.lock.announce()?;
             held.begun = true;
             repair::repair(self)?;
-        } else if self.seen != Some(held.lock.changes()) {
-            self.register = Register::read(&self.maps)?;
+        } else {
+            self.catch_up(&held.lock)?;
         }
+        // What fails from here on without an end is read anew.
+        self.seen = None;
         let result = work(self, &mut held);
         if held.begun {
             if matches!(&result, Err(e) if !is_answer(e)) {
                 repair::repair(self)?;
+                repaired = true;
             }
+            // Before the flag goes: whoever finds it gone follows what is noted.
+            held.lock.note(self.register.changed().filter(|_| !repaired))?;
             self.maps.set_dirty(false)?;
         }
-        self.seen = Some(held.lock.changes());
+        self.seen = Some(held.lock.mark());
         drop(held);
         for message in self.news.drain(..) {
             if let Some(publisher) = &self.publisher {
@@ -550,6 +581,25 @@ impl Sadb {
             }
         }
         result
+    }
+
+    /// Makes the register true: reads the slots that others have changed, or all where nobody knows which those are.
+    fn catch_up(&mut self, lock: &InstanceLock) -> Result<(), SadbError> {
+        let changed = match self.seen {
+            Some(mark) if mark == lock.mark() => Some(vec![]),
+            Some(mark) => lock.changed_since(mark)?,
+            None => None,
+        };
+        match changed {
+            Some(changed) => {
+                for slot in changed.into_iter().collect::<BTreeSet<u32>>() {
+                    self.register.refresh(&self.maps, slot)?;
+                }
+            }
+            None => self.register = Register::read(&self.maps)?,
+        }
+        self.register.forget_changed();
+        Ok(())
     }
 
     /// Notes a message about an SA, as the maps show it now.

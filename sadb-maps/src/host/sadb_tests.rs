@@ -10,7 +10,8 @@ use crate::sa::{
     BindingKey, ESP, GhashTable, InboundKey, Lifetime, SaState, SaStatic, SlotRef, Window, encr, flag, km, state,
 };
 use bytemuck::Zeroable;
-use maps::{Slots, Table};
+use maps::{SaMaps, Slots, Table};
+use slots::Register;
 use std::net::IpAddr;
 
 fn ip(text: &str) -> IpAddr {
@@ -390,4 +391,86 @@ fn a_handle_may_move_between_threads() {
     is_send::<Spd>();
     is_send::<EventLease>();
     is_send::<Subscriber>();
+}
+
+/// What a handle remembers, and what the maps say.
+fn assert_true(sadb: &mut Sadb, test: &TestInstance) {
+    sadb.locked(|_, _| Ok(())).unwrap();
+    let read = Register::read(&SaMaps::open(test).unwrap()).unwrap();
+    let list = |register: &Register| register.iter().map(|known| format!("{known:?}")).collect::<Vec<_>>();
+    assert_eq!(list(&sadb.register), list(&read));
+    assert_eq!(sadb.register.free(64), read.free(64));
+}
+
+/// A negotiation, as in.ikev2d has it: one handle for SAs and one for policy.
+fn negotiate(sadb: &mut Sadb, spd: &mut Spd, number: u32) -> u64 {
+    let before = fault::lookups();
+    let (here, there) = (ip("192.0.2.1"), IpAddr::from(u32::to_be_bytes(0x0a00_0000 + number)));
+    let inbound = sadb.reserve_spi(ESP, there, here, 256..=u32::MAX, km::IKEV2).unwrap();
+    spd.rules().unwrap();
+    let sa = |spi, src, dst, direction| SaSpec { km: km::IKEV2, action: 77, src, dst, ..spec(spi, direction) };
+    sadb.add(&sa(inbound, there, here, Direction::In)).unwrap();
+    let outbound = SaSpec { pair_spi: Some(inbound), ..sa(number + 256, here, there, Direction::Out) };
+    sadb.add(&outbound).unwrap();
+    fault::lookups() - before
+}
+
+#[test]
+fn what_a_change_costs_does_not_grow_with_the_number_of_sas() {
+    let test = TestInstance::with_maps(1024).unwrap();
+    let (mut sadb, mut spd) = (Sadb::open(&test).unwrap(), Spd::open(&test).unwrap());
+    spd.replace(&[CompiledRule { rule: rule(), tunnel: None }]).unwrap();
+    negotiate(&mut sadb, &mut spd, 0);
+    let few = negotiate(&mut sadb, &mut spd, 1);
+    (2..400).for_each(|number| _ = negotiate(&mut sadb, &mut spd, number));
+    let many = negotiate(&mut sadb, &mut spd, 400);
+    assert_eq!(few, many);
+    // Somebody else changes two: those are read anew, and no others.
+    let mut other = Sadb::open(&test).unwrap();
+    other.delete_each(&[key(256, Direction::Out).toward(Direction::Out)]).unwrap();
+    negotiate(&mut other, &mut spd, 500);
+    assert!(negotiate(&mut sadb, &mut spd, 501) < few + 20);
+    // Two handles of this process, one that was away for more changes than are kept, and one that is new.
+    assert_true(&mut sadb, &test);
+    let mut late = Sadb::open(&test).unwrap();
+    late.dump(None).unwrap();
+    for _ in 0..10 {
+        sadb.flush(None).unwrap();
+        (0..200).for_each(|number| _ = negotiate(&mut sadb, &mut spd, number));
+    }
+    let before = fault::lookups();
+    assert_true(&mut late, &test);
+    assert!(fault::lookups() - before > 1024);
+    let one = SaKey::new(ESP, 256 + 7, IpAddr::from(u32::to_be_bytes(0x0a00_0007))).toward(Direction::Out);
+    let before = fault::lookups();
+    late.delete(&one).unwrap();
+    assert!(fault::lookups() - before < 20);
+    assert_true(&mut sadb, &test);
+}
+
+/// Whoever is killed at whatever write: a process that remembers the maps from before still knows what is true.
+#[test]
+fn what_is_remembered_survives_the_death_of_others() {
+    let test = TestInstance::with_maps(16).unwrap();
+    let mut spd = Spd::open(&test).unwrap();
+    spd.replace(&[CompiledRule { rule: rule(), tunnel: None }]).unwrap();
+    let mut witness = Sadb::open(&test).unwrap();
+    for n in 1.. {
+        witness.flush(None).unwrap();
+        negotiate(&mut witness, &mut spd, 1);
+        let lived = fault::survives(n, || {
+            let (mut sadb, mut spd) = (Sadb::open(&test).unwrap(), Spd::open(&test).unwrap());
+            negotiate(&mut sadb, &mut spd, 2);
+            let gone =
+                |number: u32| SaKey::new(ESP, 256 + number, IpAddr::from(u32::to_be_bytes(0x0a00_0000 + number)));
+            sadb.delete_each(&[gone(1).toward(Direction::Out), gone(2).toward(Direction::Out)]).unwrap();
+            negotiate(&mut sadb, &mut spd, 3);
+        });
+        assert_true(&mut witness, &test);
+        negotiate(&mut witness, &mut spd, 4);
+        assert_true(&mut witness, &test);
+        if lived {
+            break;
+        }
+    }
 }

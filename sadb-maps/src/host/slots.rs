@@ -11,7 +11,9 @@ use crate::sa::{
     flag, state,
 };
 use bytemuck::Zeroable;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -72,41 +74,76 @@ impl Known {
 pub(super) struct Register {
     known: BTreeMap<u32, Known>,
     by_spi: HashMap<u32, BTreeSet<u32>>,
-    /// Every slot below this is taken.
-    low: u32,
+    /// Outbound SAs by source and destination.
+    by_ends: HashMap<(Addr, Addr), BTreeSet<u32>>,
+    /// Slots below `top` that hold nothing.
+    gaps: BTreeSet<u32>,
+    /// Every slot from here on holds nothing.
+    top: u32,
+    /// Slots that were changed since [`Register::forget_changed`]; `None` for any.
+    changed: Option<BTreeSet<u32>>,
 }
 
 impl Register {
     /// Reads every slot.
     pub(super) fn read(maps: &SaMaps) -> Result<Self, SadbError> {
-        let mut register = Self { low: 1, ..Self::default() };
+        let mut register = Self { top: 1, ..Self::default() };
         for slot in 1..maps.states.len() {
-            let moving = maps.states.get(slot)?;
-            if is_free(&moving) {
-                continue;
-            }
-            let fixed = Wiped::new(maps.statics.get(slot)?);
-            if fixed.generation == moving.generation {
-                register.put(Known::new(slot, &fixed, &moving));
-            }
+            register.refresh(maps, slot)?;
         }
+        register.changed = None;
         Ok(register)
     }
 
+    /// Reads one slot.
+    pub(super) fn refresh(&mut self, maps: &SaMaps, slot: u32) -> Result<(), SadbError> {
+        self.remove(slot);
+        if slot == 0 || slot >= maps.states.len() {
+            return Ok(());
+        }
+        let moving = maps.states.get(slot)?;
+        if is_free(&moving) {
+            return Ok(());
+        }
+        let fixed = Wiped::new(maps.statics.get(slot)?);
+        if fixed.generation == moving.generation {
+            self.put(Known::new(slot, &fixed, &moving));
+        }
+        Ok(())
+    }
+
+    /// Slots that were changed; `None` when that may be any.
+    pub(super) fn changed(&self) -> Option<&BTreeSet<u32>> {
+        self.changed.as_ref()
+    }
+
+    /// What has been changed up to now is not to be counted.
+    pub(super) fn forget_changed(&mut self) {
+        self.changed = Some(BTreeSet::new());
+    }
+
     pub(super) fn put(&mut self, known: Known) {
-        self.by_spi.entry(known.spi).or_default().insert(known.slot.slot);
-        self.known.insert(known.slot.slot, known);
+        let slot = known.slot.slot;
+        self.remove(slot);
+        self.changed.iter_mut().for_each(|changed| _ = changed.insert(slot));
+        self.gaps.remove(&slot);
+        if slot >= self.top {
+            self.gaps.extend(self.top..slot);
+            self.top = slot + 1;
+        }
+        self.by_spi.entry(known.spi).or_default().insert(slot);
+        if known.flags & flag::OUTBOUND != 0 {
+            self.by_ends.entry((known.src, known.dst)).or_default().insert(slot);
+        }
+        self.known.insert(slot, known);
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Option<Known> {
         let known = self.known.remove(&slot)?;
-        if let Some(slots) = self.by_spi.get_mut(&known.spi) {
-            slots.remove(&slot);
-            if slots.is_empty() {
-                self.by_spi.remove(&known.spi);
-            }
-        }
-        self.low = self.low.min(slot);
+        self.changed.iter_mut().for_each(|changed| _ = changed.insert(slot));
+        take(&mut self.by_spi, known.spi, slot);
+        take(&mut self.by_ends, (known.src, known.dst), slot);
+        self.gaps.insert(slot);
         Some(known)
     }
 
@@ -118,11 +155,15 @@ impl Register {
         self.known.values()
     }
 
+    /// Outbound SAs with these ends.
+    pub(super) fn between(&self, src: Addr, dst: Addr) -> impl Iterator<Item = &Known> {
+        self.by_ends.get(&(src, dst)).into_iter().flatten().filter_map(|slot| self.known.get(slot))
+    }
+
     /// The lowest slot that holds nothing.
-    pub(super) fn free(&mut self, capacity: u32) -> Option<u32> {
-        let free = (self.low.max(1)..capacity).find(|slot| !self.known.contains_key(slot))?;
-        self.low = free;
-        Some(free)
+    pub(super) fn free(&self, capacity: u32) -> Option<u32> {
+        let top = self.top.max(1);
+        self.gaps.first().copied().or((top < capacity).then_some(top))
     }
 
     fn with_spi(&self, spi: u32) -> impl Iterator<Item = &Known> {
@@ -143,6 +184,16 @@ impl Register {
     /// The SA in the tables given by `bits` with this protocol, SPI and destination, whatever its source.
     pub(super) fn occupant(&self, bits: u32, proto: u8, spi: u32, dst: Addr) -> Option<&Known> {
         self.with_spi(spi).find(|k| k.flags & bits != 0 && k.proto == proto && k.dst == dst)
+    }
+}
+
+/// Takes a slot out of an index.
+fn take<K: Hash + Eq>(index: &mut HashMap<K, BTreeSet<u32>>, key: K, slot: u32) {
+    if let Entry::Occupied(mut slots) = index.entry(key) {
+        slots.get_mut().remove(&slot);
+        if slots.get().is_empty() {
+            slots.remove();
+        }
     }
 }
 
