@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const BUILD_LIMIT: Duration = Duration::from_secs(20 * 60);
-const UNIT_LIMIT: Duration = Duration::from_secs(10 * 60);
-const SCENARIO_LIMIT: Duration = Duration::from_secs(120);
+const UNIT_LIMIT: Duration = Duration::from_secs(25 * 60);
+const SCENARIO_LIMIT: Duration = Duration::from_secs(300);
 const VM_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long what was asked to end may take before it is killed.
