@@ -12,6 +12,7 @@ mod support;
 use ebpf_esp::crypto::suite::{Error, Opened};
 use ebpf_esp::crypto::transform::{Authentication, Direction, Encryption};
 use support::hex;
+use support::known::{self, Case};
 use support::sa::{ANY_AUTH, NO_AUTH, Sa, known_answer};
 
 /// ESP-FMT-01, ALG-20: the transport-mode and the tunnel-mode packet of RFC 3602 section 4, cases 5 and 7, which have no
@@ -51,16 +52,6 @@ fn cbc_packet(spi: u32, seq: u64, key: &[u8], iv: &[u8], payload: &[u8], next_he
     assert_eq!(packet[opened.payload], *payload);
 }
 
-/// An AEAD packet: key, salt, whether ESN, high half of the sequence number, payload with trailer, packet.
-struct Case {
-    key: &'static str,
-    salt: &'static str,
-    esn: bool,
-    seq_high: u32,
-    message: &'static str,
-    packet: &'static str,
-}
-
 fn packets(encryption: Encryption, cases: &[Case]) {
     for case in cases {
         let (message, expected) = (hex(case.message), hex(case.packet));
@@ -89,118 +80,13 @@ fn packets(encryption: Encryption, cases: &[Case]) {
 /// ALG-22, ESP-FMT-06: packets of draft-mcgrew-gcm-test-01 section 4, with keys of all lengths, with and without ESN.
 #[test]
 fn alg_22_aes_gcm_packets_of_draft_mcgrew_gcm_test() {
-    packets(
-        Encryption::AesGcm,
-        &[
-            Case {
-                key: "4c80cdefbb5d10da906ac73c3613a634",
-                salt: "2e443b68",
-                esn: true,
-                seq_high: 0x8765_4321,
-                message: "
-                    45000048699a000080114db7c0a80102c0a801010a9bf15638d3010000010000
-                    00000000045f736970045f756470037369700963796265726369747902646b00
-                    0021000101020201",
-                packet: "
-                    00004321000000004956ed7e3b244cfe
-                    fecf537e729d5b07dc30df528dd22b768d1b98736696a6fd348509fa13ceac34
-                    cfa2436f14a3f3cf65925bf1f4a13c5d15b21e1884f5ff6247aeabb786b93bce
-                    61bc17d768fd9732459018148f6cbe722fd04796562dfdb4",
-            },
-            Case {
-                key: "feffe9928665731c6d6a8f9467308308",
-                salt: "cafebabe",
-                esn: false,
-                seq_high: 0,
-                message: "
-                    4500003e698f000080114dccc0a80102c0a801010a980035002a2343b2d00100
-                    00010000000000000373697009637962 65726369747902646b00000100010001",
-                packet: "
-                    0000a5f80000000afacedbaddecaf888
-                    deb22cd9b07c72c16e3a65beeb8df304a5a5897d33ae530f1ba76d5d114d2a5c
-                    3de81827c10e9a4f51330d0eec416642cfbb85a5b47e48a4ec3b9ba95d918bd1
-                    83b70d3aa8bc6ee4c309e9d85a41ad4a",
-            },
-            Case {
-                key: "abbccddef00112233445566778899aababbccddef00112233445566778899aab",
-                salt: "11223344",
-                esn: false,
-                seq_high: 0,
-                message: "
-                    4500003069a6400080062690c0a801029389155e0a9e008b2dc57ee000000000
-                    7002400020bf0000020405b40101040201020201",
-                packet: "
-                    4a2cbfe3000000020102030405060708
-                    ff425c9b724599df7a3bcd510194e00d6a78107f1b0b1cbf06efae9d65a5d763
-                    748a637985771d347f0545659f14e99def842d8eb335f4eecfdbf831824b4c49
-                    15956c96",
-            },
-            Case {
-                key: "feffe9928665731c6d6a8f9467308308feffe9928665731c",
-                salt: "cafebabe",
-                esn: false,
-                seq_high: 0,
-                message: "
-                    45000028a4ad4000400678800a01038f0a010612802306b8cb712602dd6bb03e
-                    501016d075680001",
-                packet: "
-                    0000a5f80000000afacedbaddecaf888
-                    a5b1f8066029aea40e598b8122de02420938b3ab33f828e687b8858b5bfbdbd0
-                    315b27452144cc7795457b9652037f5318027b5b4cd7a636",
-            },
-            Case {
-                key: "abbccddef00112233445566778899aab",
-                salt: "decaf888",
-                esn: true,
-                seq_high: 0,
-                message: "
-                    4500004933ba00007f119106c3fb1d10c2b1d326c02831ce0035dd7b800302d5
-                    00004e20001e8c18d75b81dc91baa0476b91b924b280389d92c963bac046ec95
-                    9b6266c04722b14923010101",
-                packet: "
-                    0000010000000001cafedebaceface74
-                    18a6fd42f72cbf4ab2a2ea901f73d814e3e7f243d95412e1c349c1d2fbec168f
-                    9190feebaf2cb01984e65863965d7472b79da345e0e780191f0d2f0e0f496c22
-                    6f2127b27db35724e7845d68651f57e65f354f75ff17015769623436",
-            },
-            Case {
-                key: "6c6567616c697a656d6172696a75616e61616e64646f69746265666f72656961",
-                salt: "7475726e",
-                esn: true,
-                seq_high: 0xffff_ffff,
-                message: "
-                    45000030da3a00008001df3bc0a80005c0a800010800c6cd0200070061626364
-                    65666768696a6b6c6d6e6f707172737401020201",
-                packet: "
-                    796b6963ffffffff333021696765746d
-                    f97ab2aa356d8edce17644ac8c78e25dd24dedbb29ebf1b64a274b39b49c3a86
-                    4cd3d78ca4ae68a32b42458fb57dbe821dcc63b9d0937ba2945f669368661a32
-                    9fb4c053",
-            },
-        ],
-    );
+    packets(Encryption::AesGcm, &known::aes_gcm_packets_of_draft_mcgrew_gcm_test());
 }
 
 /// ALG-24: the packet with which the Linux kernel tests its rfc4543(gcm(aes)).
 #[test]
 fn alg_24_aes_gmac_packet_of_the_linux_kernel() {
-    packets(
-        Encryption::AesGmac,
-        &[Case {
-            key: "4c80cdefbb5d10da906ac73c3613a634",
-            salt: "22433c64",
-            esn: false,
-            seq_high: 0,
-            message: "
-                45000030da3a00008001df3bc0a80005c0a800010800c6cd0200070061626364
-                65666768696a6b6c6d6e6f707172737401020201",
-            packet: "
-                00004321000000070000000000000000
-                45000030da3a00008001df3bc0a80005c0a800010800c6cd0200070061626364
-                65666768696a6b6c6d6e6f707172737401020201
-                f2a9a836e155106aa8dcd618e4099aaa",
-        }],
-    );
+    packets(Encryption::AesGmac, &[known::aes_gmac_packet_of_the_linux_kernel()]);
 }
 
 /// ESP-FMT-13, ALG-01: neither an AEAD with an authenticator beside it nor a cipher without one.

@@ -13,9 +13,9 @@ use sadb_maps::sa::{SlotRef, flag};
 use crate::frame::{HEADER_ROOM, MAX_OFFSET, XdpFrame, opaque, size};
 use crate::maps::CONFIG;
 use crate::open;
-use crate::sa::{self, Usable};
+use crate::sa::{self, Usable, planned};
 use crate::scratch::{Scratch, park, scratch};
-use crate::seal::{self, FAILED, GO, planned, status};
+use crate::seal::{self, FAILED, GO, status};
 use crate::stage;
 
 /// Words of the longest ICV with its padding.

@@ -13,8 +13,8 @@ use sadb_maps::sa::{HMAC_WORD, SaStatic, flag};
 
 use crate::cipher::{BOUNDS, OK};
 use crate::frame::{MAX_OFFSET, opaque, size};
+use crate::sa::planned;
 use crate::scratch::{Scratch, scratch};
-use crate::seal::planned;
 use crate::{atomic, stage, walk};
 
 /// Defines an HMAC: compressing one block, compressing the whole blocks of a packet, and all of it.
@@ -142,7 +142,7 @@ pub fn run(ctx: &XdpContext, authenticate: extern "C" fn(*mut xdp_md, *const SaS
 
 /// Compares or stores the first `len` octets of the digest.
 #[inline(always)]
-unsafe fn deliver(ctx: *mut xdp_md, sc: *mut Scratch, len: u32) -> Result<u32, Counter> {
+pub unsafe fn deliver(ctx: *mut xdp_md, sc: *mut Scratch, len: u32) -> Result<u32, Counter> {
     // SAFETY: the scratch of this CPU.
     unsafe {
         let job = &(*sc).mac;

@@ -17,9 +17,9 @@ use sadb_maps::spd::{NO_MATCH, scope};
 
 use crate::frame::{HEADER_ROOM, MAX_OFFSET, XdpFrame, opaque, size};
 use crate::maps::{CONFIG, OUTER, SA_IN, SA_WINDOW, count};
-use crate::sa::{self, Usable};
+use crate::sa::{self, Usable, planned};
 use crate::scratch::{park, park_quoted, scratch};
-use crate::seal::{FAILED, planned, status, update_checksum};
+use crate::seal::{FAILED, status, update_checksum};
 use crate::tc::{OPENED_TRANSPORT, OPENED_TUNNEL, Opened};
 use crate::{ah, atomic, cipher, policy, report, route, stage};
 

@@ -37,6 +37,14 @@ pub fn resolve(place: SlotRef) -> Option<Usable> {
     Some(Usable { fixed, state, place })
 }
 
+/// The SA of the packet in hand.
+#[inline(always)]
+pub fn planned() -> Result<Usable, Counter> {
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    // SAFETY: the scratch of this CPU.
+    resolve(unsafe { (*sc).plan.place }).ok_or(Counter::DropExpired)
+}
+
 /// Boot time in nanoseconds.
 #[inline(always)]
 pub fn now() -> u64 {

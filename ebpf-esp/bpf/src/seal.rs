@@ -20,7 +20,7 @@ use crate::checksum;
 use crate::frame::{HEADER_ROOM, XdpFrame, size};
 use crate::maps::{CONFIG, OUTER, SA_OUT, count};
 use crate::policy::{self, Chosen};
-use crate::sa::{self, Usable};
+use crate::sa::{self, Usable, planned};
 use crate::scratch::{Scratch, park, scratch};
 use crate::{ah, atomic, cipher, report, route, stage};
 
@@ -196,14 +196,6 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
         plan.front = front;
     }
     Ok(GO)
-}
-
-/// The SA of the packet in hand.
-#[inline(always)]
-pub fn planned() -> Result<Usable, Counter> {
-    let sc = scratch().ok_or(Counter::DropInternal)?;
-    // SAFETY: the scratch of this CPU.
-    sa::resolve(unsafe { (*sc).plan.place }).ok_or(Counter::DropExpired)
 }
 
 /// Writes the headers in front of the ciphertext and picks the exit.

@@ -32,6 +32,8 @@ pub mod map {
     pub const SA: &str = "TEST_SA";
     /// `Array<GhashTable>`.
     pub const GHASH: &str = "TEST_GHASH";
+    /// `Array<BlowfishState>`.
+    pub const BLOWFISH: &str = "TEST_BLOWFISH";
     /// `Array<Task>`.
     pub const TASK: &str = "TEST_TASK";
 }
@@ -42,6 +44,8 @@ pub mod program {
     pub const ESP_SEAL: &str = "esp_seal";
     /// Opens as the data path does.
     pub const ESP_OPEN: &str = "esp_open";
+    /// Puts the ICV of a separate authenticator over `len` octets at `src` to `dst`.
+    pub const ESP_MAC: &str = "esp_mac";
     /// Seals any message with any additional data by the passes of the data path.
     pub const ANY_SEAL: &str = "any_seal";
     /// Opens any message with any additional data by the passes of the data path.

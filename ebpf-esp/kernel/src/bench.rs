@@ -1,16 +1,19 @@
 //! What a packet costs in the kernel: the complete programs, the bare ciphers of the test-only object, a program that
-//! does nothing, and `ring` in user space, in turns.
+//! does nothing, and `ring` in user space where it has the same, in turns.
 //!
 //! Every run in the kernel is one repetition of `BPF_PROG_TEST_RUN` on a fresh copy of its frame, because sealing makes a
 //! frame longer and an opened packet is a replay the second time; the time is the kernel's own. A program that does
 //! nothing costs what the measurement costs: its median is subtracted from the others. `ring` works on a batch of
 //! messages that are made ready beforehand.
 
-use crate::instance::{DataPath, Keys, Place, Shape, ether_type, packet};
+use crate::instance::{DataPath, Place, SPI, Shape, ether_type, packet};
+use crate::reference::{Keys, with_trailer};
 use crate::run;
-use crate::support::{Random, ring_seal, with_trailer};
-use crate::test_object::{Aead, OK, Task, TestObject, program};
+use crate::support::{Random, ring_seal};
+use crate::test_object::{OK, Task, TestObject, program};
+use crate::transforms::{self, Transform};
 use anyhow::{Context, Result, ensure};
+use ebpf_esp::crypto::transform::Direction;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
@@ -34,30 +37,17 @@ const RUNS: usize = 20;
 /// Repetitions of the bare cipher in one call, for comparison: the same frame over and over, nothing in between.
 const LOOP: u32 = 2000;
 
-/// An outer Ethernet and IPv4 header, ESP header and explicit IV: where the ciphertext begins in a tunnel.
-const FRONT: usize = 14 + 20 + 8 + 8;
-
 const PASS: u32 = 2;
 
-struct Algorithms {
-    name: &'static str,
-    encr: u8,
-    aead: Aead,
-    key_len: usize,
-    ring: &'static Algorithm,
+/// What `ring` has of the same.
+fn ring_algorithm(transform: &Transform) -> Option<&'static Algorithm> {
+    match (transform.encr, transform.key_len) {
+        (encr::CHACHA20_POLY1305, _) => Some(&CHACHA20_POLY1305),
+        (encr::AES_GCM_16, 16) => Some(&AES_128_GCM),
+        (encr::AES_GCM_16, 32) => Some(&AES_256_GCM),
+        _ => None,
+    }
 }
-
-const ALGORITHMS: [Algorithms; 3] = [
-    Algorithms {
-        name: "ChaCha20-Poly1305",
-        encr: encr::CHACHA20_POLY1305,
-        aead: Aead::ChaCha20Poly1305,
-        key_len: 32,
-        ring: &CHACHA20_POLY1305,
-    },
-    Algorithms { name: "AES-128-GCM", encr: encr::AES_GCM_16, aead: Aead::AesGcm, key_len: 16, ring: &AES_128_GCM },
-    Algorithms { name: "AES-256-GCM", encr: encr::AES_GCM_16, aead: Aead::AesGcm, key_len: 32, ring: &AES_256_GCM },
-];
 
 /// Measures and prints JSON.
 pub(crate) fn run(object: &Path) -> Result<()> {
@@ -68,9 +58,9 @@ pub(crate) fn run(object: &Path) -> Result<()> {
     let mut object = TestObject::load(object)?;
     let mut path = DataPath::attach("bench")?;
     let mut rows = vec![];
-    for algorithms in &ALGORITHMS {
+    for transform in transforms::ALL {
         for size in SIZES {
-            rows.push(row(&mut object, &mut path, algorithms, size).with_context(|| algorithms.name)?);
+            rows.push(row(&mut object, &mut path, transform, size).with_context(|| transform.name)?);
         }
     }
     let runs = ROUNDS * RUNS;
@@ -89,16 +79,14 @@ impl Times {
     }
 }
 
-fn row(object: &mut TestObject, path: &mut DataPath, algorithms: &'static Algorithms, size: usize) -> Result<Value> {
+fn row(object: &mut TestObject, path: &mut DataPath, transform: &'static Transform, size: usize) -> Result<Value> {
     let shape = Shape::Tunnel { outer_v6: false, inner_v6: false };
     let mut random = Random(size as u64);
-    let key: Vec<u8> = (0..algorithms.key_len).map(|_| random.next() as u8).collect();
-    let keys = Keys { encr: algorithms.encr, key, salt: [1, 2, 3, 4], esn: false };
-    let place = path.protect(shape, &keys)?;
+    let keys = transform.keys(&mut random, SPI, false);
+    let place = path.protect(shape, transform, &keys)?;
     path.remember_route(place)?;
-    object.set_sa(algorithms.aead, &keys.key, keys.salt, keys.esn)?;
     let inner = packet(shape, 253, size - 20, &mut random)?;
-    let mut bench = Bench { object, path, place, keys, algorithms, inner, count: 0 };
+    let mut bench = Bench { object, path, place, keys, ring: ring_algorithm(transform), inner, count: 0 };
     let [
         mut empty,
         mut seal,
@@ -127,7 +115,7 @@ fn row(object: &mut TestObject, path: &mut DataPath, algorithms: &'static Algori
         (less(&mut seal), less(&mut open), less(&mut bare_seal), less(&mut bare_open));
     let (end, begin) = (less(&mut end), less(&mut begin));
     Ok(json!({
-        "algorithm": algorithms.name,
+        "algorithm": transform.name,
         "size": size,
         "empty": nothing,
         "seal": { "complete": seal, "bare": bare_seal, "ratio": seal / bare_seal, "ring": ring_seal.median(),
@@ -142,7 +130,7 @@ struct Bench<'a> {
     path: &'a DataPath,
     place: Place,
     keys: Keys,
-    algorithms: &'static Algorithms,
+    ring: Option<&'static Algorithm>,
     inner: Vec<u8>,
     /// Packets sealed so far: the next sequence number less one.
     count: u32,
@@ -150,12 +138,17 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn plain(&self) -> Vec<u8> {
-        with_trailer(&self.inner, 4)
+        with_trailer(&self.inner, self.keys.align(), 4)
+    }
+
+    /// An outer Ethernet and IPv4 header, ESP header and explicit IV: where the ciphertext begins in a tunnel.
+    fn front(&self) -> usize {
+        14 + 20 + 8 + self.keys.encryption.iv_len() as usize
     }
 
     /// A program that does nothing, on a frame like those of the others.
     fn empty(&self, times: &mut Times) -> Result<()> {
-        let frame = [&[0; FRONT][..], &self.plain(), &[0; 16]].concat();
+        let frame = [vec![0; self.front()], self.plain(), vec![0; self.keys.icv_len]].concat();
         let program = self.object.program(program::EMPTY)?;
         for _ in 0..RUNS {
             times.0.push(run::once(program, &frame, 0)?.time.as_nanos() as f64);
@@ -164,13 +157,14 @@ impl Bench<'_> {
     }
 
     fn bare_task(&self) -> Result<(Task, Vec<u8>)> {
-        let back = self.plain().len() - self.inner.len() + 16;
-        let frame = [&vec![0; FRONT + back][..], &self.inner].concat();
+        let (front, icv) = (self.front(), self.keys.icv_len);
+        let back = self.plain().len() - self.inner.len() + icv;
+        let frame = [&vec![0; front + back][..], &self.inner].concat();
         let task = Task {
-            src: (FRONT + back).try_into()?,
-            dst: FRONT.try_into()?,
+            src: (front + back).try_into()?,
+            dst: front.try_into()?,
             len: self.inner.len().try_into()?,
-            pad: (back - 16 - 2).try_into()?,
+            pad: (back - icv - 2).try_into()?,
             next_header: 4,
             ..Task::default()
         };
@@ -181,11 +175,18 @@ impl Bench<'_> {
     fn bare(&mut self, seal: &mut Times, open: &mut Times) -> Result<()> {
         let (task, frame) = self.bare_task()?;
         let opening = Task { src: task.dst, len: task.len + task.pad + 2, ..task };
+        let mut frames = vec![];
+        self.object.set_sa(Direction::Encrypt, &self.keys)?;
         for _ in 0..RUNS {
             let sealed = self.object.run(program::ESP_SEAL, task, &frame)?;
-            let opened = self.object.run(program::ESP_OPEN, opening, &sealed.frame)?;
-            ensure!(sealed.value == OK && opened.value == OK, "status {:#x} and {:#x}", sealed.value, opened.value);
+            ensure!(sealed.value == OK, "sealing: status {:#x}", sealed.value);
             seal.0.push(sealed.time.as_nanos() as f64);
+            frames.push(sealed.frame);
+        }
+        self.object.set_sa(Direction::Decrypt, &self.keys)?;
+        for frame in &frames {
+            let opened = self.object.run(program::ESP_OPEN, opening, frame)?;
+            ensure!(opened.value == OK, "opening: status {:#x}", opened.value);
             open.0.push(opened.time.as_nanos() as f64);
         }
         Ok(())
@@ -194,6 +195,7 @@ impl Bench<'_> {
     /// The bare cipher over and over on one frame: it enciphers its own ciphertext, which takes as long as any other.
     fn looped(&mut self, seal: &mut Times) -> Result<()> {
         let (task, frame) = self.bare_task()?;
+        self.object.set_sa(Direction::Encrypt, &self.keys)?;
         let sealed = self.object.run_repeated(program::ESP_SEAL, task, &frame, LOOP)?;
         ensure!(sealed.value == OK, "status {:#x}", sealed.value);
         seal.0.push(sealed.time.as_nanos() as f64);
@@ -242,7 +244,8 @@ impl Bench<'_> {
     }
 
     fn ring(&self, seal: &mut Times, open: &mut Times) -> Result<()> {
-        let key = UnboundKey::new(self.algorithms.ring, &self.keys.key).map_err(|_| anyhow::anyhow!("key"))?;
+        let Some(algorithm) = self.ring else { return Ok(()) };
+        let key = UnboundKey::new(algorithm, &self.keys.key).map_err(|_| anyhow::anyhow!("key"))?;
         let key = LessSafeKey::new(key);
         let (plain, nonce, aad) = (self.plain(), [7; 12], [9; 8]);
         let mut batch = vec![plain.clone(); RUNS];
@@ -254,7 +257,7 @@ impl Bench<'_> {
             std::hint::black_box(icv.as_ref());
         }
         seal.0.push(start.elapsed().as_nanos() as f64 / RUNS as f64);
-        let sealed = ring_seal(self.algorithms.ring, &self.keys.key, &nonce, &aad, &plain);
+        let sealed = ring_seal(algorithm, &self.keys.key, &nonce, &aad, &plain);
         let mut batch = vec![sealed; RUNS];
         let start = Instant::now();
         for message in &mut batch {

@@ -1,8 +1,10 @@
 //! The real programs, attached in a network namespace of this process, with SAs and rules of its own. One instance plays
 //! both ends: it seals as A and opens as B.
 
+use crate::reference::Keys;
 use crate::support::Random;
 use crate::test_object::Plain;
+use crate::transforms::Transform;
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, Map, MapData};
 use aya::programs::Xdp;
@@ -29,7 +31,8 @@ const SEAL_END: &str = "seal_end";
 
 const MTU: u32 = 2000;
 
-const SPI: u32 = 0x1001;
+/// Of both SAs.
+pub(crate) const SPI: u32 = 0x1001;
 
 /// Mode, and the family inside and outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,14 +84,6 @@ impl Shape {
             Self::Tunnel { .. } => [[10, 1, 0, 1].into(), [10, 2, 0, 1].into()],
         }
     }
-}
-
-/// An SA for each direction, the same but for that.
-pub(crate) struct Keys {
-    pub(crate) encr: u8,
-    pub(crate) key: Vec<u8>,
-    pub(crate) salt: [u8; 4],
-    pub(crate) esn: bool,
 }
 
 /// Where the outbound SA and its rule are: what TC writes into the tag of a frame.
@@ -168,18 +163,19 @@ impl DataPath {
     }
 
     /// Replaces policy and SAs.
-    pub(crate) fn protect(&mut self, shape: Shape, keys: &Keys) -> Result<Place> {
+    pub(crate) fn protect(&mut self, shape: Shape, transform: &Transform, keys: &Keys) -> Result<Place> {
         self.sadb.flush(None)?;
-        let bits = u16::try_from(keys.key.len() * 8)?;
-        let generation = self
-            .spd
-            .replace(&[rule(shape, direction::OUT, keys.encr, bits)?, rule(shape, direction::IN, keys.encr, bits)?])?;
+        let action = action(transform, keys)?;
+        let generation =
+            self.spd.replace(&[rule(shape, direction::OUT, action)?, rule(shape, direction::IN, action)?])?;
         let [src, dst] = shape.outer();
         let spec = SaSpec {
             mode: if shape.is_tunnel() { Mode::Tunnel } else { Mode::Transport },
-            encr: keys.encr,
+            encr: transform.encr,
             key: SecretKey::new(keys.key.clone()),
-            salt: SecretKey::new(keys.salt.to_vec()),
+            salt: SecretKey::new(keys.salt.clone()),
+            auth: transform.auth(),
+            auth_key: SecretKey::new(keys.auth_key.clone()),
             esn: keys.esn,
             replay_window: 1024,
             iv: IvSource::FreshKey,
@@ -205,11 +201,6 @@ impl DataPath {
         let [_, dst] = shape.outer();
         Ok(self.sadb.get(&SaKey { direction: Direction::In, ..SaKey::new(ESP, SPI, dst) })?)
     }
-
-    /// SPI of both SAs, as on the wire.
-    pub(crate) fn spi() -> [u8; 4] {
-        SPI.to_be_bytes()
-    }
 }
 
 impl Drop for DataPath {
@@ -231,8 +222,20 @@ impl Drop for Removed {
     }
 }
 
+/// What accepts these keys and no others.
+fn action(transform: &Transform, keys: &Keys) -> Result<Action> {
+    let bits = |key: &[u8]| u16::try_from(key.len() * 8).map(|bits| [bits, bits]);
+    Ok(Action {
+        encr: transform.encr,
+        encr_bits: bits(&keys.key)?,
+        esp_auth: transform.auth(),
+        esp_auth_bits: bits(&keys.auth_key)?,
+        ..Action::default()
+    })
+}
+
 /// The rule for one direction: this end is A for what goes out and B for what comes in.
-fn rule(shape: Shape, way: u8, encr: u8, bits: u16) -> Result<CompiledRule> {
+fn rule(shape: Shape, way: u8, action: Action) -> Result<CompiledRule> {
     let turn = |[a, b]: [IpAddr; 2]| if way == direction::OUT { [a.into(), b.into()] } else { [b.into(), a.into()] };
     let [laddr, raddr]: [Addr; 2] = turn(shape.inner());
     let [tunnel_local, tunnel_remote]: [Addr; 2] = turn(shape.outer());
@@ -249,8 +252,7 @@ fn rule(shape: Shape, way: u8, encr: u8, bits: u16) -> Result<CompiledRule> {
         action_count: 1,
         ..Rule::zeroed()
     };
-    *rule.actions.first_mut().context("no room for an action")? =
-        Action { encr, encr_bits: [bits, bits], ..Action::default() };
+    *rule.actions.first_mut().context("no room for an action")? = action;
     if shape.is_tunnel() {
         rule.flags = rule_flag::TUNNEL;
         rule.tunnel_mode = 1;

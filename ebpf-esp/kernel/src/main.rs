@@ -1,5 +1,5 @@
 //! Runs the programs of the data path on packets of its own with `BPF_PROG_TEST_RUN`, as root: known answers and random
-//! packets against `ring`, and what a packet costs. `cargo xtask scenario kernel-vectors`, `kernel-packets` and
+//! packets against RustCrypto and `ring`, and what a packet costs. `cargo xtask scenario kernel-vectors`, `kernel-packets` and
 //! `cargo xtask bench` start it.
 
 mod bench;
@@ -8,6 +8,15 @@ mod instance;
 mod packets;
 
 mod programs;
+#[path = "../../tests/support/reference.rs"]
+#[allow(
+    dead_code,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "shared with the host tests: fails by panicking, and its numbers are its own"
+)]
+mod reference;
 mod run;
 mod spd;
 #[path = "../../tests/support/mod.rs"]
@@ -19,6 +28,7 @@ mod spd;
 )]
 mod support;
 mod test_object;
+mod transforms;
 mod vectors;
 
 use anyhow::Result;
@@ -40,7 +50,7 @@ enum Task {
         /// The test-only object
         object: PathBuf,
     },
-    /// Random packets of every size through the real programs: sealed, compared with ring, opened
+    /// Random packets of every size through the real programs: sealed, compared with RustCrypto, opened
     Packets,
     /// Nanoseconds for each packet, as JSON
     Bench {

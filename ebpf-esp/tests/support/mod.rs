@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several test binaries, of which each uses its part")]
 
+pub mod known;
 pub mod sa;
 pub mod vectors;
 

@@ -10,6 +10,7 @@ use cmac::Mac;
 use ebpf_esp::crypto::transform::{Authentication, Encryption};
 
 /// Keys and parameters of an SA.
+#[derive(Clone)]
 pub(crate) struct Keys {
     pub(crate) encryption: Encryption,
     pub(crate) authentication: Authentication,
@@ -22,7 +23,7 @@ pub(crate) struct Keys {
 }
 
 /// Payload with the trailer of RFC 4303 section 2.4.
-fn with_trailer(payload: &[u8], align: usize, next_header: u8) -> Vec<u8> {
+pub(crate) fn with_trailer(payload: &[u8], align: usize, next_header: u8) -> Vec<u8> {
     let mut message = payload.to_vec();
     while !(message.len() + 2).is_multiple_of(align) {
         message.push((message.len() - payload.len() + 1) as u8);
@@ -35,12 +36,7 @@ fn with_trailer(payload: &[u8], align: usize, next_header: u8) -> Vec<u8> {
 impl Keys {
     /// The whole packet.
     pub(crate) fn seal(&self, payload: &[u8], seq: u64, iv: &[u8], next_header: u8) -> Vec<u8> {
-        let align = match self.encryption {
-            Encryption::AesCbc => 16,
-            Encryption::DesCbc | Encryption::TripleDesCbc | Encryption::BlowfishCbc => 8,
-            _ => 4,
-        };
-        let message = with_trailer(payload, align, next_header);
+        let message = with_trailer(payload, self.align(), next_header);
         let (low, high) = ((seq as u32).to_be_bytes(), ((seq >> 32) as u32).to_be_bytes());
         let spi = self.spi.to_be_bytes();
         let aad = if self.esn { [spi, high, low].concat() } else { [spi, low].concat() };
@@ -56,6 +52,29 @@ impl Keys {
         let sealed = [header, self.cipher(&nonce, iv, &message)].concat();
         let authenticated = if self.esn { [&sealed[..], &high].concat() } else { sealed.clone() };
         [sealed, self.mac(&authenticated)].concat()
+    }
+
+    /// What the plaintext is padded to a multiple of, in octets.
+    pub(crate) fn align(&self) -> usize {
+        match self.encryption {
+            Encryption::AesCbc => 16,
+            Encryption::DesCbc | Encryption::TripleDesCbc | Encryption::BlowfishCbc => 8,
+            _ => 4,
+        }
+    }
+
+    /// The explicit IV that a counter makes: itself, and enciphered for CBC, whose IVs nobody may foresee (RFC 3602
+    /// section 3).
+    pub(crate) fn iv(&self, counter: u64) -> Vec<u8> {
+        let counter = counter.to_be_bytes();
+        match self.encryption {
+            Encryption::Null => Vec::new(),
+            Encryption::AesCbc => self.cipher(&[], &[0; 16], &[[0; 8], counter].concat()),
+            Encryption::DesCbc | Encryption::TripleDesCbc | Encryption::BlowfishCbc => {
+                self.cipher(&[], &[0; 8], &counter)
+            }
+            _ => counter.to_vec(),
+        }
     }
 
     fn cipher(&self, nonce: &[u8], iv: &[u8], message: &[u8]) -> Vec<u8> {

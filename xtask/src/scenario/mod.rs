@@ -64,12 +64,12 @@ pub const ALL: &[Scenario] = &[
     namespace("manual-udp", "the same in UDP, IPv4 and IPv6, with right checksums", manual::udp_encapsulation),
     namespace(
         "kernel-vectors",
-        "the ciphers in the kernel: RFCs, GCM specification, Wycheproof, forgeries, random packets beside ring",
+        "every transform in the kernel: RFCs, NIST, Wycheproof, forgeries, random packets beside RustCrypto",
         kernel::vectors,
     ),
     namespace(
         "kernel-packets",
-        "random packets of every size through the real programs, beside ring; forgeries and replays are dropped",
+        "random packets of every size and transform through the real programs, beside RustCrypto; forgeries, replays",
         kernel::packets,
     ),
     namespace(
