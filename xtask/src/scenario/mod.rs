@@ -31,6 +31,8 @@ pub enum Group {
     Interop,
     /// Another kernel than this machine's: `cargo xtask vm`.
     Guest,
+    /// Minutes: only by name.
+    Long,
 }
 
 /// One test between hosts.
@@ -116,13 +118,17 @@ pub const ALL: &[Scenario] = &[
     ),
     namespace("nat-remapped", "a NAT that forgets its mapping: the peer is followed to its new port", nat::remapped),
     namespace("readme", "the configuration that the README shows, word for word", readme::two_hosts),
-    interop("scapy-tunnel", "tunnel mode against scapy, every algorithm, ESN on and off", second_opinion::tunnel),
     interop(
-        "scapy-tunnel-ipv6",
-        "tunnel mode against scapy, IPv6 outside, inside and both",
-        second_opinion::tunnel_ipv6,
+        "scapy",
+        "every transform against scapy; modes, families and ESN take turns",
+        second_opinion::every_transform,
     ),
-    interop("scapy-transport", "transport mode against scapy, IPv4 and IPv6", second_opinion::transport),
+    Scenario {
+        name: "scapy-matrix",
+        group: Group::Long,
+        about: "every transform against scapy in every mode and family, ESN on and off: minutes",
+        run: second_opinion::matrix,
+    },
     interop(
         "strongswan-pair",
         "two strongSwans agree in this harness: what fails against us is not the harness",
@@ -171,7 +177,7 @@ const fn guest(name: &'static str, about: &'static str, run: fn() -> Result<()>)
     Scenario { name, group: Group::Guest, about, run }
 }
 
-/// Runs the named scenarios, or all that need no other kernel, in this process.
+/// Runs the named scenarios, or all that need no other kernel and not minutes, in this process.
 ///
 /// # Errors
 /// There is no scenario of that name, or one failed.
@@ -179,7 +185,7 @@ pub fn run(names: &[String]) -> Result<()> {
     crate::net::undo::watch_signals();
     let names = known(names)?;
     let wanted = |scenario: &&Scenario| match names.as_slice() {
-        [] => scenario.group != Group::Guest,
+        [] => !matches!(scenario.group, Group::Guest | Group::Long),
         names => names.contains(&scenario.name),
     };
     for scenario in ALL.iter().filter(wanted) {
