@@ -85,6 +85,8 @@ fn packets(encryption: Encryption) {
         let seq_high = (seq >> 32) as u32;
         let (out, inbound) = (end(&keys, Direction::Encrypt), end(&keys, Direction::Decrypt));
 
+        let number = random.next();
+        assert_eq!(out.suite().iv(number).unwrap().as_ref(), keys.iv(number), "the IV of {number}");
         let sealed = out.seal(&payload, seq, &iv, next_header);
         let what = format!("packet {i}, {len} octets, {:?}, ICV {}", keys.authentication, keys.icv_len);
         assert_eq!(sealed, keys.seal(&payload, seq, &iv, next_header), "{what}");

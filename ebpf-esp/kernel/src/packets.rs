@@ -22,8 +22,10 @@ const PASS: u32 = 2;
 /// Octets behind the IP header of the packet that is protected: with its header it is longer than 1500.
 const LARGEST: usize = 1500;
 
-/// Up to this, every shape of packet meets every size; above, the shapes share the sizes.
+/// Up to this, every shape of packet meets every size; above, the shapes share those that are a multiple of [`STEP`].
 const SMALL: usize = 64;
+/// See [`SMALL`]. Prime to the sizes of blocks.
+const STEP: usize = 3;
 
 /// Runs all of it.
 pub(crate) fn run() -> Result<()> {
@@ -42,8 +44,8 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// The sizes of one shape, the `i`th: all small ones and its part of the others; together the shapes meet every size, half
-/// of them with extended sequence numbers.
+/// The sizes of one shape, the `i`th: all small ones and its part of the others, half of them with extended sequence
+/// numbers.
 fn some_sizes(
     path: &mut DataPath,
     random: &mut Random,
@@ -56,8 +58,10 @@ fn some_sizes(
         let place = path.protect(shape, transform, &keys)?;
         let (mut count, mut bytes) = (0, 0);
         let turn = 2 * i + usize::from(esn);
-        let mine =
-            |len: &usize| if *len <= SMALL { (len % 2 == 0) == esn } else { len % (2 * Shape::ALL.len()) == turn };
+        let mine = |len: &usize| match *len {
+            ..=SMALL => len.is_multiple_of(2) == esn,
+            _ => len.is_multiple_of(STEP) && len / STEP % (2 * Shape::ALL.len()) == turn,
+        };
         for len in (0..=LARGEST).filter(mine) {
             // What has no ports, and what has some and no whole header.
             let proto = [253, 6, 17].get(random.below(3)).copied().unwrap_or(253);
