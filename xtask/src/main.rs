@@ -20,7 +20,7 @@ enum Task {
     Demo,
     /// Run every test there is, with the time of each stage and a closing count
     Test,
-    /// Run tests between hosts in network namespaces; all of them when none is named
+    /// Build everything, and run tests between hosts in network namespaces; all of them when none is named
     Scenario {
         /// Print what there is and run nothing
         #[arg(long)]
@@ -28,6 +28,9 @@ enum Task {
         /// Say in the lines of `cargo xtask vm` what came of each, and go on after a failure
         #[arg(long, hide = true)]
         inside_vm: bool,
+        /// Everything has been built
+        #[arg(long, hide = true)]
+        built: bool,
         /// Names of scenarios
         names: Vec<String>,
     },
@@ -46,7 +49,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Scenario { inside_vm: true, names, .. } => xtask::vm::inside(&names),
-        Task::Scenario { names, .. } => xtask::scenario::run(&names),
+        Task::Scenario { built: true, names, .. } => xtask::scenario::run(&names),
+        Task::Scenario { names, .. } => xtask::scenario::build().and_then(|()| xtask::scenario::run(&names)),
         Task::Vm(arguments) => xtask::vm::run(&arguments),
     };
     match result {

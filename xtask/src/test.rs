@@ -150,7 +150,7 @@ impl Runner {
         for scenario in ALL.iter().filter(|scenario| scenario.group == group) {
             let start = Instant::now();
             let mut command = Command::new(&self.own);
-            command.args(["scenario", scenario.name]);
+            command.args(["scenario", "--built", scenario.name]);
             let log = format!("scenario-{}", scenario.name);
             let (passed, output) = self.logged(&mut command, &log, SCENARIO_LIMIT)?;
             let word = if passed { "ok" } else { "FAILED" };

@@ -19,6 +19,8 @@ pub(crate) mod topology;
 mod transforms;
 mod transport;
 
+use crate::build_ebpf;
+use crate::workspace::{cargo, run_shown};
 use anyhow::{Context, Result};
 use std::time::Instant;
 
@@ -175,6 +177,15 @@ const fn interop(name: &'static str, about: &'static str, run: fn() -> Result<()
 
 const fn guest(name: &'static str, about: &'static str, run: fn() -> Result<()>) -> Scenario {
     Scenario { name, group: Group::Guest, about, run }
+}
+
+/// Builds what the scenarios run, the programs of the data path included.
+///
+/// # Errors
+/// Something does not build.
+pub fn build() -> Result<()> {
+    build_ebpf::run_quietly()?;
+    run_shown(cargo().args(["build", "--quiet", "--workspace", "--bins"]))
 }
 
 /// Runs the named scenarios, or all that need no other kernel and not minutes, in this process.
