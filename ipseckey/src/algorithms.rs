@@ -74,10 +74,24 @@ impl Algorithm {
     pub fn name(&self) -> &'static str {
         self.names.first().copied().unwrap_or_default()
     }
+
+    /// What to say to whoever configures an algorithm that RFC 8221 sections 5 and 6 ask not to use any more.
+    pub fn deprecated(&self) -> Option<String> {
+        let (words, instead) = match (self.kind, self.id) {
+            (Kind::Encryption, encr::DES_CBC | encr::BLOWFISH_CBC) => ("must not", "aes-gcm or chacha20-poly1305"),
+            (Kind::Encryption, encr::TRIPLE_DES_CBC) => ("should not", "aes-gcm or chacha20-poly1305"),
+            (Kind::Authentication, HMAC_MD5) => ("must not", "hmac-sha256"),
+            _ => return None,
+        };
+        Some(format!("{} {words} be used any more (RFC 8221): {instead} instead", self.name()))
+    }
 }
 
 /// The number that stands for every algorithm of a kind.
 pub const ANY: u8 = 0;
+
+/// HMAC-MD5-96 (RFC 2403).
+const HMAC_MD5: u8 = 2;
 
 /// ESP_NULL (RFC 2410).
 pub const ESP_NULL: u8 = encr::NULL;
@@ -112,7 +126,7 @@ const fn aead(
 
 /// Every algorithm, in the order in which `any` expands.
 pub const ALGORITHMS: &[Algorithm] = &[
-    auth(2, &["hmac-md5", "md5"], 128, 12, false),
+    auth(HMAC_MD5, &["hmac-md5", "md5"], 128, 12, false),
     auth(3, &["hmac-sha1", "sha", "sha1", "sha-1", "hmac-sha", "hmac-sha-1"], 160, 12, true),
     auth(5, &["hmac-sha256", "sha256", "sha-256", "hmac-sha-256"], 256, 16, true),
     auth(6, &["hmac-sha384", "sha384", "sha-384", "hmac-sha-384"], 384, 24, true),

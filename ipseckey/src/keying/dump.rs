@@ -130,8 +130,9 @@ fn write(out: &mut String, verb: &str, message: &Message, sa: Option<&SaInfo>, s
         writeln!(out, "  Diagnostic code {}:  {text}.", message.diagnostic)?;
     }
     // Each extension is a multiple of eight octets (RFC 2367 section 2); keys are in no message of the library.
-    let key = sa.map_or(0, |sa| sa.key().len() + sa.salt().len());
-    let length = message.encode().len() + if key == 0 { 0 } else { 8 + key.next_multiple_of(8) };
+    let keys = sa.map_or([0, 0], |sa| [sa.auth_key().len(), sa.key().len() + sa.salt().len()]);
+    let of_keys = keys.map(|len| if len == 0 { 0 } else { 8 + len.next_multiple_of(8) });
+    let length = message.encode().len() + of_keys.iter().sum::<usize>();
     writeln!(out, "Message length {length} bytes, seq={}, pid={}.", message.seq, message.pid)?;
     if let Some(association) = &message.sa {
         let window = sa.map_or(association.replay.into(), |sa| sa.replay_window);
@@ -150,7 +151,7 @@ fn write(out: &mut String, verb: &str, message: &Message, sa: Option<&SaInfo>, s
         }
     }
     if let Some(sa) = sa {
-        write_key(out, sa, style)?;
+        write_keys(out, sa, style)?;
     }
     if let Some((protocol, cookie)) = message.km {
         write_cookie(out, protocol, cookie, style.labels)?;
@@ -255,14 +256,19 @@ fn write_proposal(out: &mut String, proposal: &Proposal) -> Result {
 }
 
 /// Octets of a key in hexadecimal, or `XX` for each.
-fn push_hex(out: &mut String, key: &SecretKey, paranoid: bool) {
+pub(super) fn push_hex(out: &mut String, key: &SecretKey, paranoid: bool) {
     for octet in key.octets() {
         // Writing to a String cannot fail.
         let _ = if paranoid { out.write_str("XX") } else { write!(out, "{octet:02x}") };
     }
 }
 
-fn write_key(out: &mut String, sa: &SaInfo, style: &Style<'_>) -> Result {
+fn write_keys(out: &mut String, sa: &SaInfo, style: &Style<'_>) -> Result {
+    if !sa.auth_key().is_empty() {
+        out.push_str("AKY: Authentication key.\nAKY: ");
+        push_hex(out, sa.auth_key(), style.paranoid);
+        writeln!(out, "/{}", sa.auth_key().len() * 8)?;
+    }
     if sa.key().is_empty() {
         return Ok(());
     }
@@ -369,6 +375,8 @@ pub struct JsonSa {
     pub auth_alg: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encrkey: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authkey: Option<String>,
     pub esn: bool,
     pub replay_window: u32,
     pub replay_value: u64,
@@ -418,23 +426,26 @@ impl Drop for JsonSa {
     fn drop(&mut self) {
         use zeroize::Zeroize;
         self.encrkey.zeroize();
+        self.authkey.zeroize();
     }
 }
 
-/// The SA as `--json` prints it; without the key when `paranoid`.
+/// The SA as `--json` prints it; without the keys when `paranoid`.
 pub fn json(sa: &SaInfo, paranoid: bool, labels: &Labels) -> JsonSa {
     let inner = inner(sa);
     let prefix = |end: &Endpoint| format!("{}/{}", end.addr, end.prefix);
     let seconds = |ago: Option<Duration>| ago.map(|d| d.as_secs());
-    let key = (!paranoid && !sa.key().is_empty()).then(|| {
-        let mut text = String::with_capacity(2 * (sa.key().len() + sa.salt().len()) + 8);
-        push_hex(&mut text, sa.key(), false);
-        push_hex(&mut text, sa.salt(), false);
-        let bits = (sa.key().len() + sa.salt().len()) * 8;
-        // Writing to a String cannot fail.
-        let _ = write!(text, "/{bits}");
-        text
-    });
+    let key = |key: &SecretKey, salt: &SecretKey| {
+        let len = key.len() + salt.len();
+        (!paranoid && len != 0).then(|| {
+            let mut text = String::with_capacity(2 * len + 8);
+            push_hex(&mut text, key, false);
+            push_hex(&mut text, salt, false);
+            // Writing to a String cannot fail.
+            let _ = write!(text, "/{}", len * 8);
+            text
+        })
+    };
     JsonSa {
         kind: if sa.proto == sa::AH { "ah" } else { "esp" },
         spi: format!("0x{:x}", sa.spi),
@@ -453,7 +464,8 @@ pub fn json(sa: &SaInfo, paranoid: bool, labels: &Labels) -> JsonSa {
         encr_alg: (sa.encr != 0).then(|| algorithms::display_name(Kind::Encryption, sa.encr)),
         key_bits: sa.key_bits,
         auth_alg: (sa.auth != 0).then(|| algorithms::display_name(Kind::Authentication, sa.auth)),
-        encrkey: key,
+        encrkey: key(sa.key(), sa.salt()),
+        authkey: key(sa.auth_key(), &SecretKey::default()),
         esn: sa.flags & flag::ESN != 0,
         replay_window: sa.replay_window,
         replay_value: if sa.is_outbound() { sa.seq } else { sa.top },

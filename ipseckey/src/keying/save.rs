@@ -3,8 +3,8 @@
 //! Limits are saved in full, not what remains of them. Not saved, as in the original: pairing, current counters,
 //! cookie and state. Unlike the original the direction is saved, and `esn`, without which the SA would not be the same.
 
-use super::dump::inner;
-use sadb_maps::host::SaInfo;
+use super::dump::{inner, push_hex};
+use sadb_maps::host::{SaInfo, SecretKey};
 use sadb_maps::sa::{self, Lifetime, flag, state};
 use std::fmt::{Result, Write};
 use zeroize::Zeroizing;
@@ -28,11 +28,9 @@ fn write(out: &mut String, sa: &SaInfo, paranoid: bool) -> Result {
     let kind = if sa.proto == sa::AH { "ah" } else { "esp" };
     let encap = if sa.encap.is_some() { " encap udp" } else { "" };
     writeln!(out, "add {kind}  \\")?;
-    writeln!(
-        out,
-        "    spi 0x{:x} encr_alg {} auth_alg {} replay {}{encap} \\",
-        sa.spi, sa.encr, sa.auth, sa.replay_window
-    )?;
+    // AH takes no encr_alg, not even none.
+    let encr = if sa.proto == sa::AH { String::new() } else { format!("encr_alg {} ", sa.encr) };
+    writeln!(out, "    spi 0x{:x} {encr}auth_alg {} replay {}{encap} \\", sa.spi, sa.auth, sa.replay_window)?;
     match (sa.is_inbound(), sa.is_outbound()) {
         (true, false) => out.push_str("    inbound \\\n"),
         (false, true) => out.push_str("    outbound \\\n"),
@@ -43,17 +41,25 @@ fn write(out: &mut String, sa: &SaInfo, paranoid: bool) -> Result {
     }
     write_limits(out, sa)?;
     write_addresses(out, sa)?;
-    if !sa.key().is_empty() {
-        out.push_str("\tencrkey ");
-        for octet in sa.key().octets().iter().chain(sa.salt().octets()) {
-            if paranoid { out.push_str("XX") } else { write!(out, "{octet:02x}")? }
-        }
-        writeln!(out, "/{} \\", (sa.key().len() + sa.salt().len()) * 8)?;
-    }
+    write_key(out, "encrkey", [sa.key(), sa.salt()], paranoid)?;
+    write_key(out, "authkey", [sa.auth_key(), &SecretKey::default()], paranoid)?;
     let value = if sa.is_outbound() { sa.seq } else { sa.top };
     writeln!(out, "    replay_value {value}")?;
     out.push_str("# end assoc\n\n\n");
     Ok(())
+}
+
+/// A key of two parts, if there is one.
+fn write_key(out: &mut String, word: &str, parts: [&SecretKey; 2], paranoid: bool) -> Result {
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    if len == 0 {
+        return Ok(());
+    }
+    write!(out, "\t{word} ")?;
+    for part in parts {
+        push_hex(out, part, paranoid);
+    }
+    writeln!(out, "/{} \\", len * 8)
 }
 
 fn write_limits(out: &mut String, sa: &SaInfo) -> Result {

@@ -144,6 +144,24 @@ fn a_counter_mode_warns_and_keys_stay_out_of_messages() {
     assert!(!format!("{:?}", read(GCM).command).contains("000102"));
 }
 
+/// RFC 8221 sections 5 and 6: one warning for each, and the SA is added all the same.
+#[test]
+fn deprecated_algorithms_warn() {
+    let base = "add esp spi 1 src 192.0.2.2 dst 192.0.2.1";
+    let md5 = format!("auth_alg md5 authkey {}", "ab12".repeat(8));
+    for (text, names) in [
+        (format!("{base} encr_alg des encrkey 0123456789abcdef {md5}"), &["des-cbc must not", "hmac-md5 must not"][..]),
+        (format!("{base} encr_alg null {md5}"), &["hmac-md5 must not"]),
+        (format!("{base} encr_alg aes encrkey {} auth_alg sha1 authkey {}", "01".repeat(16), "23".repeat(20)), &[]),
+    ] {
+        let parsed = read(&text);
+        assert!(parsed.errors.is_empty(), "{:?}", parsed.errors);
+        let found: Vec<_> = parsed.warnings.iter().map(|w| w.text.as_str()).collect();
+        assert_eq!(found.len(), names.len(), "{found:?}");
+        assert!(found.iter().zip(names).all(|(found, name)| found.starts_with(name)), "{found:?}");
+    }
+}
+
 /// A key in the wrong place is not repeated, and no name server is asked for it.
 #[test]
 fn a_key_in_the_wrong_place_is_not_shown() {

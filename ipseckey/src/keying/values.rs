@@ -3,7 +3,7 @@
 use super::hexkey::HexKey;
 use super::parser::Parser;
 use super::request::SaType;
-use crate::algorithms::{self, Kind};
+use crate::algorithms::{self, Algorithm, Kind};
 use crate::names::is_host_name;
 use crate::policy::selectors::Prefix;
 use command_lines::Word;
@@ -64,6 +64,14 @@ impl Parser<'_> {
     }
 
     pub(super) fn algorithm(&mut self, kind: Kind, word: &Word) -> Option<u8> {
+        let id = self.algorithm_number(kind, word)?;
+        if let Some(text) = algorithms::by_id(kind, id).and_then(Algorithm::deprecated) {
+            self.warn(word.at, text);
+        }
+        Some(id)
+    }
+
+    fn algorithm_number(&mut self, kind: Kind, word: &Word) -> Option<u8> {
         if let Some(algorithm) = algorithms::by_name(kind, word.text()) {
             return Some(algorithm.id);
         }
@@ -91,7 +99,7 @@ impl Parser<'_> {
         let id = self.algorithm(Kind::Encryption, word)?;
         let known = algorithms::by_id(Kind::Encryption, id);
         if kind == SaType::Esp
-            && let Some(algorithm) = known.filter(|a| a.combined.is_some())
+            && let Some(algorithm) = known.filter(|a| a.salt_bits != 0)
         {
             let text = format!(
                 "{} is a counter mode: two packets with one key and IV give both away. IVs of this host never repeat, \

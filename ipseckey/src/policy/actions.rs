@@ -6,7 +6,7 @@
 use super::lexer::Token;
 use super::parser::{ActionSyntax, Item, Property};
 use super::selectors::decimal;
-use super::{Problem, Subject};
+use super::{Problem, Subject, Warning};
 use crate::algorithms::{self, Algorithm, Kind, Refused};
 use sadb_maps::policy;
 
@@ -20,6 +20,8 @@ pub struct Protection {
     pub accepted: Vec<policy::Action>,
     /// Why `accepted` lacks what the file asks for.
     pub missing: Vec<Refused>,
+    /// What is worth a warning.
+    pub warnings: Vec<Warning>,
     /// `sa unique`.
     pub unique: bool,
 }
@@ -189,6 +191,10 @@ pub fn protection(action: &ActionSyntax<'_>, problems: &mut Vec<Problem>) -> Pro
         problems.push(Problem::CombinedWithAuthentication(item.word.at));
     }
     let mut result = Protection { unique, ..Protection::default() };
+    for (choice, item) in [(auth, given.auth), (encr, given.encr), (encr_auth, given.encr_auth)] {
+        let named = choice.and_then(|choice| choice.algorithm).and_then(Algorithm::deprecated);
+        result.warnings.extend(named.zip(item).map(|(text, item)| Warning { at: item.value.at, text }));
+    }
     combine(auth, encr, encr_auth, &mut result);
     result
 }

@@ -333,6 +333,7 @@ impl<'s, 'a> Builder<'s, 'a> {
                 }
             }
             unique |= protection.unique;
+            self.warnings.extend(protection.warnings);
             missing.extend(protection.missing.into_iter().map(|m| (m, action.word.at)));
         }
         // Sender and receiver take any of the alternatives, so one that works is enough; the rest is worth a warning.

@@ -316,6 +316,21 @@ fn ten_thousand_entries_compile_in_a_moment() {
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
 }
 
+/// RFC 8221 sections 5 and 6.
+#[test]
+fn deprecated_algorithms_warn() {
+    for (props, count) in [
+        ("encr_algs 3des encr_auth_algs md5", 2),
+        ("encr_algs blowfish encr_auth_algs sha1", 1),
+        ("encr_algs any encr_auth_algs any", 0),
+    ] {
+        let found = file(&format!("{{ }} ipsec {{ {props} }}"));
+        assert_eq!(found.problems, [], "{props}");
+        let warned = found.warnings.iter().filter(|w| w.text.contains("RFC 8221")).count();
+        assert_eq!(warned, count, "{props}: {:?}", found.warnings);
+    }
+}
+
 #[test]
 fn duplicates_are_skipped_with_a_warning() {
     let file = file(

@@ -202,22 +202,101 @@ fn standard_input_is_a_session() {
     assert_eq!(bench.ipseckey(&["dump"]).ok(), "Dump succeeded for SA type 0.\n");
 }
 
+/// What is there, without what changes with every load: pairing is not saved, times are those of the load.
+fn listing(bench: &Bench) -> Vec<serde_json::Value> {
+    let mut all: Vec<serde_json::Value> = serde_json::from_str(&bench.ipseckey(&["--json", "dump"]).ok()).unwrap();
+    for sa in &mut all {
+        for volatile in ["pair_spi", "added", "age_seconds"] {
+            sa.as_object_mut().unwrap().remove(volatile);
+        }
+    }
+    all
+}
+
+/// PFK-11: keys of every transform are printed and saved, and what is saved makes the same SAs.
+#[test]
+fn every_transform_is_saved_and_loads_again() {
+    const CIPHERS: [(&str, &[usize]); 14] = [
+        ("null", &[0]),
+        ("des-cbc", &[8]),
+        ("3des-cbc", &[24]),
+        ("blowfish-cbc", &[5, 16, 56]),
+        ("aes-cbc", &[16, 24, 32]),
+        ("aes-ctr", &[20, 28, 36]),
+        ("aes-ccm8", &[19, 27, 35]),
+        ("aes-ccm12", &[19]),
+        ("aes-ccm", &[19]),
+        ("aes-gcm8", &[20, 28, 36]),
+        ("aes-gcm12", &[20]),
+        ("aes-gcm", &[20]),
+        ("aes-gmac", &[20, 28, 36]),
+        ("chacha20-poly1305", &[36]),
+    ];
+    const AUTHENTICATORS: [(&str, usize); 5] =
+        [("hmac-md5", 16), ("hmac-sha1", 20), ("hmac-sha256", 32), ("hmac-sha384", 48), ("hmac-sha512", 64)];
+    let mut number = 0u8;
+    let mut key = |octets: usize| {
+        (0..octets).fold(String::new(), |text, _| {
+            number = number.wrapping_add(7);
+            format!("{text}{number:02x}")
+        })
+    };
+    let (mut pairs, mut spi) = (vec![], 0x1000);
+    let mut add = |kind: &str, what: &str, keys: &[&String]| {
+        let mut text = String::new();
+        for (src, dst, direction) in
+            [("192.0.2.1", "198.51.100.7", "outbound"), ("198.51.100.7", "192.0.2.1", "inbound")]
+        {
+            spi += 1;
+            text += &format!("add {kind} spi {spi} src {src} dst {dst} {direction} {what}\n");
+        }
+        pairs.push((text, keys.iter().map(|key| (*key).clone()).collect::<Vec<_>>()));
+    };
+    for (auth, auth_len) in AUTHENTICATORS {
+        let auth_key = key(auth_len);
+        add("ah", &format!("auth_alg {auth} authkey {auth_key}"), &[&auth_key]);
+    }
+    for (cipher, lens) in CIPHERS {
+        let separate = ["null", "des-cbc", "3des-cbc", "blowfish-cbc", "aes-cbc", "aes-ctr"].contains(&cipher);
+        for (len, (auth, auth_len)) in lens.iter().zip(AUTHENTICATORS) {
+            let (key, auth_key) = (key(*len), key(auth_len));
+            let what = if *len == 0 { String::new() } else { format!("encrkey {key}") };
+            let what = format!("encr_alg {cipher} {what}");
+            match separate {
+                true => add("esp", &format!("{what} auth_alg {auth} authkey {auth_key}"), &[&key, &auth_key]),
+                false => add("esp", &what, &[&key]),
+            }
+        }
+    }
+    // As many as there is room for at a time.
+    for (i, pairs) in pairs.chunks(7).enumerate() {
+        let bench = Bench::new();
+        let text: String = pairs.iter().map(|(text, _)| text.as_str()).collect();
+        let keys: Vec<_> = pairs.iter().flat_map(|(_, keys)| keys).filter(|key| !key.is_empty()).collect();
+        let file = bench.file("keys", &text);
+        bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
+        let before = listing(&bench);
+        assert_eq!(before.len(), 2 * pairs.len());
+        let dump = bench.ipseckey(&["-n", "dump"]).ok().replace(['[', ']'], "");
+        for key in &keys {
+            assert_eq!(dump.matches(&format!("KY: {key}/")).count(), 2, "chunk {i}: a key in the dump");
+        }
+        let saved = bench.path("saved");
+        bench.ipseckey(&["-s", saved.to_str().unwrap()]).ok();
+        bench.ipseckey(&["flush"]).ok();
+        bench.ipseckey(&["-f", saved.to_str().unwrap()]).ok();
+        assert_eq!(listing(&bench), before, "chunk {i}");
+        let shown = bench.ipseckey(&["-p", "-s", "-"]).ok() + &bench.ipseckey(&["-p", "dump"]).ok();
+        assert!(keys.iter().all(|key| !shown.contains(*key)) && shown.contains("key XXXX"), "chunk {i}");
+    }
+}
+
 #[test]
 fn what_is_saved_loads_again() {
     // PFK-11
     let bench = Bench::new();
     let file = bench.file("keys", &pair());
     bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
-    let listing = |bench: &Bench| -> Vec<serde_json::Value> {
-        let mut all: Vec<serde_json::Value> = serde_json::from_str(&bench.ipseckey(&["--json", "dump"]).ok()).unwrap();
-        for sa in &mut all {
-            // Pairing is not saved, times are those of the load.
-            for volatile in ["pair_spi", "added", "age_seconds"] {
-                sa.as_object_mut().unwrap().remove(volatile);
-            }
-        }
-        all
-    };
     let before = listing(&bench);
     let saved = bench.path("saved");
     bench.ipseckey(&["-s", saved.to_str().unwrap()]).ok();
