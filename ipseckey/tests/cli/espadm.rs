@@ -13,7 +13,9 @@ fn tunnels_are_created_listed_and_deleted() {
     bench.espadm(&["tunnel", "create", "six", "-a", "remote=2001:db8::2,local=2001:db8::1"]).ok();
     assert_eq!(
         bench.espadm(&["tunnel", "list"]).ok(),
-        "TUNNEL  LOCAL        REMOTE\nsix     2001:db8::1  2001:db8::2\nvpn0    192.0.2.1    198.51.100.7\n"
+        "TUNNEL  LOCAL        REMOTE        DSCP  DF     TTL  ECN\n\
+         six     2001:db8::1  2001:db8::2   copy  clear   64  normal\n\
+         vpn0    192.0.2.1    198.51.100.7  copy  clear   64  normal\n"
     );
     let json: serde_json::Value = serde_json::from_str(&bench.espadm(&["--json", "tunnel", "list"]).ok()).unwrap();
     assert_eq!(json[1]["remote"], "198.51.100.7");
