@@ -6,6 +6,7 @@ pub mod bench;
 pub mod build_ebpf;
 pub mod debian;
 pub mod demo;
+pub mod fuzz;
 pub mod net;
 pub mod scapy;
 pub mod scenario;

@@ -185,7 +185,7 @@ impl Suite {
     }
 
     /// Writes a file that only root can read, as keys have to be kept.
-    fn file(&self, name: &str, text: &str) -> Result<String> {
+    pub(crate) fn file(&self, name: &str, text: &str) -> Result<String> {
         let path = self.directory.join(name);
         let mut options = fs::OpenOptions::new();
         let file = options.create(true).truncate(true).write(true).mode(0o600).open(&path);

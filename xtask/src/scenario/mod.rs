@@ -8,6 +8,7 @@ mod datagrams;
 mod guest;
 pub(crate) mod kernel;
 mod kernel_esp;
+mod leak;
 mod manual;
 mod nat;
 mod ours;
@@ -112,6 +113,11 @@ pub const ALL: &[Scenario] = &[
         "ike-transport",
         "transport mode negotiated for a host rule, IPv4 and IPv6, decoded by tshark with the keys",
         transport::negotiated,
+    ),
+    namespace(
+        "leak",
+        "random changes of policy, SAs, tunnels and interfaces under traffic, tools killed: nothing in clear",
+        leak::random_changes,
     ),
     namespace(
         "nat",
