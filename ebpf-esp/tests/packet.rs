@@ -165,7 +165,6 @@ fn an_icmp_error_tells_the_flow_that_it_is_about() {
     assert!(ip(&six).is_icmp_error() && quoted(&Buffer::new(&six), &ip(&six)).is_none());
 }
 
-
 /// Padding of a short frame is no part of the packet, whatever ports it would be.
 #[test]
 fn ports_are_not_read_from_the_padding() {

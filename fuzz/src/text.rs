@@ -126,10 +126,13 @@ pub(crate) fn ipseckeys(octets: &[u8]) {
             .filter(|[before, key]| ["encrkey", "authkey"].contains(&before.text()) && key.may_be_key())
             .map(|[_, key]| key.text())
             .collect();
+        // The same digits may be part of a word elsewhere that is none by its looks.
+        let elsewhere = |key: &str| line.words.iter().filter(|word| word.text().contains(key)).count() > 1;
         for message in parsed.errors.iter().chain(&parsed.warnings) {
             place(&text, message.at.line, message.at.column);
-            assert!(keys.iter().all(|key| !message.text.contains(key)), "{} shows a key", message.text);
+            let shown = |key: &&&str| message.text.contains(**key) && !elsewhere(key);
+            assert!(keys.iter().find(shown).is_none(), "{} shows a key", message.text);
         }
-        assert!(keys.iter().all(|key| !masked.contains(key)), "the echo shows a key");
+        assert!(keys.iter().all(|key| elsewhere(key) || !masked.contains(key)), "the echo shows a key");
     }
 }
