@@ -16,7 +16,7 @@ mod list;
 mod messages;
 mod names;
 mod packet;
-#[allow(clippy::cast_possible_truncation, unreachable_pub, reason = "shared with the tests of ebpf-esp")]
+#[allow(clippy::cast_possible_truncation, dead_code, unreachable_pub, reason = "shared with the tests of ebpf-esp")]
 #[path = "../../ebpf-esp/tests/support/reference.rs"]
 mod reference;
 mod suite;

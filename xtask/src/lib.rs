@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod build_ebpf;
+mod checklist;
 pub mod debian;
 pub mod demo;
 pub mod fuzz;
