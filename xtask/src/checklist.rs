@@ -24,7 +24,7 @@ struct Section<'t> {
 ///
 /// # Errors
 /// The list or a test cannot be read.
-pub fn report() -> Result<String> {
+pub(crate) fn report() -> Result<String> {
     let list = root().join(IDENTIFIERS);
     let list = fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
     let mut tests = String::new();
@@ -68,7 +68,9 @@ fn named(tests: &str) -> BTreeSet<String> {
         for (start, _) in parts.iter().enumerate() {
             for len in [2, 3] {
                 if let Some(parts) = parts.get(start..start + len)
-                    && parts.last().is_some_and(|number| number.len() == 2 && number.bytes().all(|b| b.is_ascii_digit()))
+                    && parts
+                        .last()
+                        .is_some_and(|number| number.len() == 2 && number.bytes().all(|b| b.is_ascii_digit()))
                 {
                     found.insert(parts.join("-"));
                 }
@@ -102,7 +104,10 @@ fn tests_of<'c>(path: &Path, content: &'c str) -> &'c str {
     let is_test = |part: &str| ["tests", "scenario", "fuzz"].contains(&part);
     let parts = path.strip_prefix(root()).unwrap_or(path).components();
     let whole = parts.filter_map(|part| part.as_os_str().to_str()).any(is_test)
-        || path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem == "tests" || stem.ends_with("_tests"))
+        || path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .is_some_and(|stem| stem == "tests" || stem.ends_with("_tests"))
         || path.starts_with(root().join("ebpf-esp/kernel"));
     if whole { content } else { content.split_once("#[cfg(test)]").map_or("", |(_, tests)| tests) }
 }
@@ -113,7 +118,8 @@ mod tests {
 
     #[test]
     fn identifiers_are_found_in_names_and_text() {
-        let found = named("/// TUN-98, AH-97 (x)\nfn esp_in_96_every_bit() {}\nfn udp_95_and_udp_94() {} let x_1 = 10_000;");
+        let found =
+            named("/// TUN-98, AH-97 (x)\nfn esp_in_96_every_bit() {}\nfn udp_95_and_udp_94() {} let x_1 = 10_000;");
         let expected = ["AH-97", "ESP-IN-96", "TUN-98", "UDP-94", "UDP-95"];
         assert!(expected.iter().all(|id| found.contains(*id)), "{found:?}");
         assert!(!found.contains("AH-96"));

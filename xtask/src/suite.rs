@@ -3,6 +3,7 @@
 
 use crate::net::daemon::Daemon;
 use crate::net::{Host, Lab};
+use crate::scenario::faults;
 use crate::workspace::{binaries, run_text};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -49,7 +50,10 @@ impl Suite {
                 let _ = fs::remove_dir_all(Path::new(directory).join(&instance));
             }
         })?;
-        suite.tool("espadm", &[&["attach"], arguments].concat())?;
+        match faults::object() {
+            None => suite.tool("espadm", &[&["attach"], arguments].concat())?,
+            Some(object) => suite.tool("esp-kernel", &[&["attach", &object], arguments].concat())?,
+        };
         Ok(suite)
     }
 

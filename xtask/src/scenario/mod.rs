@@ -5,6 +5,7 @@ mod ah;
 mod baseline;
 mod damage;
 mod datagrams;
+pub(crate) mod faults;
 mod guest;
 pub(crate) mod kernel;
 mod kernel_esp;
@@ -118,6 +119,11 @@ pub const ALL: &[Scenario] = &[
         "leak",
         "random changes of policy, SAs, tunnels and interfaces under traffic, tools killed: nothing in clear",
         leak::random_changes,
+    ),
+    namespace(
+        "faults",
+        "a data path with a wrong ICV, without replay protection, or with a leak makes other scenarios fail",
+        faults::are_seen,
     ),
     namespace(
         "nat",
