@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of everything in this crate that the kernel side sees. A tool refuses an instance with another version.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Magic of [`Header`]: "IPSE" in ASCII, host order.
 pub const HEADER_MAGIC: u32 = 0x4950_5345;
@@ -16,6 +16,9 @@ pub const MAX_SA_CAPACITY: u32 = 1 << 20;
 
 /// Rules in one generation of the SPD.
 pub const MAX_RULES: u32 = 16_384;
+
+/// Queues of `ipsec0x` whose packets can be held while they wait for an SA.
+pub const MAX_QUEUES: u32 = 1024;
 
 /// Names of the maps, which are the names of their pins as well.
 pub mod map {
@@ -70,6 +73,8 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     /// `ProgramArray` of the programs that follow the one on the interface, by [`stage`](super::stage).
     pub const STAGES: &str = "STAGES";
+    /// `XskMap` of the AF_XDP sockets that take packets without an SA, by queue of `ipsec0x`. An entry goes with its socket.
+    pub const XSKS: &str = "XSKS";
 }
 
 /// Names of the programs in the object, which are the names of their pins as well.

@@ -46,7 +46,7 @@ counters! {
     DropPolicyIn = "drop-policy-in",
     /// Inbound clear packet that the policy says must be protected.
     DropClearIn = "drop-clear-inbound",
-    /// Outbound packet without an SA.
+    /// Outbound packet without an SA, and nobody to hold it until there is one.
     DropNoSaOut = "drop-no-sa-outbound",
     /// Inbound packet for this host whose SPI is unknown.
     DropNoSaIn = "drop-no-sa-inbound",
@@ -96,6 +96,8 @@ counters! {
     Keepalive = "keepalive",
     /// Link-local multicast that the host sends on `ipsec0` itself; there is nobody to hear it.
     LinkLocal = "link-local-ignored",
+    /// Outbound packets without an SA, handed to key management, which sends them when there is one.
+    Held = "held",
 }
 
 /// Number of counters.

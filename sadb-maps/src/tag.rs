@@ -14,11 +14,13 @@ pub const IPSEC0_OCTET: u8 = 0x02;
 pub const FLAG_LOCAL: u8 = 1;
 /// AH goes around the ESP of the SA that the tag names.
 pub const FLAG_BUNDLE: u8 = 2;
+/// Key management has held the packet: it is judged anew, and not held again.
+pub const FLAG_HELD: u8 = 4;
 
 /// What the classifier found. The slot and the generations are cut to the bits that fit; a stale tag costs a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag {
-    /// [`FLAG_LOCAL`], [`FLAG_BUNDLE`].
+    /// [`FLAG_LOCAL`], [`FLAG_BUNDLE`], [`FLAG_HELD`].
     pub flags: u8,
     /// Rule index within its generation of the SPD.
     pub rule: u16,

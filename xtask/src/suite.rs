@@ -3,7 +3,6 @@
 
 use crate::net::daemon::Daemon;
 use crate::net::{Host, Lab};
-use crate::scenario::faults;
 use crate::workspace::{binaries, run_text};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -50,10 +49,7 @@ impl Suite {
                 let _ = fs::remove_dir_all(Path::new(directory).join(&instance));
             }
         })?;
-        match faults::object() {
-            None => suite.tool("espadm", &[&["attach"], arguments].concat())?,
-            Some(object) => suite.tool("esp-kernel", &[&["attach", &object], arguments].concat())?,
-        };
+        suite.tool("espadm", &[&["attach"], arguments].concat())?;
         Ok(suite)
     }
 
@@ -170,9 +166,23 @@ impl Suite {
     /// # Errors
     /// As [`Suite::daemon`].
     pub fn daemon_with(&self, config: &str, preshared: &str, options: &[&str]) -> Result<Daemon> {
+        self.start_daemon(self.command("in-ikev2d"), config, preshared, options)
+    }
+
+    /// The same without CAP_NET_RAW, which AF_XDP needs and nothing else that it does.
+    ///
+    /// # Errors
+    /// As [`Suite::daemon`].
+    pub fn daemon_without_raw(&self, config: &str, preshared: &str) -> Result<Daemon> {
+        let mut command = self.host.command("setpriv");
+        command.args(["--bounding-set", "-net_raw"]).arg(self.binaries.join("in-ikev2d"));
+        command.env("IPSEC_INSTANCE", &self.instance).env_remove("SUDO_UID");
+        self.start_daemon(command, config, preshared, &[])
+    }
+
+    fn start_daemon(&self, mut command: Command, config: &str, preshared: &str, options: &[&str]) -> Result<Daemon> {
         let config = self.file("ikev2.config", config)?;
         let preshared = self.file("ikev2.preshared", preshared)?;
-        let mut command = self.command("in-ikev2d");
         command.args(["-f", &config, "--preshared", &preshared, "-d"]).args(options);
         let daemon = self.host.start(command, &self.directory.join("in.ikev2d.log"))?;
         let start = Instant::now();
@@ -189,7 +199,7 @@ impl Suite {
     }
 
     /// Writes a file that only root can read, as keys have to be kept.
-    pub(crate) fn file(&self, name: &str, text: &str) -> Result<String> {
+    fn file(&self, name: &str, text: &str) -> Result<String> {
         let path = self.directory.join(name);
         let mut options = fs::OpenOptions::new();
         let file = options.create(true).truncate(true).write(true).mode(0o600).open(&path);

@@ -15,6 +15,7 @@ mod cipher;
 mod ctr;
 mod frame;
 mod gcm;
+mod hold;
 mod mac;
 mod maps;
 mod open;

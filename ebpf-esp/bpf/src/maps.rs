@@ -2,8 +2,8 @@
 //! of entries of the slot maps by the capacity it was asked for.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
-use sadb_maps::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_RULES, Outer, stage};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf, XskMap};
+use sadb_maps::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_QUEUES, MAX_RULES, Outer, stage};
 use sadb_maps::counter::{COUNTERS as COUNTER_COUNT, Counter};
 use sadb_maps::policy::{PolicyHead, Rule};
 use sadb_maps::sa::{
@@ -66,6 +66,8 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
 #[map]
 pub static STAGES: ProgramArray = ProgramArray::with_max_entries(stage::STAGES, 0);
+#[map]
+pub static XSKS: XskMap = XskMap::with_max_entries(MAX_QUEUES, 0);
 #[map]
 pub static SCRATCH: PerCpuArray<crate::scratch::Scratch> = PerCpuArray::with_max_entries(1, 0);
 

@@ -13,7 +13,7 @@ use sadb_maps::counter::Counter;
 use sadb_maps::policy::{direction, verdict};
 use sadb_maps::sa::{AH, SlotRef, flag, mac};
 use sadb_maps::spd::NO_MATCH;
-use sadb_maps::tag::{FLAG_BUNDLE, FLAG_LOCAL, IPSEC0_OCTET, Tag};
+use sadb_maps::tag::{FLAG_BUNDLE, FLAG_HELD, FLAG_LOCAL, IPSEC0_OCTET, Tag};
 
 use crate::acquire;
 use crate::checksum;
@@ -22,7 +22,7 @@ use crate::maps::{CONFIG, OUTER, SA_OUT, count};
 use crate::policy::{self, Chosen};
 use crate::sa::{self, Usable, planned};
 use crate::scratch::{Scratch, park, scratch};
-use crate::{ah, atomic, cipher, report, route, stage};
+use crate::{ah, atomic, cipher, hold, report, route, stage};
 
 /// Octets of an explicit IV that is the counter itself; a longer one is made by the transform.
 const IV_COUNTER: u32 = 8;
@@ -34,6 +34,9 @@ pub fn run(ctx: &XdpContext) -> u32 {
     let outcome = seal_prepare(ctx.ctx);
     if outcome == GO {
         return stage::follow_plan(ctx);
+    }
+    if outcome == FAILED | Counter::Held as u32 {
+        return hold::hand_over(ctx.ctx);
     }
     stage::drop(outcome)
 }
@@ -237,11 +240,6 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
         }
     }
     sa::account(&sa, plan.payload as u64, plan.now);
-    if cfg!(feature = "fault-icv") {
-        let last = ETH_LEN + new_len - 1;
-        let octet = frame.read::<u8>(last).ok_or(Counter::DropInternal)?;
-        frame.write(last, octet ^ 1).ok_or(Counter::DropInternal)?;
-    }
     if plan.ah.slot != 0 {
         return Ok(AROUND);
     }
@@ -254,7 +252,8 @@ fn outer_is_v4(sa: &Usable, tunnel: bool, parsed: &Parsed) -> bool {
     if tunnel { sa.fixed.dst.is_v4() } else { parsed.v4 }
 }
 
-/// The SA that the tag names, if it is still the right one and alone; otherwise those that the policy names now.
+/// The SA that the tag names, if it is still the right one and alone; otherwise those that the policy names now. Without
+/// one the packet is to be held, unless it has been.
 #[inline(always)]
 fn find_sa(tag: &Tag, parsed: &Parsed) -> Result<Chosen, Counter> {
     let head = policy::head().ok_or(Counter::DropPolicyChanged)?;
@@ -285,7 +284,7 @@ fn find_sa(tag: &Tag, parsed: &Parsed) -> Result<Chosen, Counter> {
         Some(chosen) => Ok(chosen),
         None => {
             acquire::raise_acquire(head.generation, index, 0);
-            Err(Counter::DropNoSaOut)
+            Err(if tag.flags & FLAG_HELD != 0 { Counter::DropNoSaOut } else { Counter::Held })
         }
     }
 }

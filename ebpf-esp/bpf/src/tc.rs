@@ -3,7 +3,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
-    bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head, bpf_skb_change_tail,
+    bpf_get_socket_cookie, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head, bpf_skb_change_tail,
     bpf_skb_pull_data,
 };
 use ebpf_esp::ah;
@@ -15,14 +15,14 @@ use sadb_maps::counter::Counter;
 use sadb_maps::policy::{direction, verdict};
 use sadb_maps::sa::{AH, SlotRef, flag};
 use sadb_maps::spd::NO_MATCH;
-use sadb_maps::tag::{FLAG_BUNDLE, FLAG_LOCAL, TAG_OCTET, Tag};
+use sadb_maps::tag::{FLAG_BUNDLE, FLAG_HELD, FLAG_LOCAL, Tag};
 
 use crate::frame::SkbFrame;
 use crate::maps::{CONFIG, KM_SOCKETS, SA_OUT, count, count_index};
 use crate::policy::Chosen;
 use crate::sa::{self, Usable};
 use crate::scratch::{park, scratch};
-use crate::{acquire, policy, report, route};
+use crate::{acquire, hold, policy, report, route};
 
 /// Let the next program, or the stack, decide (`TCX_NEXT`).
 pub const NEXT: i32 = -1;
@@ -52,6 +52,13 @@ pub struct Opened {
 pub const OPENED_TRANSPORT: u32 = 1;
 /// Opened by a tunnel-mode SA.
 pub const OPENED_TUNNEL: u32 = 2;
+
+/// Where a packet that [`judge`] judges comes from: this host or an interface, and leaves through an outer one.
+const LEAVING: u32 = 0;
+/// Routed to `ipsec0`.
+const ROUTED: u32 = 1;
+/// Key management, which held it for want of an SA.
+const RELEASED: u32 = 2;
 
 /// Results of [`judge`]: these three, or [`PASS_COUNTED`] or [`DROP_COUNTED`] plus a counter.
 const PASS_SILENT: u32 = 0;
@@ -88,11 +95,9 @@ pub fn outer_egress(skb: *mut __sk_buff) -> i32 {
         return NEXT;
     }
     report::begin();
-    let outcome = judge(skb, local as u32, 0);
+    let outcome = judge(skb, local as u32, LEAVING);
     match outcome {
         PASS_SILENT => NEXT,
-        // SAFETY: no preconditions.
-        PROTECT if cfg!(feature = "fault-clear") && unsafe { bpf_get_prandom_u32() } & 63 == 0 => NEXT,
         PROTECT => {
             if write_tag(skb).is_none() {
                 count(Counter::DropInternal);
@@ -123,27 +128,32 @@ fn write_tag(skb: *mut __sk_buff) -> Option<()> {
     SkbFrame(skb).write(0, unsafe { (*sc).decision.tag })
 }
 
-/// TCX egress on `ipsec0`: takes tagged frames that carry the mark of [`outer_egress`], and routed frames, which it
-/// judges itself by the tunnel rules.
+/// TCX egress on `ipsec0`: takes tagged frames that carry the mark of [`outer_egress`], judges those anew that key
+/// management held, and judges routed frames by the tunnel rules.
 #[inline(always)]
 pub fn ipsec0_egress(skb: *mut __sk_buff) -> i32 {
     let Some(config) = CONFIG.get(0) else { return DROP };
     // SAFETY: the context is valid.
     let mark = unsafe { (*skb).mark };
     let Some(words) = SkbFrame(skb).read::<[u32; 3]>(0) else { return DROP };
-    if words[0] & 0xff == TAG_OCTET as u32 {
-        if mark == config.mark_tagged {
+    let (mut local, mut origin) = (0, ROUTED);
+    if let Some(tag) = Tag::from_words(words) {
+        if mark != config.mark_tagged {
+            count(Counter::DropForeignFrame);
+            return DROP;
+        }
+        if tag.flags & FLAG_HELD == 0 {
             return NEXT;
         }
-        count(Counter::DropForeignFrame);
-        return DROP;
+        // What was held has seen no limit, and perhaps another policy.
+        (local, origin) = ((tag.flags & FLAG_LOCAL) as u32, RELEASED);
     }
     if policy::head().is_none() {
         count(Counter::DropTunnelNoRule);
         return DROP;
     }
     report::begin();
-    let outcome = judge(skb, 0, 1);
+    let outcome = judge(skb, local, origin);
     match outcome {
         PROTECT => {
             if write_tag(skb).is_none() {
@@ -168,8 +178,8 @@ pub fn ipsec0_egress(skb: *mut __sk_buff) -> i32 {
 /// Judges one packet that is leaving: see [`PASS_SILENT`] and its neighbours for what it returns.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn judge(skb: *mut __sk_buff, local: u32, routed: u32) -> u32 {
-    match decide(skb, local != 0, routed != 0) {
+pub extern "C" fn judge(skb: *mut __sk_buff, local: u32, origin: u32) -> u32 {
+    match decide(skb, local != 0, origin) {
         Ok(outcome) => outcome,
         Err(reason) => DROP_COUNTED | reason as u32,
     }
@@ -207,11 +217,11 @@ pub extern "C" fn read_quoted_skb(skb: *mut __sk_buff) -> u32 {
 }
 
 #[inline(always)]
-fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter> {
+fn decide(skb: *mut __sk_buff, local: bool, origin: u32) -> Result<u32, Counter> {
     let config = CONFIG.get(0).ok_or(Counter::DropInternal)?;
     // The last rule may go between the look of the program and this one.
     let Some(head) = policy::head() else {
-        return if routed { Err(Counter::DropTunnelNoRule) } else { Ok(PASS_SILENT) };
+        return if origin == LEAVING { Ok(PASS_SILENT) } else { Err(Counter::DropTunnelNoRule) };
     };
     let sc = scratch().ok_or(Counter::DropInternal)?;
     match read_packet(skb) {
@@ -221,13 +231,13 @@ fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter
     }
     // SAFETY: the scratch of this CPU, where the packet has just been put.
     let parsed = unsafe { &(*sc).parsed };
-    if routed && is_link_local_multicast(parsed) {
+    if origin == ROUTED && is_link_local_multicast(parsed) {
         return Ok(PASS_COUNTED | Counter::LinkLocal as u32);
     }
     if parsed.is_neighbour_discovery() {
         return Ok(PASS_SILENT);
     }
-    if local && !routed && is_key_management(skb, parsed) {
+    if local && origin == LEAVING && is_key_management(skb, parsed) {
         return Ok(PASS_COUNTED | Counter::KeyManagement as u32);
     }
     // SAFETY: the scratch of this CPU.
@@ -255,7 +265,11 @@ fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter
     let Some(Chosen { first: sa, second }) = policy::choose(rule, binding, bundle) else {
         // SAFETY: the context is valid.
         acquire::raise_acquire(head.generation, index, unsafe { (*skb).ifindex });
-        return Err(Counter::DropNoSaOut);
+        if origin == RELEASED || !hold::is_possible() {
+            return Err(Counter::DropNoSaOut);
+        }
+        tag_without_sa(head.generation, index, local as u32);
+        return Ok(PROTECT);
     };
     let limit = inner_limit(skb, config, &sa, second, parsed)?;
     if segment_len(skb, parsed) > limit {
@@ -265,15 +279,35 @@ fn decide(skb: *mut __sk_buff, local: bool, routed: bool) -> Result<u32, Counter
         decision.v4 = parsed.v4 as u32;
         return Ok(TOO_BIG);
     }
-    decision.tag = Tag {
-        flags: if local { FLAG_LOCAL } else { 0 } | if second.slot != 0 { FLAG_BUNDLE } else { 0 },
-        rule: index as u16,
-        policy: head.generation as u16,
-        slot: sa.place.slot,
-        generation: sa.place.generation & 0xff_ffff,
-    }
-    .to_words();
+    let flags = if second.slot != 0 { FLAG_BUNDLE } else { 0 } | if origin == RELEASED { FLAG_HELD } else { 0 };
+    decision.tag = tag(head.generation, index, local, flags, sa.place);
     Ok(PROTECT)
+}
+
+/// The tag of a packet that has no SA: segmented and checksummed, it is handed over where it would be sealed. A function of
+/// its own: merged with what follows a found SA, parts of that SA are stored that were never set, which the verifier
+/// refuses.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tag_without_sa(policy: u32, rule: u32, local: u32) -> u32 {
+    if let Some(sc) = scratch() {
+        // SAFETY: the scratch of this CPU.
+        unsafe { (*sc).decision.tag = tag(policy, rule, local != 0, 0, SlotRef { slot: 0, generation: 0 }) };
+    }
+    0
+}
+
+/// The tag of a packet that a rule protects.
+#[inline(always)]
+fn tag(policy: u32, rule: u32, local: bool, flags: u8, place: SlotRef) -> [u32; 3] {
+    Tag {
+        flags: flags | if local { FLAG_LOCAL } else { 0 },
+        rule: rule as u16,
+        policy: policy as u16,
+        slot: place.slot,
+        generation: place.generation & 0xff_ffff,
+    }
+    .to_words()
 }
 
 #[inline(always)]

@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 use super::answers;
 use super::clock::{self, SystemSource};
 use super::files::{self, Configuration, Files};
+use super::hold;
 use super::host::{DriverHost, Input};
 use super::kernel::KernelSide;
 use super::listen::LEASE_INTERVAL;
@@ -168,7 +169,10 @@ impl<K: KernelSide> Daemon<K> {
         if self.endpoint.host().waits_for_use() {
             interval = interval.min(USE_INTERVAL);
         }
-        if !self.endpoint.host().has_lease() || self.ring.is_none() {
+        if self.endpoint.host().waiting.len() > 0 {
+            interval = interval.min(hold::INTERVAL);
+        }
+        if !self.endpoint.host().has_lease() || self.endpoint.host().retries() || self.ring.is_none() {
             interval = interval.min(LEASE_INTERVAL);
         }
         let mut wake = self.looked.after(interval);
@@ -190,6 +194,7 @@ impl<K: KernelSide> Daemon<K> {
             self.drain();
         }
         self.events();
+        self.endpoint.host_mut().tire(now);
         if now.since(self.reaped) >= REAP_INTERVAL {
             self.reaped = now;
             if let Err(error) = self.endpoint.host_mut().kernel().reap() {
@@ -214,7 +219,8 @@ impl<K: KernelSide> Daemon<K> {
                     Vec::new()
                 }
             };
-            if events.is_empty() {
+            let packets = self.endpoint.host_mut().packets();
+            if events.is_empty() && !packets {
                 self.more_events = false;
                 break;
             }
@@ -240,6 +246,7 @@ impl<K: KernelSide> Daemon<K> {
         match input {
             Input::Acquire(acquire) => self.endpoint.handle_acquire(now, *acquire),
             Input::Expire(expire) => self.endpoint.handle_expire(now, expire),
+            Input::InstallFailed { inbound_spi } => self.endpoint.handle_install_failed(now, inbound_spi),
         }
     }
 
@@ -247,7 +254,9 @@ impl<K: KernelSide> Daemon<K> {
     fn drain(&mut self) {
         loop {
             while let Some(effect) = self.endpoint.poll_effect() {
-                self.endpoint.host_mut().effect(&effect);
+                if let Some(input) = self.endpoint.host_mut().effect(&effect) {
+                    self.input(input);
+                }
             }
             let Some(transmit) = self.endpoint.poll_transmit() else { break };
             if let Err(error) = self.sockets.send(&transmit) {
@@ -388,6 +397,7 @@ impl<K: KernelSide> Daemon<K> {
         let host = self.endpoint.host();
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let dropped = &self.sockets.dropped;
+        let held = host.waiting.counts;
         let extra = [
             ("child SA pairs installed now", count(host.owned())),
             ("SA pairs of an earlier daemon", count(host.orphans())),
@@ -395,6 +405,13 @@ impl<K: KernelSide> Daemon<K> {
             ("datagrams without non-ESP marker", dropped.unmarked.load(Ordering::Relaxed)),
             ("datagrams too long", dropped.too_long.load(Ordering::Relaxed)),
             ("datagrams not sent", dropped.unsent.load(Ordering::Relaxed)),
+            ("packets waiting for an SA now", count(host.waiting.len())),
+            ("packets held", held.taken),
+            ("held packets sent", held.sent),
+            ("held packets dropped for newer ones", held.replaced),
+            ("held packets without an SA in time", held.expired),
+            ("held packets whose SA was refused", held.refused),
+            ("held packets lost", held.unsent.saturating_add(host.packets_lost())),
         ];
         answers::stats(&self.endpoint.stats(), host.counts, &extra)
     }

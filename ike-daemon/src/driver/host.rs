@@ -17,19 +17,21 @@ use tracing::{debug, info, warn};
 
 use super::clock;
 use super::files;
+use super::hold::Waiting;
 use super::kernel::{FoundPair, KernelEvent, KernelSide, PairKey};
 use super::policy;
 use crate::config::RuleSet;
 use crate::core::api::{
-    Acquire, ChildPolicy, ChildQuery, ChildRefusal, ChildSa, Effect, Expire, ExpireKind, FailureCause, Host,
-    InstallRefusal, Level, OutboundUse, PeerMoved, RemovedChild, Rule, SpiRefusal, SpiRequest, Timestamp,
+    Acquire, ChildPolicy, ChildQuery, ChildRefusal, ChildSa, Effect, Expire, ExpireKind, FailureCause, Host, Level,
+    OutboundUse, PeerMoved, RemovedChild, Rule, SpiRefusal, SpiRequest, Timestamp,
 };
 
-/// Something for the core that came out of an event.
+/// Something for the core that came out of an event or an effect.
 #[derive(Debug)]
 pub(super) enum Input {
     Acquire(Box<Acquire>),
     Expire(Expire),
+    InstallFailed { inbound_spi: u32 },
 }
 
 /// A pair of this daemon.
@@ -60,6 +62,8 @@ pub(super) struct DriverHost<K> {
     renewed: HashSet<(IpAddr, IpAddr)>,
     pending: HashMap<BindingKey, u64>,
     last_acquire: u64,
+    /// Packets that wait for an SA.
+    pub(super) waiting: Waiting,
     pub(super) counts: HostCounts,
 }
 
@@ -81,6 +85,7 @@ impl<K: KernelSide> DriverHost<K> {
             renewed: HashSet::new(),
             pending: HashMap::new(),
             last_acquire: 0,
+            waiting: Waiting::default(),
             counts: HostCounts::default(),
         }
     }
@@ -92,6 +97,16 @@ impl<K: KernelSide> DriverHost<K> {
     /// Whether the data path's events come first-hand.
     pub(super) fn has_lease(&self) -> bool {
         self.kernel.borrow().has_lease()
+    }
+
+    /// Whether the data path wants to be asked again in a second.
+    pub(super) fn retries(&self) -> bool {
+        self.kernel.borrow().retries()
+    }
+
+    /// Packets that the data path had to drop although they could have waited.
+    pub(super) fn packets_lost(&self) -> u64 {
+        self.kernel.borrow().packets_lost()
     }
 
     pub(super) fn set_rules(&mut self, rules: RuleSet) {
@@ -177,9 +192,10 @@ impl<K: KernelSide> DriverHost<K> {
         self.request(binding, |id, rules| policy::replacement(id, action, local, remote, rules))
     }
 
-    /// Does what the core wants done.
-    pub(super) fn effect(&mut self, effect: &Effect) {
+    /// Does what the core wants done; what went wrong comes back for the core.
+    pub(super) fn effect(&mut self, effect: &Effect) -> Option<Input> {
         match effect {
+            Effect::InstallChild(sa) => return self.install(sa),
             Effect::SwitchOutbound { spis, .. } => self.switch_outbound(spis.inbound),
             Effect::RemoveChild(removed) => self.remove(removed),
             Effect::ReleaseSpi { spi, protocol, local } => {
@@ -194,13 +210,14 @@ impl<K: KernelSide> DriverHost<K> {
                     self.renewed.insert((path.local.ip(), path.remote.ip()));
                 }
             }
-            Effect::ChildInstalled(_) | Effect::IkeSaDown { .. } => {}
+            Effect::IkeSaDown { .. } => {}
             Effect::Log(line) => match line.level {
                 Level::Debug => debug!(target: "ikev2d::ike", "{}", line.text),
                 Level::Info => info!(target: "ikev2d::ike", "{}", line.text),
                 Level::Warning => warn!(target: "ikev2d::ike", "{}", line.text),
             },
         }
+        None
     }
 
     /// A request came to nothing. The data path keeps quiet for a while, which is as it should be after a refusal; where
@@ -211,11 +228,82 @@ impl<K: KernelSide> DriverHost<K> {
             return;
         };
         self.pending.remove(&binding);
-        if matches!(cause, FailureCause::IkeSaGone | FailureCause::TemporaryFailure | FailureCause::ChildNotFound)
-            && let Err(error) = self.kernel.get_mut().forget_acquire(&binding)
-        {
-            debug!(target: "ikev2d::sadb", %error, "the next request comes later");
+        if matches!(cause, FailureCause::IkeSaGone | FailureCause::TemporaryFailure | FailureCause::ChildNotFound) {
+            if let Err(error) = self.kernel.get_mut().forget_acquire(&binding) {
+                debug!(target: "ikev2d::sadb", %error, "the next request comes later");
+            }
+            return;
         }
+        // An SA may be there all the same: the peer began as well.
+        self.packets();
+        let packets = self.waiting.refuse(&binding);
+        if packets > 0 {
+            info!(target: "ikev2d::sadb", packets, remote = %IpAddr::from(binding.dst), %cause,
+                "packets that waited for an SA are dropped");
+        }
+    }
+
+    /// Takes the packets without an SA that have come, and sends those that have one by now. Gives whether any came.
+    pub(super) fn packets(&mut self) -> bool {
+        let packets = self.kernel.get_mut().packets();
+        let came = !packets.is_empty();
+        let now = clock::now();
+        for packet in packets {
+            self.waiting.push(now, packet);
+        }
+        for binding in self.waiting.bindings() {
+            let kernel = self.kernel.get_mut();
+            match kernel.is_bound(&binding) {
+                Ok(false) => continue,
+                Ok(true) => {}
+                Err(error) => {
+                    debug!(target: "ikev2d::sadb", %error, "packets go on waiting for an SA");
+                    break;
+                }
+            }
+            for packet in self.waiting.take(&binding) {
+                match kernel.release_packet(packet) {
+                    Ok(()) => self.waiting.counts.sent += 1,
+                    Err(error) => {
+                        self.waiting.counts.unsent += 1;
+                        debug!(target: "ikev2d::sadb", %error, "a packet that waited for an SA is lost");
+                    }
+                }
+            }
+        }
+        came
+    }
+
+    /// Drops the packets that have waited too long, after a last look for their SAs.
+    pub(super) fn tire(&mut self, now: Timestamp) {
+        if self.waiting.len() == 0 {
+            return;
+        }
+        self.packets();
+        let expired = self.waiting.expire(now);
+        if let Some(first) = expired.first() {
+            info!(target: "ikev2d::sadb", packets = expired.len(), remote = %IpAddr::from(first.dst),
+                "no SA came in time for packets that waited; they are dropped");
+        }
+    }
+
+    fn install(&mut self, sa: &ChildSa) -> Option<Input> {
+        if let Some(id) = sa.acquire {
+            self.pending.retain(|_, pending| *pending != id);
+        }
+        let (key, cookie) = (PairKey::from(sa), files::cookie(&sa.rule_label));
+        if let Err(error) = self.kernel.get_mut().install(sa, cookie) {
+            self.counts.install_failures += 1;
+            warn!(target: "ikev2d::sadb", %error, rule = sa.rule_label, peer = %sa.remote, "a negotiated SA is not installed");
+            return Some(Input::InstallFailed { inbound_spi: key.spis.inbound });
+        }
+        let waits_for_use = sa.outbound_use == OutboundUse::Later;
+        self.owned.insert(key.spis.inbound, Owned { key, waits_for_use });
+        info!(target: "ikev2d::sadb", rule = sa.rule_label, local = %sa.local, remote = %sa.remote, mode = %sa.mode,
+            suite = %sa.suite, spi_in = format_args!("0x{:08x}", key.spis.inbound),
+            spi_out = format_args!("0x{:08x}", key.spis.outbound), "SA installed");
+        self.packets();
+        None
     }
 
     fn switch_outbound(&mut self, inbound: u32) {
@@ -225,6 +313,7 @@ impl<K: KernelSide> DriverHost<K> {
         if let Err(error) = self.kernel.get_mut().switch_outbound(&key) {
             warn!(target: "ikev2d::sadb", %error, "traffic stays on the old SA");
         }
+        self.packets();
     }
 
     fn remove(&mut self, removed: &RemovedChild) {
@@ -250,6 +339,7 @@ impl<K: KernelSide> DriverHost<K> {
             }
             (owned.key.local, owned.key.remote) = (moved.new.local.ip(), moved.new.remote.ip());
         }
+        self.packets();
     }
 
     /// After all effects of one input: pairs left over between ends that have a new IKE SA have been replaced.
@@ -312,23 +402,6 @@ impl<K: KernelSide> Host for DriverHost<K> {
         kernel
             .allocate_spi(request.protocol, request.local, request.remote)
             .map_err(|error| SpiRefusal { reason: error.to_string() })
-    }
-
-    fn install_child(&mut self, sa: &ChildSa) -> Result<(), InstallRefusal> {
-        let (key, cookie) = (PairKey::from(sa), files::cookie(&sa.rule_label));
-        if let Err(refusal) = self.kernel.get_mut().install(sa, cookie) {
-            self.counts.install_failures += 1;
-            return Err(refusal);
-        }
-        if let Some(id) = sa.acquire {
-            self.pending.retain(|_, pending| *pending != id);
-        }
-        let waits_for_use = sa.outbound_use == OutboundUse::Later;
-        self.owned.insert(key.spis.inbound, Owned { key, waits_for_use });
-        info!(target: "ikev2d::sadb", rule = sa.rule_label, local = %sa.local, remote = %sa.remote, mode = %sa.mode,
-            suite = %sa.suite, spi_in = format_args!("0x{:08x}", key.spis.inbound),
-            spi_out = format_args!("0x{:08x}", key.spis.outbound), "SA installed");
-        Ok(())
     }
 
     fn last_inbound(&self, inbound_spi: u32) -> Option<Timestamp> {

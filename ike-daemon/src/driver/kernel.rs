@@ -7,10 +7,10 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use sadb_maps::event::Event;
-use sadb_maps::host::CompiledRule;
+use sadb_maps::host::{CompiledRule, HeldPacket};
 use sadb_maps::sa::BindingKey;
 
-use crate::core::api::{ChildSa, ExpireKind, InstallRefusal, PeerMoved, Protocol, RemovedChild, SpiPair};
+use crate::core::api::{ChildSa, ExpireKind, PeerMoved, Protocol, RemovedChild, SpiPair};
 
 /// A pair of SAs by the names under which the SADB knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,12 +72,6 @@ pub struct KernelError(
     pub String,
 );
 
-impl From<KernelError> for InstallRefusal {
-    fn from(KernelError(reason): KernelError) -> Self {
-        Self { reason, full: false }
-    }
-}
-
 /// SADB, SPD and events of one instance.
 pub trait KernelSide {
     /// Reserves an inbound SPI of 256 or more (GETSPI).
@@ -96,7 +90,7 @@ pub trait KernelSide {
     ///
     /// # Errors
     /// The SADB refuses the pair.
-    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), InstallRefusal>;
+    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), KernelError>;
 
     /// Lets the outbound half of `pair` carry traffic.
     ///
@@ -162,6 +156,30 @@ pub trait KernelSide {
     /// Whether the events come from the data path itself; otherwise they come from the process that reads it, and
     /// [`KernelSide::events`] has to be called once a second to take its place when it ends.
     fn has_lease(&self) -> bool;
+
+    /// Whether [`KernelSide::events`] has to be called once a second for another reason: something was refused that may
+    /// be had a moment later.
+    fn retries(&self) -> bool;
+
+    /// Packets without an SA that came since the last call; none when there are no more for now. The descriptor of
+    /// [`KernelSide::new_event_fd`] becomes readable for them too. Without the event lease there are none: then the data
+    /// path drops them, unless another process takes them.
+    fn packets(&mut self) -> Vec<HeldPacket>;
+
+    /// Packets that came faster than they were taken.
+    fn packets_lost(&self) -> u64;
+
+    /// Gives a packet back to the data path, which sends it through its SA or drops it.
+    ///
+    /// # Errors
+    /// The packet is lost.
+    fn release_packet(&mut self, packet: HeldPacket) -> Result<(), KernelError>;
+
+    /// Whether packets of this binding find an SA.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    fn is_bound(&mut self, binding: &BindingKey) -> Result<bool, KernelError>;
 
     /// Has the lines that the data path writes about packets it drops go to the log of this process, or not, as long as
     /// the events come from the data path itself.

@@ -152,8 +152,17 @@ impl Listener {
         }
     }
 
-    /// A descriptor that becomes readable when there is something to hear, if it is another one than last time.
-    pub(super) fn new_descriptor(&mut self) -> std::io::Result<Option<OwnedFd>> {
+    /// The holder of packets is another one, or gone.
+    pub(super) fn refresh(&mut self) {
+        self.fresh = true;
+    }
+
+    /// A descriptor that becomes readable when there is something to hear, or one of the `others` is readable, if it is
+    /// another one than last time.
+    pub(super) fn new_descriptor<'a>(
+        &'a mut self,
+        others: impl Iterator<Item = BorrowedFd<'a>>,
+    ) -> std::io::Result<Option<OwnedFd>> {
         if !self.fresh {
             return Ok(None);
         }
@@ -162,24 +171,26 @@ impl Listener {
             Source::Bus(bus) => Some(bus.as_fd()),
             Source::Nothing => None,
         };
-        let descriptor = match (descriptor, &self.log) {
-            (Some(ring), Some(log)) => Some(either(ring, log.as_fd())?),
-            (Some(only), None) => Some(only.try_clone_to_owned()?),
-            (None, _) => None,
+        let log = self.log.as_ref().map(PathLog::as_fd);
+        let all: Vec<BorrowedFd<'_>> = descriptor.into_iter().chain(log).chain(others).collect();
+        let descriptor = match all.as_slice() {
+            [] => None,
+            [only] => Some(only.try_clone_to_owned()?),
+            several => Some(any(several)?),
         };
         self.fresh = false;
         Ok(descriptor)
     }
 }
 
-/// A descriptor that is readable when one of the two is.
-fn either(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
-    let both = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    for fd in [one, other] {
+/// A descriptor that is readable when one of these is.
+fn any(descriptors: &[BorrowedFd<'_>]) -> std::io::Result<OwnedFd> {
+    let all = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    for fd in descriptors {
         // By edges: each is drained after every wake-up, and what was there before is looked at when this is made.
-        both.add(fd, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
+        all.add(fd, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
     }
-    Ok(both.0)
+    Ok(all.0)
 }
 
 /// What a message of the bus means here; most are about changes that tools made.

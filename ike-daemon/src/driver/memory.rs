@@ -4,13 +4,13 @@ use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use sadb_maps::host::CompiledRule;
+use sadb_maps::host::{CompiledRule, HeldPacket};
 use sadb_maps::sa::BindingKey;
 
 use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
 use super::policy::tests::ip;
 use crate::core::api::{
-    ChildKeys, ChildLifetimes, ChildSa, ChildSuite, IkeSpis, InstallRefusal, Mode, OutboundUse, PeerMoved, Protocol,
+    ChildKeys, ChildLifetimes, ChildSa, ChildSuite, IkeSpis, Mode, OutboundUse, PeerMoved, Protocol,
 };
 use crate::crypto::Secret;
 use crate::wire::id::Identification;
@@ -34,6 +34,12 @@ pub(super) struct MemoryKernel {
     pub(super) exempt: usize,
     pub(super) forgotten: Vec<BindingKey>,
     pub(super) last_spi: u32,
+    /// Packets without an SA that have not been asked for.
+    pub(super) packets: Vec<HeldPacket>,
+    /// Packets that were given back.
+    pub(super) sent: Vec<HeldPacket>,
+    /// Bindings that have an SA.
+    pub(super) bound: Vec<BindingKey>,
 }
 
 impl KernelSide for MemoryKernel {
@@ -47,9 +53,9 @@ impl KernelSide for MemoryKernel {
         Ok(())
     }
 
-    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), InstallRefusal> {
+    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), KernelError> {
         if self.refuse {
-            return Err(InstallRefusal { reason: "no room".into(), full: true });
+            return Err(KernelError("full".into()));
         }
         self.installed.push((sa.clone(), cookie));
         Ok(())
@@ -101,6 +107,27 @@ impl KernelSide for MemoryKernel {
 
     fn has_lease(&self) -> bool {
         false
+    }
+
+    fn retries(&self) -> bool {
+        false
+    }
+
+    fn packets(&mut self) -> Vec<HeldPacket> {
+        std::mem::take(&mut self.packets)
+    }
+
+    fn packets_lost(&self) -> u64 {
+        0
+    }
+
+    fn release_packet(&mut self, packet: HeldPacket) -> Result<(), KernelError> {
+        self.sent.push(packet);
+        Ok(())
+    }
+
+    fn is_bound(&mut self, binding: &BindingKey) -> Result<bool, KernelError> {
+        Ok(self.bound.contains(binding))
     }
 
     fn set_path_log(&mut self, _: bool) {}

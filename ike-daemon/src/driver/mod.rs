@@ -6,6 +6,8 @@ mod answers;
 mod clock;
 pub mod daemon;
 pub mod files;
+mod hold;
+mod holder;
 mod host;
 pub mod kernel;
 mod listen;

@@ -8,18 +8,19 @@ use std::time::Duration;
 use sadb_maps::Addr;
 use sadb_maps::event::{Event, kind};
 use sadb_maps::host::{
-    CompiledRule, Direction, Encap, Instance, IvSource, KmSockets, Mode, SaInfo, SaKey, SaSpec, Sadb, SadbError,
-    SecretKey, Spd, relay,
+    CompiledRule, Direction, Encap, HeldPacket, Instance, IvSource, KmSockets, Mode, SaInfo, SaKey, SaSpec, Sadb,
+    SadbError, SecretKey, Spd, relay,
 };
 use sadb_maps::policy::rule_flag;
 use sadb_maps::sa::{AH, BindingKey, ESP, Lifetime, SaSelectors, flag, km};
 
 use tracing::warn;
 
+use super::holder::Keeper;
 use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
 use super::listen::{self, Listener, Told};
 use super::{algorithms, policy};
-use crate::core::api::{self, ChildSa, ExpireKind, InstallRefusal, OutboundUse, PeerMoved, Protocol, SpiPair};
+use crate::core::api::{self, ChildSa, ExpireKind, OutboundUse, PeerMoved, Protocol, SpiPair};
 use crate::wire::transform::GroupId;
 use crate::wire::ts::{Ports, TrafficSelector};
 
@@ -36,6 +37,7 @@ pub struct SadbKernel {
     sockets: KmSockets,
     registered: Vec<u64>,
     listener: Listener,
+    keeper: Keeper,
 }
 
 impl SadbKernel {
@@ -51,6 +53,7 @@ impl SadbKernel {
             sockets: KmSockets::open(instance).map_err(failed)?,
             registered: Vec::new(),
             listener: Listener::new(instance)?,
+            keeper: Keeper::new(instance),
         })
     }
 
@@ -133,21 +136,21 @@ impl KernelSide for SadbKernel {
         self.delete(&SaKey { direction: Direction::In, ..SaKey::new(number(protocol), spi, local) })
     }
 
-    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), InstallRefusal> {
+    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), KernelError> {
         let rules = self.rules()?;
         let rule = rules.iter().map(|compiled| &compiled.rule).find(|rule| rule.action_id == sa.action);
         let (mut inbound, mut outbound) = specs(sa, cookie)?;
         // Bound to its flow, where the policy wants an SA for each.
         let unique = rule.is_some_and(|rule| rule.flags & rule_flag::UNIQUE != 0);
         (inbound.unique, outbound.unique) = (unique, unique);
-        self.sadb.add(&inbound).map_err(|error| refused("cannot add the inbound SA", &error))?;
+        self.sadb.add(&inbound).map_err(|error| failed("cannot add the inbound SA", &error))?;
         let added = match sa.outbound_use {
             OutboundUse::Now => self.sadb.add(&outbound),
             OutboundUse::Later => self.sadb.add_unbound(&outbound),
         };
         if let Err(error) = added {
             self.delete(&inbound_key(&PairKey::from(sa)))?;
-            return Err(refused("cannot add the outbound SA", &error));
+            return Err(failed("cannot add the outbound SA", &error));
         }
         Ok(())
     }
@@ -212,6 +215,10 @@ impl KernelSide for SadbKernel {
     }
 
     fn events(&mut self) -> Result<Vec<KernelEvent>, KernelError> {
+        // One process for all that the data path says.
+        if self.keeper.tend(self.listener.has_lease()) {
+            self.listener.refresh();
+        }
         let mut events = Vec::new();
         while events.len() < MAX_EVENTS {
             let Some(told) = self.listener.next()? else { break };
@@ -221,11 +228,33 @@ impl KernelSide for SadbKernel {
     }
 
     fn new_event_fd(&mut self) -> Result<Option<OwnedFd>, KernelError> {
-        self.listener.new_descriptor().map_err(|error| KernelError(format!("cannot wait for events: {error}")))
+        self.listener
+            .new_descriptor(self.keeper.descriptors())
+            .map_err(|error| KernelError(format!("cannot wait for events: {error}")))
     }
 
     fn has_lease(&self) -> bool {
         self.listener.has_lease()
+    }
+
+    fn retries(&self) -> bool {
+        self.listener.has_lease() && self.keeper.retries()
+    }
+
+    fn packets(&mut self) -> Vec<HeldPacket> {
+        self.keeper.packets()
+    }
+
+    fn packets_lost(&self) -> u64 {
+        self.keeper.lost()
+    }
+
+    fn release_packet(&mut self, packet: HeldPacket) -> Result<(), KernelError> {
+        self.keeper.release(packet).map_err(|error| KernelError(error.to_string()))
+    }
+
+    fn is_bound(&mut self, binding: &BindingKey) -> Result<bool, KernelError> {
+        self.sadb.is_bound(binding).map_err(|error| failed("cannot look for an SA", &error))
     }
 
     fn set_path_log(&mut self, on: bool) {
@@ -241,11 +270,6 @@ impl KernelSide for SadbKernel {
 
 fn failed(what: &str, error: &SadbError) -> KernelError {
     KernelError(format!("{what}: {error}"))
-}
-
-fn refused(what: &str, error: &SadbError) -> InstallRefusal {
-    let full = matches!(error, SadbError::Full(_) | SadbError::TooManyBindings(_));
-    InstallRefusal { full, ..failed(what, error).into() }
 }
 
 fn number(protocol: Protocol) -> u8 {
@@ -469,11 +493,11 @@ mod tests {
         let mut kernel = open(&test);
         let mut sa = child(300, 77, OutboundUse::Now);
         sa.outbound.salt = Secret::new(vec![0; 3]);
-        assert!(kernel.install(&sa, 0).unwrap_err().reason.contains("outbound"));
+        assert!(kernel.install(&sa, 0).unwrap_err().0.contains("outbound"));
         assert!(kernel.pairs().unwrap().is_empty());
         let mut sa = child(300, 77, OutboundUse::Now);
         sa.ts_remote = vec![TrafficSelector::host(ip("10.2.0.1")), TrafficSelector::host(ip("10.2.0.9"))];
-        assert!(kernel.install(&sa, 0).unwrap_err().reason.contains("not one range"));
+        assert!(kernel.install(&sa, 0).unwrap_err().0.contains("not one range"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::error::SadbError;
 use super::instance::{Instance, InstanceError};
-use crate::abi::{Config, Header, MAX_RULES, Outer, map};
+use crate::abi::{Config, Header, MAX_QUEUES, MAX_RULES, Outer, map};
 use crate::counter::COUNTERS;
 use crate::policy::{PolicyHead, Rule};
 use crate::sa::{
@@ -42,6 +42,8 @@ pub enum Kind {
     LruHash = 9,
     /// `BPF_MAP_TYPE_LPM_TRIE`.
     LpmTrie = 11,
+    /// `BPF_MAP_TYPE_XSKMAP`.
+    XskMap = 17,
     /// `BPF_MAP_TYPE_RINGBUF`.
     RingBuf = 27,
 }
@@ -87,6 +89,8 @@ impl MapSpec {
             Kind::RingBuf => entries as u64,
             Kind::PerCpuArray => entries as u64 * self.value as u64 * cpus,
             Kind::Array => entries as u64 * self.value as u64,
+            // A pointer to a socket.
+            Kind::XskMap => entries as u64 * 8,
             Kind::Hash | Kind::LruHash | Kind::LpmTrie => entries as u64 * one,
         }
     }
@@ -148,6 +152,7 @@ pub const MAPS: &[MapSpec] = &[
     MapSpec::new::<BindingKey, u64>(map::ACQUIRES, Kind::LruHash, Entries::Declared(4096)),
     MapSpec { key: 0, value: 0, ..MapSpec::new::<u32, u32>(map::EVENTS, Kind::RingBuf, Entries::Declared(1 << 18)) },
     MapSpec::new::<u32, u64>(map::COUNTERS, Kind::PerCpuArray, Entries::Fixed(COUNTERS)),
+    MapSpec::new::<u32, u32>(map::XSKS, Kind::XskMap, Entries::Declared(MAX_QUEUES)),
 ];
 
 /// Checks every pinned map of the instance against the table.

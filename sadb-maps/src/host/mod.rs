@@ -3,7 +3,8 @@
 //! [`Instance`] names and checks an instance and [`Loader`] brings it to life. [`Sadb`] changes its SAs under a lock that
 //! survives the death of its holder, [`Spd`] replaces its rules, [`Tunnels`] gives names to tunnel ends. [`Counters`] and
 //! [`Status`] show. [`EventLease`] drains what the programs report, [`Publisher`] and [`Subscriber`] are the bus on which
-//! everybody hears of every change, [`KmSockets`] lets key management out in clear.
+//! everybody hears of every change, [`KmSockets`] lets key management out in clear, and [`Holder`] gets the packets that wait
+//! for an SA.
 
 pub mod announce;
 pub mod attach;
@@ -21,6 +22,7 @@ pub mod events;
 pub mod fault;
 pub mod features;
 mod files;
+pub mod hold;
 pub mod instance;
 mod kernel;
 pub mod km;
@@ -49,6 +51,7 @@ pub mod status;
 pub mod testing;
 mod transform;
 pub mod tunnels;
+mod xsk;
 
 pub use attach::InterfaceReport;
 pub use bus::{BusError, Heard, Publisher, Subscriber};
@@ -57,6 +60,7 @@ pub use diagnostic::Diagnostic;
 pub use error::SadbError;
 pub use events::EventLease;
 pub use features::Feature;
+pub use hold::{HeldPacket, Holder};
 pub use instance::{Instance, InstanceError};
 pub use km::KmSockets;
 pub use loader::{AttachOptions, AttachReport, ExitChoice, Loader, LoaderError, XdpChoice};

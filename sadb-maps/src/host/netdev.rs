@@ -47,6 +47,8 @@ pub(super) struct Interface {
     pub(super) name: String,
     pub(super) mtu: u32,
     pub(super) mac: [u8; 6],
+    /// Receive queues.
+    pub(super) rx_queues: u32,
     /// It has Ethernet framing.
     pub(super) ethernet: bool,
     pub(super) loopback: bool,
@@ -253,6 +255,7 @@ fn interface(link: LinkMessage) -> Interface {
             LinkAttribute::IfName(name) => found.name = name,
             LinkAttribute::Mtu(mtu) => found.mtu = mtu,
             LinkAttribute::Address(mac) => found.mac = mac.try_into().unwrap_or_default(),
+            LinkAttribute::NumRxQueues(queues) => found.rx_queues = queues,
             LinkAttribute::Controller(index) => found.port = index != 0,
             LinkAttribute::Group(group) => found.group = group,
             LinkAttribute::IfAlias(alias) => found.alias = Some(alias),

@@ -18,7 +18,7 @@ use super::slots::{self, Known, LARVAL_SECONDS, Register};
 use super::spd::store::PolicyMaps;
 use super::spec::{Direction, IvSource, Mode, SaInfo, SaKey, SaSpec, SaUpdate};
 use super::{clock, repair, transform, tunnels};
-use crate::sa::{BindingKey, Lifetime, OuterHeader, SaState, SaStatic, SlotRef, Window, flag, km, state};
+use crate::sa::{BindingKey, Bundle, Lifetime, OuterHeader, SaState, SaStatic, SlotRef, Window, flag, km, state};
 use bytemuck::Zeroable;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -304,6 +304,14 @@ impl Sadb {
     /// The map cannot be written.
     pub fn forget_acquire(&mut self, binding: &BindingKey) -> Result<(), SadbError> {
         self.maps.acquires.remove(binding)
+    }
+
+    /// Whether packets of this binding find an SA.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn is_bound(&self, binding: &BindingKey) -> Result<bool, SadbError> {
+        Ok(self.maps.outbound.get(binding)?.is_some_and(|bundle| bundle != Bundle::default()))
     }
 
     /// The snapshot of the SA in a slot.

@@ -1,6 +1,5 @@
 //! Packets that are handed to the programs in the kernel directly: `esp-kernel` makes them and judges what comes out.
 
-use super::faults;
 use crate::workspace::{binaries, run_shown, target};
 use anyhow::{Result, ensure};
 use std::process::Command;
@@ -23,7 +22,5 @@ fn with_object(task: &str) -> Result<()> {
 }
 
 pub(super) fn packets() -> Result<()> {
-    let object = faults::object();
-    let object = object.iter().flat_map(|object| ["--object", object]);
-    run_shown(Command::new(binaries()?.join("esp-kernel")).arg("packets").args(object))
+    run_shown(Command::new(binaries()?.join("esp-kernel")).arg("packets"))
 }

@@ -5,11 +5,10 @@ mod ah;
 mod baseline;
 mod damage;
 mod datagrams;
-pub(crate) mod faults;
+mod first_packet;
 mod guest;
 pub(crate) mod kernel;
 mod kernel_esp;
-mod leak;
 mod manual;
 mod nat;
 mod ours;
@@ -103,6 +102,12 @@ pub const ALL: &[Scenario] = &[
     namespace("forwarded", "hosts behind the gateways, all offloads on, no MTU set", ours::forwarded),
     namespace("netns-exec", "every tool through ip netns exec", ours::netns_exec),
     namespace("ike-by-traffic", "the first packet makes the daemons negotiate", ours::negotiated_by_traffic),
+    namespace(
+        "first-packet",
+        "packets that ask for an SA wait for it: ping, SYN, a burst, too big; both modes and families; never in clear",
+        first_packet::waits,
+    ),
+    namespace("first-packet-dropped", "nobody to hold them, or no SA in time: counted", first_packet::dropped),
     namespace("ike-both-begin", "both hosts begin at once: one IKE SA is left", ours::both_begin),
     namespace("ike-kill-9", "killed daemons: traffic goes on, then stops, never in clear", ours::killed_daemon),
     namespace(
@@ -114,16 +119,6 @@ pub const ALL: &[Scenario] = &[
         "ike-transport",
         "transport mode negotiated for a host rule, IPv4 and IPv6, decoded by tshark with the keys",
         transport::negotiated,
-    ),
-    namespace(
-        "leak",
-        "random changes of policy, SAs, tunnels and interfaces under traffic, tools killed: nothing in clear",
-        leak::random_changes,
-    ),
-    namespace(
-        "faults",
-        "a data path with a wrong ICV, without replay protection, or with a leak makes other scenarios fail",
-        faults::are_seen,
     ),
     namespace(
         "nat",

@@ -21,7 +21,7 @@ fn config(local: &str, remote: &str, lifetimes: &str) -> String {
     )
 }
 
-/// The first SYN asks for the SA, and its retransmission goes through it.
+/// The first SYN asks for the SA, waits for it, and goes through it.
 pub(super) fn negotiated_by_traffic() -> Result<()> {
     let net = Protected::new("ike", "encr_algs aes-gcm(256)", &[])?;
     let daemons = [net.a.daemon(&config(A, B, ""), PRESHARED)?, net.b.daemon(&config(B, A, ""), PRESHARED)?];

@@ -223,7 +223,8 @@ pub(super) fn responder() -> Result<()> {
     for (name, algorithm) in [("respchacha", CHACHA20), ("respgcm", AES_GCM_256)] {
         let peers = Peers::new(name, &algorithm, "")?;
         let capture = Capture::start(&peers.sites.router, "to-a")?;
-        peers.connect()?;
+        // The packet that asks for the SA is not lost.
+        ensure!(peers.sites.a.ping(&INNER_B.to_string(), &["-W", "5"])?, "the first ping was lost\n{}", peers.logs());
         peers.traffic(8 << 20)?;
         judge(capture, &peers, 4)?;
     }

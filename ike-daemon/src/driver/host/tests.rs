@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sadb_maps::host::HeldPacket;
+
 use super::*;
 use crate::config::parse_rules;
 use crate::core::api::{FailureCause, IkeSpis, Path, Protocol, RemoveReason, Role, SpiPair};
@@ -64,7 +66,7 @@ fn one_request_at_a_time_for_a_binding() {
     let Some(Input::Acquire(second)) = host.event(&acquire_event()) else { panic!("an acquire") };
     assert_ne!(first.id, second.id);
     let sa = ChildSa { acquire: Some(second.id), ..child(300, 77) };
-    host.install_child(&sa).unwrap();
+    assert!(host.effect(&Effect::InstallChild(Box::new(sa))).is_none());
     assert!(host.event(&acquire_event()).is_some());
 }
 
@@ -89,7 +91,7 @@ fn a_request_without_policy_is_dropped() {
 #[test]
 fn installed_pairs_carry_the_cookie_of_their_rule() {
     let mut host = host();
-    host.install_child(&ChildSa { rule_label: "second".into(), ..child(300, 77) }).unwrap();
+    host.effect(&Effect::InstallChild(Box::new(ChildSa { rule_label: "second".into(), ..child(300, 77) })));
     assert_eq!(host.kernel().installed[0].1, files::cookie("second"));
     assert_eq!(host.owned(), 1);
 }
@@ -98,15 +100,15 @@ fn installed_pairs_carry_the_cookie_of_their_rule() {
 fn a_refused_pair_goes_back_to_the_core() {
     let mut host = host();
     host.kernel().refuse = true;
-    let refusal = host.install_child(&child(300, 77)).unwrap_err();
-    assert!(refusal.full && refusal.reason == "no room");
+    let input = host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
+    assert!(matches!(input, Some(Input::InstallFailed { inbound_spi: 300 })));
     assert_eq!((host.owned(), host.counts.install_failures), (0, 1));
 }
 
 #[test]
 fn limits_of_our_pairs_go_to_the_core() {
     let mut host = host();
-    host.install_child(&child(300, 77)).unwrap();
+    host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
     let pair = FoundPair { key: PairKey::from(&child(300, 77)), action: 7 };
     for (spi, inbound) in [(300, true), (77, false)] {
         let event = KernelEvent::Expire { spi, inbound, kind: ExpireKind::Soft, pair: pair.clone() };
@@ -126,7 +128,7 @@ fn orphans_are_kept_until_their_peer_is_renewed() {
     };
     let mut host = DriverHost::new(kernel, rules());
     assert_eq!(host.orphans(), 2);
-    host.install_child(&child(300, 77)).unwrap();
+    host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
     host.effect(&ike_up("192.0.2.2", Some(IkeSpis { initiator: [9; 8], responder: [9; 8] })));
     host.settle();
     assert_eq!(host.orphans(), 2);
@@ -155,7 +157,7 @@ fn an_orphan_at_its_limit_asks_like_traffic_does() {
 #[test]
 fn a_pair_of_a_rekey_waits_for_the_peer() {
     let mut host = host();
-    host.install_child(&ChildSa { outbound_use: OutboundUse::Later, ..child(300, 77) }).unwrap();
+    host.effect(&Effect::InstallChild(Box::new(ChildSa { outbound_use: OutboundUse::Later, ..child(300, 77) })));
     assert!(host.waits_for_use() && host.used().is_empty());
     host.kernel().idle = Some(Duration::ZERO);
     assert_eq!(host.used(), [300]);
@@ -169,7 +171,7 @@ fn a_pair_of_a_rekey_waits_for_the_peer() {
 fn a_moved_pair_is_removed_under_its_new_address() {
     let mut host = host();
     let sa = child(300, 77);
-    host.install_child(&sa).unwrap();
+    host.effect(&Effect::InstallChild(Box::new(sa.clone())));
     host.effect(&Effect::MovePeer(PeerMoved {
         children: vec![(Protocol::Esp, sa.spis())],
         old: Path { local: "192.0.2.1:4500".parse().unwrap(), remote: "192.0.2.2:4500".parse().unwrap() },
@@ -189,7 +191,7 @@ fn a_moved_pair_is_removed_under_its_new_address() {
 #[test]
 fn liveness_counts_from_the_latest_packet() {
     let mut host = host();
-    host.install_child(&child(300, 77)).unwrap();
+    host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
     assert_eq!(host.last_inbound(300), None);
     host.kernel().idle = Some(Duration::from_secs(2));
     let latest = host.last_inbound(300).unwrap();
@@ -202,7 +204,61 @@ fn liveness_counts_from_the_latest_packet() {
 fn the_end_removes_what_is_ours_and_only_that() {
     let kernel = MemoryKernel { found: vec![orphan(500, "192.0.2.2")], ..MemoryKernel::default() };
     let mut host = DriverHost::new(kernel, rules());
-    host.install_child(&child(300, 77)).unwrap();
+    host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
     host.remove_all();
     assert_eq!(host.kernel().removed, [PairKey::from(&child(300, 77))]);
+}
+
+/// A packet without an SA of the binding that [`acquire_event`] asks for.
+fn packet(host: &DriverHost<MemoryKernel>, payload: u8) -> HeldPacket {
+    let (binding, _) = host.pending.iter().next().unwrap();
+    HeldPacket::for_tests(*binding, payload)
+}
+
+#[test]
+fn packets_wait_for_their_sa_and_leave_in_order() {
+    let mut host = host();
+    let Some(Input::Acquire(acquire)) = host.event(&acquire_event()) else { panic!("an acquire") };
+    let packets: Vec<HeldPacket> = (0..3).map(|payload| packet(&host, payload)).collect();
+    let stranger = HeldPacket::for_tests(BindingKey { action: 99, ..BindingKey::default() }, 7);
+    host.kernel().packets = vec![packets[0].clone(), stranger, packets[1].clone()];
+    assert!(host.packets() && !host.packets());
+    assert_eq!((host.waiting.len(), host.kernel().sent.len()), (3, 0));
+    // One that was on its way when the SA came goes with the others.
+    host.kernel().packets = vec![packets[2].clone()];
+    host.kernel().bound = vec![packets[0].binding];
+    let sa = ChildSa { acquire: Some(acquire.id), ..child(300, 77) };
+    assert!(host.effect(&Effect::InstallChild(Box::new(sa))).is_none());
+    assert_eq!(host.kernel().sent, packets);
+    assert_eq!((host.waiting.len(), host.waiting.counts.taken, host.waiting.counts.sent), (1, 4, 3));
+}
+
+#[test]
+fn packets_of_a_refused_request_are_dropped_and_others_wait() {
+    let mut host = host();
+    for (cause, left) in [(FailureCause::TsUnacceptable, 0), (FailureCause::IkeSaGone, 1)] {
+        let Some(Input::Acquire(acquire)) = host.event(&acquire_event()) else { panic!("an acquire") };
+        host.kernel().packets = vec![packet(&host, 1)];
+        host.effect(&Effect::AcquireFailed { id: acquire.id, action: 7, cause });
+        assert_eq!((host.packets(), host.waiting.len()), (left == 1, left));
+    }
+    assert_eq!(host.waiting.counts.refused, 1);
+    host.tire(clock::now());
+    assert_eq!(host.waiting.len(), 1);
+    host.tire(clock::now().after(super::super::hold::PATIENCE));
+    assert_eq!((host.waiting.len(), host.waiting.counts.expired), (0, 1));
+    assert!(host.kernel().sent.is_empty());
+}
+
+/// The peer began as well: our own attempt fails, and there is an SA all the same.
+#[test]
+fn packets_leave_by_the_sa_of_the_other_side() {
+    let mut host = host();
+    let Some(Input::Acquire(acquire)) = host.event(&acquire_event()) else { panic!("an acquire") };
+    let packet = packet(&host, 1);
+    host.kernel().bound = vec![packet.binding];
+    host.kernel().packets = vec![packet.clone()];
+    host.effect(&Effect::AcquireFailed { id: acquire.id, action: 7, cause: FailureCause::Timeout });
+    assert_eq!(host.kernel().sent, [packet]);
+    assert_eq!((host.waiting.len(), host.waiting.counts.refused), (0, 0));
 }

@@ -1,0 +1,238 @@
+//! Packets that wait for an SA: taken from the programs, and given back when there is one.
+//!
+//! Where nobody holds packets, the programs drop those without an SA. A [`Holder`] has an AF_XDP socket on every queue of
+//! `ipsec0x`, to which they go instead; the sockets end with the process, and then packets are dropped as before. What is
+//! given back goes into `ipsec0` as a frame that the programs know and judge anew: it leaves sealed or not at all.
+
+use super::error::SadbError;
+use super::instance::Instance;
+use super::maps::{self, Slots, failed};
+use super::netdev::{IPSEC0X, Route};
+use super::xsk::Receiver;
+use crate::abi::{Config, map};
+use crate::sa::BindingKey;
+use crate::tag::{FLAG_HELD, TAG_OCTET};
+use aya::maps::{Map, XskMap};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// A packet without an SA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldPacket {
+    /// The binding that has none.
+    pub binding: BindingKey,
+    /// The frame, with the tag of the programs in place of its addresses.
+    frame: Vec<u8>,
+}
+
+impl HeldPacket {
+    /// What the programs hand over: the binding, and the frame behind it.
+    fn from_octets(octets: &[u8]) -> Option<Self> {
+        let (binding, frame) = octets.split_at_checked(size_of::<BindingKey>())?;
+        // An Ethernet header, its first octet that of a tag.
+        if frame.len() < 14 || frame.first() != Some(&TAG_OCTET) {
+            return None;
+        }
+        Some(Self { binding: bytemuck::pod_read_unaligned(binding), frame: frame.to_vec() })
+    }
+
+    /// The frame as it goes back: with the flag that it was held.
+    fn released(mut self) -> Vec<u8> {
+        if let Some(flags) = self.frame.get_mut(1) {
+            *flags |= FLAG_HELD;
+        }
+        self.frame
+    }
+
+    /// A packet of some binding, for tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn for_tests(binding: BindingKey, payload: u8) -> Self {
+        let mut frame = vec![payload; 64];
+        if let Some(first) = frame.first_mut() {
+            *first = TAG_OCTET;
+        }
+        Self { binding, frame }
+    }
+}
+
+/// The right to the packets without an SA; one process has it.
+pub struct Holder {
+    instance: Instance,
+    receivers: Vec<Receiver>,
+    /// The way back.
+    sender: OwnedFd,
+    ipsec0: u32,
+    ipsec0x: u32,
+    /// Number of the map that the sockets are in.
+    id: u32,
+}
+
+impl std::fmt::Debug for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Holder")
+    }
+}
+
+impl Holder {
+    /// Takes a socket for every queue of `ipsec0x`, or none.
+    ///
+    /// # Errors
+    /// Not attached, another network namespace or version; no `ipsec0x`; somebody else has the sockets, or had them a moment
+    /// ago (`EBUSY`); the kernel refuses AF_XDP.
+    pub fn open(instance: &Instance) -> Result<Self, SadbError> {
+        maps::checked_header(instance)?;
+        let config = Slots::<Config>::open(instance, map::CONFIG)?.get(0)?;
+        let pair = Route::open().and_then(|route| route.find(IPSEC0X)).map_err(|e| SadbError::io(IPSEC0X, other(e)))?;
+        let Some(pair) = pair.filter(|pair| pair.index == config.ipsec0x) else {
+            return Err(SadbError::io(IPSEC0X, io::Error::from(io::ErrorKind::NotFound)));
+        };
+        let id = maps::map_id(instance, map::XSKS)?;
+        let mut places =
+            XskMap::try_from(Map::XskMap(maps::open(instance, map::XSKS)?)).map_err(failed(map::XSKS, "open"))?;
+        let sender = sender(config.mark_tagged).map_err(|e| SadbError::io("packet socket", e))?;
+        let receivers = (0..pair.rx_queues.max(1))
+            .map(|queue| Receiver::bind(pair.index, queue).map_err(|e| SadbError::io("AF_XDP socket on ipsec0x", e)))
+            .collect::<Result<Vec<_>, _>>()?;
+        // The programs take the first for all: it comes last.
+        for (queue, receiver) in (0..pair.rx_queues.max(1)).zip(&receivers).rev() {
+            places.set(queue, receiver.as_fd(), 0).map_err(failed(map::XSKS, "update"))?;
+        }
+        Ok(Self { instance: instance.clone(), receivers, sender, ipsec0: config.ipsec0, ipsec0x: config.ipsec0x, id })
+    }
+
+    /// The next packet; `None` when there is none. Take them until `None` after each wake-up.
+    ///
+    /// # Errors
+    /// The sockets do not work any more: drop this.
+    pub fn next_packet(&mut self) -> io::Result<Option<HeldPacket>> {
+        for receiver in &mut self.receivers {
+            while let Some(octets) = receiver.next_frame()? {
+                // The programs hand over nothing else.
+                if let Some(packet) = HeldPacket::from_octets(&octets) {
+                    return Ok(Some(packet));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives a packet back, to leave through its SA.
+    ///
+    /// # Errors
+    /// `ipsec0` is gone or down, or takes no more at the moment: the packet is lost.
+    pub fn release(&self, packet: HeldPacket) -> io::Result<()> {
+        let frame = packet.released();
+        let protocol = frame.get(12..14).and_then(|octets| octets.try_into().ok()).map_or(0, u16::from_ne_bytes);
+        let address = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: protocol,
+            sll_ifindex: i32::try_from(self.ipsec0).map_err(io::Error::other)?,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        let len = size_of_val(&address) as libc::socklen_t;
+        let flags = libc::MSG_DONTWAIT;
+        // SAFETY: frame and address are live and of the sizes that the call is told.
+        let sent = unsafe {
+            let to = (&raw const address).cast();
+            libc::sendto(self.sender.as_raw_fd(), frame.as_ptr().cast(), frame.len(), flags, to, len)
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Packets that came faster than they were taken, and were dropped.
+    ///
+    /// # Errors
+    /// The sockets do not work any more.
+    pub fn lost(&self) -> io::Result<u64> {
+        self.receivers.iter().map(Receiver::lost).sum()
+    }
+
+    /// Whether packets still come this way. They do not once the instance was attached anew, or `ipsec0x` was.
+    pub fn is_current(&self) -> bool {
+        let index = Slots::<Config>::open(&self.instance, map::CONFIG).and_then(|slots| slots.get(0));
+        maps::map_id(&self.instance, map::XSKS).is_ok_and(|id| id == self.id)
+            && index.is_ok_and(|config| config.ipsec0x == self.ipsec0x)
+            && self.receivers.iter().all(|receiver| sockopt_error(receiver).is_ok_and(|error| error == 0))
+    }
+
+    /// The descriptors that become readable when there are packets.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.receivers.iter().map(AsFd::as_fd)
+    }
+}
+
+/// The error that the kernel left on a socket, as when its interface went away.
+fn sockopt_error(receiver: &Receiver) -> nix::Result<i32> {
+    nix::sys::socket::getsockopt(receiver, sockopt::SocketError)
+}
+
+/// A socket whose frames `ipsec0` takes for those of the programs; it receives nothing.
+fn sender(mark: u32) -> io::Result<OwnedFd> {
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::Mark, &mark)?;
+    Ok(socket)
+}
+
+fn other(error: super::loader::LoaderError) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::{TestInstance, in_new_netns};
+    use crate::tag::Tag;
+
+    #[test]
+    fn what_is_handed_over_comes_back_with_the_flag() {
+        let binding = BindingKey { action: 7, sport: 9, ..BindingKey::default() };
+        let tag = Tag { flags: 1, rule: 2, policy: 3, slot: 0, generation: 0 };
+        let mut octets = bytemuck::bytes_of(&binding).to_vec();
+        octets.extend(tag.to_words().iter().flat_map(|word| word.to_ne_bytes()));
+        assert_eq!(HeldPacket::from_octets(&octets), None, "no type of packet");
+        octets.extend([8, 0, 0x45]);
+        let packet = HeldPacket::from_octets(&octets).unwrap();
+        assert_eq!(packet.binding, binding);
+        let frame = packet.released();
+        let words: [u32; 3] = bytemuck::pod_read_unaligned(&frame[..12]);
+        assert_eq!(Tag::from_words(words), Some(Tag { flags: 1 | FLAG_HELD, ..tag }));
+        assert_eq!(frame[12..], [8, 0, 0x45]);
+        octets[size_of::<BindingKey>()] = 2;
+        assert_eq!(HeldPacket::from_octets(&octets), None, "no tag");
+        assert_eq!(HeldPacket::from_octets(&octets[..40]), None);
+    }
+
+    /// One process has the sockets, all of them, and whoever comes next can have them once it is gone.
+    #[test]
+    fn one_process_holds_packets() {
+        in_new_netns(|| {
+            let test = TestInstance::with_maps(2).unwrap();
+            assert!(Holder::open(&test).is_err(), "there is no ipsec0x");
+            let route = Route::open().unwrap();
+            route.create_pair(1500).unwrap();
+            let index = |name: &str| route.find(name).unwrap().unwrap().index;
+            let config = Config { ipsec0: index("ipsec0"), ipsec0x: index(IPSEC0X), ..Config::default() };
+            Slots::open(&test, map::CONFIG).unwrap().set(0, &config).unwrap();
+            let mut first = Holder::open(&test).unwrap();
+            let queues = std::thread::available_parallelism().unwrap().get();
+            assert_eq!(first.descriptors().count(), queues);
+            assert!(first.is_current());
+            assert_eq!((first.next_packet().unwrap(), first.lost().unwrap()), (None, 0));
+            let refused = Holder::open(&test).unwrap_err().to_string();
+            assert!(refused.contains("AF_XDP") && refused.contains("busy"), "{refused}");
+            drop(first);
+            // The kernel takes the sockets off the queues a moment later.
+            let again = (0..100).find_map(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                Holder::open(&test).ok()
+            });
+            let again = again.unwrap();
+            route.delete(index(IPSEC0X)).unwrap();
+            assert!(!again.is_current());
+        });
+    }
+}
