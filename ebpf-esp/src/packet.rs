@@ -249,7 +249,7 @@ pub fn parse_v4<F: Frame>(frame: &F, l3: u32) -> Option<Parsed> {
         next_header: l3 + 9,
         l3_len,
     };
-    read_ports(frame, &mut parsed);
+    read_ports(frame, l3, &mut parsed);
     Some(parsed)
 }
 
@@ -319,13 +319,23 @@ pub fn parse_v6<F: Frame>(frame: &F, l3: u32) -> Option<Parsed> {
             return Some(parsed);
         }
     }
-    read_ports(frame, &mut parsed);
+    read_ports(frame, l3, &mut parsed);
     Some(parsed)
 }
 
+/// Reads what the upper-layer header says, as far as it lies within the packet: what a frame has behind that is padding.
 #[inline(always)]
-fn read_ports<F: Frame>(frame: &F, parsed: &mut Parsed) {
+fn read_ports<F: Frame>(frame: &F, l3: u32, parsed: &mut Parsed) {
     if parsed.opaque {
+        return;
+    }
+    let len = match parsed.proto {
+        proto::TCP | proto::UDP | proto::SCTP | proto::UDP_LITE => 4,
+        proto::ICMP | proto::ICMPV6 => 2,
+        _ => return,
+    };
+    if parsed.l4 - l3 + len > parsed.l3_len {
+        parsed.opaque = true;
         return;
     }
     match parsed.proto {

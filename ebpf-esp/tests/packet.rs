@@ -165,6 +165,16 @@ fn an_icmp_error_tells_the_flow_that_it_is_about() {
     assert!(ip(&six).is_icmp_error() && quoted(&Buffer::new(&six), &ip(&six)).is_none());
 }
 
+/// Padding of a short frame is no part of the packet, whatever ports it would be.
+#[test]
+fn ports_are_not_read_from_the_padding() {
+    for (frame, len) in [(v4(6, 0, &[0x1f, 0x90, 0x01]), 23), (v6(17, 64, &[0, 53, 0]), 43), (v4(1, 0, &[8]), 21)] {
+        let parsed = ip(&[&frame[..], &[0xbb; 20]].concat());
+        assert_eq!((parsed.l3_len, parsed.opaque), (len, true));
+        assert_eq!((parsed.sport, parsed.dport, parsed.icmp), (0, 0, [0; 2]));
+    }
+}
+
 fn sum(octets: &[u8]) -> u16 {
     let total: u32 = octets.chunks(2).map(|c| u32::from(u16::from_be_bytes([c[0], *c.get(1).unwrap_or(&0)]))).sum();
     let folded = (total & 0xffff) + (total >> 16);

@@ -77,6 +77,10 @@ impl Host for Surroundings {
         Ok(self.next_spi)
     }
 
+    fn install_child(&mut self, _: &ChildSa) -> Result<(), InstallRefusal> {
+        Ok(())
+    }
+
     fn last_inbound(&self, _: u32) -> Option<Timestamp> {
         None
     }
@@ -161,7 +165,7 @@ impl World {
             let ends = (&mut self.initiator, &mut self.responder);
             let (from, to) = if initiator { ends } else { (ends.1, ends.0) };
             while let Some(effect) = from.poll_effect() {
-                self.children += u64::from(matches!(effect, Effect::InstallChild(_)));
+                self.children += u64::from(matches!(effect, Effect::ChildInstalled(_)));
             }
             while let Some(Transmit { path: Path { local, remote }, bytes, .. }) = from.poll_transmit() {
                 to.handle_datagram(now, Path { local: remote, remote: local }, &bytes);

@@ -18,7 +18,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ike_daemon::core::api::{ChildSa, EndpointConfig, PeerMoved, Protocol};
+use ike_daemon::core::api::{ChildSa, EndpointConfig, InstallRefusal, PeerMoved, Protocol};
 use ike_daemon::door_server::{Deadlines, Door};
 use ike_daemon::driver::kernel::{FoundPair, KernelError, KernelEvent, PairKey};
 use ike_daemon::driver::{Daemon, Files, KernelSide, LogControl, SadbKernel, Settings};
@@ -82,7 +82,7 @@ impl KernelSide for Injected {
     fn release_spi(&mut self, protocol: Protocol, spi: u32, local: IpAddr) -> Result<(), KernelError> {
         self.kernel.release_spi(protocol, spi, local)
     }
-    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), KernelError> {
+    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), InstallRefusal> {
         self.kernel.install(sa, cookie)
     }
     fn switch_outbound(&mut self, pair: &PairKey) -> Result<(), KernelError> {
@@ -260,10 +260,7 @@ fn wait(what: &str, mut done: impl FnMut() -> bool) {
 /// end by SIGTERM.
 #[test]
 fn two_daemons_from_acquire_to_farewell() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: needs root for network namespaces and maps");
-        return;
-    }
+    assert!(nix::unistd::geteuid().is_root(), "this test needs root for network namespaces and maps");
     let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let compiled_a = rule("10.1.0.0", "10.2.0.0", "192.0.2.1", "192.0.2.2");
     let compiled_b = rule("10.2.0.0", "10.1.0.0", "192.0.2.2", "192.0.2.1");

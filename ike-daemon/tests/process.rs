@@ -94,6 +94,19 @@ fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The same command without the right to trace every process, which root has.
+fn without_tracing(command: &Command) -> Command {
+    let mut limited = Command::new("setpriv");
+    limited.args(["--bounding-set", "-sys_ptrace"]).arg(command.get_program()).args(command.get_args());
+    limited
+}
+
+/// Whether a process that has no more rights than process `id` can open that one's memory.
+fn looked_into(id: u32) -> bool {
+    let open = format!("exec 3</proc/{id}/mem");
+    without_tracing(Command::new("sh").args(["-c", &open])).output().unwrap().status.success()
+}
+
 fn ask(door: &Path, request: Request) -> ike_door::Answer {
     Client::connect(door, PATIENCE).unwrap().ask(request).unwrap()
 }
@@ -112,10 +125,7 @@ fn end(mut daemon: Child) -> (Option<i32>, String) {
 
 #[test]
 fn a_life_from_start_to_sigterm() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: needs root for network namespaces and maps");
-        return;
-    }
+    assert!(nix::unistd::geteuid().is_root(), "this test needs root for network namespaces and maps");
     // This thread's namespace is that of the processes it starts, and so is its signal mask: the daemon must undo that.
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
     SigSet::all().thread_set_mask().unwrap();
@@ -124,7 +134,9 @@ fn a_life_from_start_to_sigterm() {
     let door = place::ikev2_door(test.name());
     let start = || {
         let mut command = files.command();
-        command.args(["-d", "--instance", test.name(), "--admin-privilege", "keymat"]).stderr(Stdio::piped());
+        command.args(["-d", "--instance", test.name(), "--admin-privilege", "keymat"]);
+        let mut command = without_tracing(&command);
+        command.stderr(Stdio::piped());
         command
     };
     let daemon = start().spawn().unwrap();
@@ -133,6 +145,13 @@ fn a_life_from_start_to_sigterm() {
     let status = fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
     let core = status.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+
+    // To a process with the same user and the same rights it is closed; one that did not see to that is open.
+    let mut open = without_tracing(Command::new("sleep").arg("60")).spawn().unwrap();
+    wait("sleep can be looked into", || looked_into(open.id()).then_some(()));
+    open.kill().unwrap();
+    open.wait().unwrap();
+    assert!(!looked_into(daemon.id()), "the daemon can be traced");
 
     let second = output(start());
     assert_eq!(second.status.code(), Some(1));

@@ -54,7 +54,18 @@ pub fn run_quietly() -> Result<Vec<PathBuf>> {
     if !package.join("Cargo.toml").is_file() {
         bail!("{} has no Cargo.toml: is this the complete work tree?", package.display());
     }
-    build(&package, &target("ebpf-build"), &target("ebpf"))
+    build(&package, &target("ebpf-build"), &target("ebpf"), &["--bins"])
+}
+
+/// Builds the object of the data path with one of its deliberate faults, a feature of its package, into a directory of its
+/// own, and hands back its path.
+///
+/// # Errors
+/// As [`run_quietly`].
+pub(crate) fn faulty(fault: &str) -> Result<PathBuf> {
+    let arguments = ["--bin", "ipsec-esp", "--features", fault];
+    let objects = target("faults").join(fault);
+    build(&root().join("ebpf-esp/bpf"), &target("ebpf-build"), &objects, &arguments)?.pop().context("no object")
 }
 
 /// As [`run_quietly`], and says how long it took and where the objects are.
@@ -70,10 +81,10 @@ pub fn run_task() -> Result<()> {
     Ok(())
 }
 
-fn build(package: &Path, target_dir: &Path, objects: &Path) -> Result<Vec<PathBuf>> {
+fn build(package: &Path, target_dir: &Path, objects: &Path, what: &[&str]) -> Result<Vec<PathBuf>> {
     let toolchain = find_toolchain()?;
     eprintln!("eBPF toolchain: {}", toolchain.description);
-    let output = cargo_build(&toolchain, package, target_dir)?;
+    let output = cargo_build(&toolchain, package, target_dir, what)?;
     fs::create_dir_all(objects).with_context(|| format!("creating {}", objects.display()))?;
     let mut built = Vec::new();
     for binary in binaries(&output) {
@@ -89,13 +100,14 @@ fn build(package: &Path, target_dir: &Path, objects: &Path) -> Result<Vec<PathBu
 }
 
 /// Runs cargo and hands back its messages, one JSON object per line; diagnostics go to the user.
-fn cargo_build(toolchain: &Toolchain, package: &Path, target_dir: &Path) -> Result<String> {
+fn cargo_build(toolchain: &Toolchain, package: &Path, target_dir: &Path, what: &[&str]) -> Result<String> {
     let mut flags: Vec<String> = FLAGS.map(String::from).to_vec();
     flags.push(format!("-Clinker={}", toolchain.linker.display()));
     let mut command = clean_command(&toolchain.cargo);
     command
         .args(&toolchain.arguments)
-        .args(["build", "--release", "--bins", "--quiet", "-Z", "build-std=core", "--target", TARGET])
+        .args(["build", "--release", "--quiet", "-Z", "build-std=core", "--target", TARGET])
+        .args(what)
         .arg("--message-format=json")
         .current_dir(package)
         .env("CARGO_TARGET_DIR", target_dir)

@@ -4,8 +4,10 @@
 
 pub mod bench;
 pub mod build_ebpf;
+mod checklist;
 pub mod debian;
 pub mod demo;
+pub mod fuzz;
 pub mod net;
 pub mod scapy;
 pub mod scenario;

@@ -18,6 +18,8 @@ enum Task {
     BuildEbpf,
     /// Show two hosts that negotiate, pass traffic through XDP and rekey, in network namespaces
     Demo,
+    /// Look for octets that a parser, a codec or a cipher takes wrongly
+    Fuzz(xtask::fuzz::Arguments),
     /// Run every test there is, with the time of each stage and a closing count
     Test,
     /// Build everything, and run tests between hosts in network namespaces; all of them when none is named
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => xtask::bench::run(&arguments),
         Task::BuildEbpf => xtask::build_ebpf::run_task(),
         Task::Demo => xtask::demo::run(),
+        Task::Fuzz(arguments) => xtask::fuzz::run(&arguments),
         Task::Test => xtask::test::run(),
         Task::Scenario { list: true, .. } => {
             xtask::scenario::list();

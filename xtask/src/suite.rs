@@ -3,6 +3,7 @@
 
 use crate::net::daemon::Daemon;
 use crate::net::{Host, Lab};
+use crate::scenario::faults;
 use crate::workspace::{binaries, run_text};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -49,7 +50,10 @@ impl Suite {
                 let _ = fs::remove_dir_all(Path::new(directory).join(&instance));
             }
         })?;
-        suite.tool("espadm", &[&["attach"], arguments].concat())?;
+        match faults::object() {
+            None => suite.tool("espadm", &[&["attach"], arguments].concat())?,
+            Some(object) => suite.tool("esp-kernel", &[&["attach", &object], arguments].concat())?,
+        };
         Ok(suite)
     }
 
@@ -199,7 +203,7 @@ impl Suite {
     }
 
     /// Writes a file that only root can read, as keys have to be kept.
-    fn file(&self, name: &str, text: &str) -> Result<String> {
+    pub(crate) fn file(&self, name: &str, text: &str) -> Result<String> {
         let path = self.directory.join(name);
         let mut options = fs::OpenOptions::new();
         let file = options.create(true).truncate(true).write(true).mode(0o600).open(&path);

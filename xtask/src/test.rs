@@ -4,7 +4,7 @@
 use crate::scenario::{ALL, Group};
 use crate::strongswan::Strongswan;
 use crate::workspace::{binaries, cargo, root, target};
-use crate::{build_ebpf, debian, net, scapy, vm};
+use crate::{build_ebpf, checklist, debian, net, scapy, vm};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -100,6 +100,10 @@ impl Runner {
         }
         self.stage("clippy", |runner| {
             runner.cargo("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+        });
+        self.stage("checklist", |_| {
+            print!("{}", checklist::report()?);
+            Ok(Count::one(true))
         });
         self.stage("unit", Self::unit);
         self.stage("namespaces", |runner| runner.scenarios(Group::Namespace));

@@ -240,6 +240,11 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
         }
     }
     sa::account(&sa, plan.payload as u64, plan.now);
+    if cfg!(feature = "fault-icv") {
+        let last = ETH_LEN + new_len - 1;
+        let octet = frame.read::<u8>(last).ok_or(Counter::DropInternal)?;
+        frame.write(last, octet ^ 1).ok_or(Counter::DropInternal)?;
+    }
     if plan.ah.slot != 0 {
         return Ok(AROUND);
     }

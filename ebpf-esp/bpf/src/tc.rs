@@ -3,7 +3,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
-    bpf_get_socket_cookie, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head, bpf_skb_change_tail,
+    bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head, bpf_skb_change_tail,
     bpf_skb_pull_data,
 };
 use ebpf_esp::ah;
@@ -98,6 +98,8 @@ pub fn outer_egress(skb: *mut __sk_buff) -> i32 {
     let outcome = judge(skb, local as u32, LEAVING);
     match outcome {
         PASS_SILENT => NEXT,
+        // SAFETY: no preconditions.
+        PROTECT if cfg!(feature = "fault-clear") && unsafe { bpf_get_prandom_u32() } & 63 == 0 => NEXT,
         PROTECT => {
             if write_tag(skb).is_none() {
                 count(Counter::DropInternal);

@@ -56,7 +56,7 @@ pub(crate) fn run(object: &Path) -> Result<()> {
     cpu.set(0)?;
     sched_setaffinity(Pid::from_raw(0), &cpu).context("staying on one CPU")?;
     let mut object = TestObject::load(object)?;
-    let mut path = DataPath::attach("bench")?;
+    let mut path = DataPath::attach("bench", None)?;
     let mut rows = vec![];
     for transform in transforms::ALL {
         for size in SIZES {

@@ -114,9 +114,24 @@ pub(crate) struct DataPath {
     pub(crate) seal_end: Xdp,
 }
 
+/// Attaches the programs of an object to interfaces of this network namespace.
+pub(crate) fn attach(instance: &str, object: &Path, interfaces: &[String]) -> Result<()> {
+    let options = AttachOptions { object: Some(read(object)?), ..AttachOptions::default() };
+    let interfaces: Vec<&str> = interfaces.iter().map(String::as_str).collect();
+    Loader::attach(&Instance::open(instance)?, &interfaces, &options)?;
+    Ok(())
+}
+
+/// The octets of an object, for as long as this process lives.
+fn read(object: &Path) -> Result<&'static [u8]> {
+    let octets = std::fs::read(object).with_context(|| format!("reading {}", object.display()))?;
+    Ok(octets.leak())
+}
+
 impl DataPath {
-    /// Makes the namespace and attaches the programs that `sadb-maps` has embedded. `name` is a short word.
-    pub(crate) fn attach(name: &str) -> Result<Self> {
+    /// Makes the namespace and attaches the programs of `object`, or those that `sadb-maps` has embedded. `name` is a
+    /// short word.
+    pub(crate) fn attach(name: &str, object: Option<&Path>) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "BPF programs need root: run this as root");
         unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
         for line in [
@@ -135,7 +150,8 @@ impl DataPath {
         // As the labs call theirs, so that what a killed process leaves is removed by the next lab.
         let instance = Instance::open(&format!("xtask-{}-{name}", std::process::id()))?;
         let removed = Removed(instance.clone());
-        let options = AttachOptions { capacity: Some(16), ..AttachOptions::default() };
+        let options =
+            AttachOptions { capacity: Some(16), object: object.map(read).transpose()?, ..AttachOptions::default() };
         let report = Loader::attach(&instance, &[OUTER], &options)?;
         ensure!(report.interfaces.iter().all(|interface| interface.native), "XDP does not run in the driver");
         let program = |name| Xdp::from_pin(instance.pin(name), XdpAttachType::Interface);

@@ -51,7 +51,21 @@ enum Task {
         object: PathBuf,
     },
     /// Random packets of every size through the real programs: sealed, compared with RustCrypto, opened
-    Packets,
+    Packets {
+        /// Another object than the one that is embedded
+        #[arg(long)]
+        object: Option<PathBuf>,
+    },
+    /// Attach the programs of an object, in place of those that espadm has embedded
+    Attach {
+        /// Instance of the data path
+        #[arg(long, env = "IPSEC_INSTANCE")]
+        instance: String,
+        /// An object with the real programs
+        object: PathBuf,
+        /// Outer interfaces
+        interfaces: Vec<String>,
+    },
     /// Nanoseconds for each packet, as JSON
     Bench {
         /// The test-only object
@@ -79,7 +93,8 @@ enum Task {
 fn main() -> ExitCode {
     let result: Result<()> = match Arguments::parse().task {
         Task::Vectors { object } => vectors::run(&object),
-        Task::Packets => packets::run(),
+        Task::Packets { object } => packets::run(object.as_deref()),
+        Task::Attach { instance, object, interfaces } => instance::attach(&instance, &object, &interfaces),
         Task::Bench { object } => bench::run(&object),
         Task::Policy { object } => spd::check(&object),
         Task::PolicyBench { object, ipsecconf } => spd::bench(&object, &ipsecconf),

@@ -14,6 +14,7 @@ use crate::support::Random;
 use crate::transforms::{self, Transform};
 use anyhow::{Context, Result, ensure};
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Instant;
 
 const DROP: u32 = 1;
@@ -28,8 +29,8 @@ const SMALL: usize = 64;
 const STEP: usize = 3;
 
 /// Runs all of it.
-pub(crate) fn run() -> Result<()> {
-    let mut path = DataPath::attach("packets")?;
+pub(crate) fn run(object: Option<&Path>) -> Result<()> {
+    let mut path = DataPath::attach("packets", object)?;
     let mut random = Random(4303);
     for transform in transforms::ALL {
         let start = Instant::now();

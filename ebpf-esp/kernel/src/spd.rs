@@ -46,7 +46,7 @@ struct Classifier {
 
 impl Classifier {
     fn load(object: &Path, name: &str) -> Result<Self> {
-        let path = DataPath::attach(name)?;
+        let path = DataPath::attach(name, None)?;
         let object =
             std::fs::read(object).with_context(|| format!("{}: run `cargo xtask build-ebpf`", object.display()))?;
         let mut loader = EbpfLoader::new();

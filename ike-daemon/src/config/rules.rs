@@ -362,7 +362,13 @@ impl Builder<'_> {
         let at = item.value.at;
         let Value::Identity(identity) = &item.value.value else { return None };
         let (kind, value) = match identity {
-            Identity::Any => return Some(IdPattern::Any),
+            Identity::Any => {
+                // V2-MISC-06
+                let text = "whoever holds the preshared key of this rule may call itself anything: a key for each peer, \
+                            with its identity here, keeps them apart";
+                self.report.warning(at, text);
+                return Some(IdPattern::Any);
+            }
             Identity::Named { kind, value } => (*kind, value),
         };
         match kind {

@@ -127,6 +127,12 @@ fn identities_of_every_supported_type() {
             .clone()
     };
     assert_eq!(with("remote_id ANY").remote_id, IdPattern::Any);
+    // V2-MISC-06
+    let any = format!(
+        "{XFORM}{{ label \"a\" auth_method preshared local_addr 10.0.0.1 remote_addr 10.0.0.2 remote_id ANY }}"
+    );
+    let warnings = parse_rules("ikev2.config", &any).unwrap().warnings.to_string();
+    assert!(warnings.contains("warning: whoever holds the preshared key"), "{warnings}");
     assert_eq!(
         with("remote_id IP=\"10.1.0.0/16\"").remote_id,
         IdPattern::AddressRange("10.1.0.0".parse().unwrap(), "10.1.255.255".parse().unwrap())

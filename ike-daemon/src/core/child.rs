@@ -261,7 +261,7 @@ pub(super) struct ChildSecrets<'a> {
     pub(super) initiator: bool,
 }
 
-/// Builds the pair of an agreement and hands it to the SADB.
+/// Builds the pair of an agreement and hands it to the SADB, which may refuse it.
 pub(super) fn install(
     ctx: &mut Ctx<'_>,
     link: &Link,
@@ -309,7 +309,11 @@ pub(super) fn install(
         local_id: peer.local_id.clone(),
         remote_id: peer.remote_id.clone(),
     };
-    ctx.effect(Effect::InstallChild(Box::new(sa)));
+    ctx.host.install_child(&sa).map_err(|refusal| {
+        let cause = if refusal.full { FailureCause::NoAdditionalSas } else { FailureCause::Local };
+        Failure::new(cause, refusal.to_string())
+    })?;
+    ctx.effect(Effect::ChildInstalled(Box::new(sa)));
     ctx.out.stats.children_created += 1;
     if wish.rekeys.is_some() {
         ctx.out.stats.children_rekeyed += 1;

@@ -33,6 +33,7 @@ impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         let kind = match failure.cause {
             FailureCause::InvalidKe | FailureCause::InvalidSyntax => NotifyType::INVALID_SYNTAX,
+            FailureCause::NoAdditionalSas => NotifyType::NO_ADDITIONAL_SAS,
             _ => NotifyType::TEMPORARY_FAILURE,
         };
         Self { notify: Notify::plain(kind, Vec::new()), failure }

@@ -30,8 +30,6 @@ pub(super) struct Outbox {
     pub(super) effects: VecDeque<Effect>,
     pub(super) stats: Stats,
     pub(super) actions: Vec<Action>,
-    /// SPIs of ours of IKE SAs that go on when every effect was fetched.
-    pub(super) paused: Vec<[u8; 8]>,
 }
 
 /// What one IKE SA wants done to another; the endpoint does it when the step is over.

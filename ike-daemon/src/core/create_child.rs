@@ -119,7 +119,7 @@ impl Established {
         self.created += 1;
         self.children.insert(child.spis.inbound, child);
         if let Some(old) = wish.rekeys {
-            self.replace_when_installed(old.inbound);
+            self.queue.push_back(Task::DeleteChild { inbound: old.inbound, reason: RemoveReason::Rekeyed });
         }
         Ok(true)
     }

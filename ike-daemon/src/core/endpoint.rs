@@ -38,8 +38,6 @@ pub struct Endpoint<H> {
     jar: CookieJar,
     strangers: (Timestamp, u32),
     shutting_down: bool,
-    /// When something last happened.
-    now: Timestamp,
 }
 
 impl<H: Host> Endpoint<H> {
@@ -73,7 +71,6 @@ impl<H: Host> Endpoint<H> {
             jar: CookieJar::default(),
             strangers: (Timestamp::default(), 0),
             shutting_down: false,
-            now: Timestamp::default(),
         }
     }
 
@@ -187,24 +184,6 @@ impl<H: Host> Endpoint<H> {
         }
     }
 
-    /// The SADB refused an [`Effect::InstallChild`]; nothing of the pair is left in it. The peer is told.
-    pub fn handle_install_failed(&mut self, now: Timestamp, inbound_spi: u32) {
-        if let Some((id, inbound)) = self.find_child(|spis| spis.0 == inbound_spi) {
-            self.step(now, id, |sa, ctx| match sa {
-                Sa::Established(mut sa) => match sa.children.remove(&inbound) {
-                    Some(child) => {
-                        sa.deleted += 1;
-                        sa.keep_replaced(&child);
-                        let protocol = child.suite.protocol.id();
-                        sa.enqueue(ctx, Task::DeleteSpi { protocol, spi: inbound })
-                    }
-                    None => Some(Sa::Established(sa)),
-                },
-                other => Some(other),
-            });
-        }
-    }
-
     /// What the administrator wants.
     pub fn handle_command(&mut self, now: Timestamp, command: Command) {
         match command {
@@ -239,20 +218,9 @@ impl<H: Host> Endpoint<H> {
         }
     }
 
-    /// The next effect, in order. What the one before it came to has to be told before this is called again.
+    /// The next effect, in order.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        loop {
-            if let Some(effect) = self.out.effects.pop_front() {
-                return Some(effect);
-            }
-            let our_spi = self.out.paused.pop()?;
-            if let Some(id) = self.table.by_spi(&our_spi) {
-                self.step(self.now, id, |sa, ctx| match sa {
-                    Sa::Established(sa) => sa.conclude(ctx, Verdict::Stay),
-                    other => Some(other),
-                });
-            }
-        }
+        self.out.effects.pop_front()
     }
 
     /// The next datagram. Every effect must have been fetched before.
@@ -300,7 +268,6 @@ impl<H: Host> Endpoint<H> {
 
     /// Runs one SA through one step and does what it wants done to others.
     fn step(&mut self, now: Timestamp, id: u64, run: impl FnOnce(Sa, &mut Ctx<'_>) -> Option<Sa>) {
-        self.now = now;
         let (mut ctx, table) = self.split(now);
         let Some(sa) = table.take(id) else { return };
         if let Some(sa) = run(sa, &mut ctx) {
@@ -340,9 +307,11 @@ impl<H: Host> Endpoint<H> {
                 }
             }
             Action::Settle { our_spi } => {
-                if let Some(id) = self.redundant(&our_spi) {
+                let redundant = self.redundant(&our_spi).map(|id| (id, RemoveReason::Redundant));
+                let surplus = self.surplus(&our_spi).into_iter().map(|id| (id, RemoveReason::Surplus));
+                for (id, reason) in redundant.into_iter().chain(surplus).collect::<Vec<_>>() {
                     self.step(now, id, |sa, ctx| match sa {
-                        Sa::Established(sa) => sa.conclude(ctx, Verdict::Delete(RemoveReason::Redundant)),
+                        Sa::Established(sa) => sa.conclude(ctx, Verdict::Delete(reason)),
                         other => Some(other),
                     });
                 }
@@ -378,6 +347,32 @@ impl<H: Host> Endpoint<H> {
             Role::Responder => (other_id, other, newest),
         };
         (ours.lowest < theirs.lowest && theirs.stands_in_for(ours)).then_some(id)
+    }
+
+    /// The oldest IKE SAs of a peer that has begun more than its share, the one with this SPI of ours being the newest. They
+    /// go, and not the newest, so that a peer that has lost its own is not locked out.
+    fn surplus(&self, our_spi: &[u8; 8]) -> Vec<u64> {
+        let newest = self.table.by_spi(our_spi).and_then(|id| self.table.get(id));
+        let Some(Sa::Established(newest)) = newest else { return Vec::new() };
+        if newest.link.role == Role::Initiator {
+            return Vec::new();
+        }
+        let same = |sa: &Established| {
+            sa.link.role == Role::Responder
+                && sa.peer.rule.label == newest.peer.rule.label
+                && (&sa.peer.local_id, &sa.peer.remote_id) == (&newest.peer.local_id, &newest.peer.remote_id)
+        };
+        let mut begun: Vec<(Timestamp, u64)> = Vec::new();
+        for (id, sa) in self.table.iter() {
+            if let Sa::Established(sa) = sa
+                && same(sa)
+            {
+                begun.push((sa.since, id));
+            }
+        }
+        begun.sort_unstable();
+        begun.truncate(begun.len().saturating_sub(self.config.max_ike_sas_per_peer.max(1)));
+        begun.into_iter().map(|(_, id)| id).collect()
     }
 
     /// The successor is gone already: what was left to it goes too.
@@ -463,7 +458,8 @@ impl<H: Host> Endpoint<H> {
                 Some(sa)
             });
         }
-        let crowded = self.table.len() >= self.config.max_ike_sas
+        let room_for_peers = self.config.max_ike_sas - self.config.max_ike_sas / 8;
+        let crowded = self.table.len() >= room_for_peers
             || self.table.half_open() >= self.config.max_half_open
             || self.table.half_open_of(message.path.remote.ip()) >= self.config.max_half_open_per_source;
         if self.shutting_down || crowded {

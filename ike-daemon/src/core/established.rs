@@ -114,8 +114,6 @@ pub(super) struct Established {
     on_probation: bool,
     /// A rekey was begun because message IDs run out.
     exhausted: bool,
-    /// A pair that replaces another was just handed to the SADB: whether the other may go is known when that has spoken.
-    unsure: bool,
 }
 
 impl Established {
@@ -142,7 +140,6 @@ impl Established {
             lowest: None,
             on_probation: false,
             exhausted: false,
-            unsure: false,
         }
     }
 
@@ -336,18 +333,6 @@ impl Established {
         child.remove(ctx, &self.link.path, reason);
     }
 
-    /// Deletes a pair that was replaced, but not before the SADB has taken the new one.
-    pub(super) fn replace_when_installed(&mut self, inbound: u32) {
-        self.queue.push_back(Task::DeleteChild { inbound, reason: RemoveReason::Rekeyed });
-        self.unsure = true;
-    }
-
-    /// The SADB has not taken `child`, so the pair that it replaces stays.
-    pub(super) fn keep_replaced(&mut self, child: &Child) {
-        let goes = |task: &Task| matches!(task, Task::DeleteChild { inbound, reason: RemoveReason::Rekeyed } if Some(*inbound) == child.rekeys);
-        self.queue.retain(|task| !goes(task));
-    }
-
     pub(super) fn defer(&mut self, ctx: &mut Ctx<'_>, task: Task, tries: u32) {
         let jitter = Duration::from_millis(ctx.below(2000));
         self.delayed.push((ctx.now.after(RETRY_DELAY.saturating_mul(tries.max(1)) + jitter), task));
@@ -479,11 +464,7 @@ impl Established {
                 if self.link.nearly_exhausted() && !std::mem::replace(&mut self.exhausted, true) {
                     self.queue.push_front(Task::RekeyIke { tries: 0 });
                 }
-                if std::mem::take(&mut self.unsure) {
-                    ctx.out.paused.push(self.link.our_spi());
-                } else {
-                    self.pump(ctx);
-                }
+                self.pump(ctx);
                 return Some(Sa::Established(self));
             }
             Verdict::Delete(reason) | Verdict::Gone(reason) => reason,

@@ -399,6 +399,10 @@ impl Host for Nobody {
         Err(SpiRefusal { reason: String::new() })
     }
 
+    fn install_child(&mut self, _: &ChildSa) -> Result<(), InstallRefusal> {
+        Err(InstallRefusal { reason: String::new(), full: false })
+    }
+
     fn last_inbound(&self, _: u32) -> Option<Timestamp> {
         None
     }

@@ -246,7 +246,6 @@ impl<K: KernelSide> Daemon<K> {
         match input {
             Input::Acquire(acquire) => self.endpoint.handle_acquire(now, *acquire),
             Input::Expire(expire) => self.endpoint.handle_expire(now, expire),
-            Input::InstallFailed { inbound_spi } => self.endpoint.handle_install_failed(now, inbound_spi),
         }
     }
 
@@ -254,9 +253,7 @@ impl<K: KernelSide> Daemon<K> {
     fn drain(&mut self) {
         loop {
             while let Some(effect) = self.endpoint.poll_effect() {
-                if let Some(input) = self.endpoint.host_mut().effect(&effect) {
-                    self.input(input);
-                }
+                self.endpoint.host_mut().effect(&effect);
             }
             let Some(transmit) = self.endpoint.poll_transmit() else { break };
             if let Err(error) = self.sockets.send(&transmit) {

@@ -22,16 +22,15 @@ use super::kernel::{FoundPair, KernelEvent, KernelSide, PairKey};
 use super::policy;
 use crate::config::RuleSet;
 use crate::core::api::{
-    Acquire, ChildPolicy, ChildQuery, ChildRefusal, ChildSa, Effect, Expire, ExpireKind, FailureCause, Host, Level,
-    OutboundUse, PeerMoved, RemovedChild, Rule, SpiRefusal, SpiRequest, Timestamp,
+    Acquire, ChildPolicy, ChildQuery, ChildRefusal, ChildSa, Effect, Expire, ExpireKind, FailureCause, Host,
+    InstallRefusal, Level, OutboundUse, PeerMoved, RemovedChild, Rule, SpiRefusal, SpiRequest, Timestamp,
 };
 
-/// Something for the core that came out of an event or an effect.
+/// Something for the core that came out of an event.
 #[derive(Debug)]
 pub(super) enum Input {
     Acquire(Box<Acquire>),
     Expire(Expire),
-    InstallFailed { inbound_spi: u32 },
 }
 
 /// A pair of this daemon.
@@ -192,10 +191,9 @@ impl<K: KernelSide> DriverHost<K> {
         self.request(binding, |id, rules| policy::replacement(id, action, local, remote, rules))
     }
 
-    /// Does what the core wants done; what went wrong comes back for the core.
-    pub(super) fn effect(&mut self, effect: &Effect) -> Option<Input> {
+    /// Does what the core wants done.
+    pub(super) fn effect(&mut self, effect: &Effect) {
         match effect {
-            Effect::InstallChild(sa) => return self.install(sa),
             Effect::SwitchOutbound { spis, .. } => self.switch_outbound(spis.inbound),
             Effect::RemoveChild(removed) => self.remove(removed),
             Effect::ReleaseSpi { spi, protocol, local } => {
@@ -210,14 +208,13 @@ impl<K: KernelSide> DriverHost<K> {
                     self.renewed.insert((path.local.ip(), path.remote.ip()));
                 }
             }
-            Effect::IkeSaDown { .. } => {}
+            Effect::ChildInstalled(_) | Effect::IkeSaDown { .. } => {}
             Effect::Log(line) => match line.level {
                 Level::Debug => debug!(target: "ikev2d::ike", "{}", line.text),
                 Level::Info => info!(target: "ikev2d::ike", "{}", line.text),
                 Level::Warning => warn!(target: "ikev2d::ike", "{}", line.text),
             },
         }
-        None
     }
 
     /// A request came to nothing. The data path keeps quiet for a while, which is as it should be after a refusal; where
@@ -285,25 +282,6 @@ impl<K: KernelSide> DriverHost<K> {
             info!(target: "ikev2d::sadb", packets = expired.len(), remote = %IpAddr::from(first.dst),
                 "no SA came in time for packets that waited; they are dropped");
         }
-    }
-
-    fn install(&mut self, sa: &ChildSa) -> Option<Input> {
-        if let Some(id) = sa.acquire {
-            self.pending.retain(|_, pending| *pending != id);
-        }
-        let (key, cookie) = (PairKey::from(sa), files::cookie(&sa.rule_label));
-        if let Err(error) = self.kernel.get_mut().install(sa, cookie) {
-            self.counts.install_failures += 1;
-            warn!(target: "ikev2d::sadb", %error, rule = sa.rule_label, peer = %sa.remote, "a negotiated SA is not installed");
-            return Some(Input::InstallFailed { inbound_spi: key.spis.inbound });
-        }
-        let waits_for_use = sa.outbound_use == OutboundUse::Later;
-        self.owned.insert(key.spis.inbound, Owned { key, waits_for_use });
-        info!(target: "ikev2d::sadb", rule = sa.rule_label, local = %sa.local, remote = %sa.remote, mode = %sa.mode,
-            suite = %sa.suite, spi_in = format_args!("0x{:08x}", key.spis.inbound),
-            spi_out = format_args!("0x{:08x}", key.spis.outbound), "SA installed");
-        self.packets();
-        None
     }
 
     fn switch_outbound(&mut self, inbound: u32) {
@@ -402,6 +380,24 @@ impl<K: KernelSide> Host for DriverHost<K> {
         kernel
             .allocate_spi(request.protocol, request.local, request.remote)
             .map_err(|error| SpiRefusal { reason: error.to_string() })
+    }
+
+    fn install_child(&mut self, sa: &ChildSa) -> Result<(), InstallRefusal> {
+        let (key, cookie) = (PairKey::from(sa), files::cookie(&sa.rule_label));
+        if let Err(refusal) = self.kernel.get_mut().install(sa, cookie) {
+            self.counts.install_failures += 1;
+            return Err(refusal);
+        }
+        if let Some(id) = sa.acquire {
+            self.pending.retain(|_, pending| *pending != id);
+        }
+        let waits_for_use = sa.outbound_use == OutboundUse::Later;
+        self.owned.insert(key.spis.inbound, Owned { key, waits_for_use });
+        info!(target: "ikev2d::sadb", rule = sa.rule_label, local = %sa.local, remote = %sa.remote, mode = %sa.mode,
+            suite = %sa.suite, spi_in = format_args!("0x{:08x}", key.spis.inbound),
+            spi_out = format_args!("0x{:08x}", key.spis.outbound), "SA installed");
+        self.packets();
+        Ok(())
     }
 
     fn last_inbound(&self, inbound_spi: u32) -> Option<Timestamp> {

@@ -10,7 +10,7 @@ use sadb_maps::event::Event;
 use sadb_maps::host::{CompiledRule, HeldPacket};
 use sadb_maps::sa::BindingKey;
 
-use crate::core::api::{ChildSa, ExpireKind, PeerMoved, Protocol, RemovedChild, SpiPair};
+use crate::core::api::{ChildSa, ExpireKind, InstallRefusal, PeerMoved, Protocol, RemovedChild, SpiPair};
 
 /// A pair of SAs by the names under which the SADB knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,6 +72,12 @@ pub struct KernelError(
     pub String,
 );
 
+impl From<KernelError> for InstallRefusal {
+    fn from(KernelError(reason): KernelError) -> Self {
+        Self { reason, full: false }
+    }
+}
+
 /// SADB, SPD and events of one instance.
 pub trait KernelSide {
     /// Reserves an inbound SPI of 256 or more (GETSPI).
@@ -90,7 +96,7 @@ pub trait KernelSide {
     ///
     /// # Errors
     /// The SADB refuses the pair.
-    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), KernelError>;
+    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), InstallRefusal>;
 
     /// Lets the outbound half of `pair` carry traffic.
     ///

@@ -10,7 +10,7 @@ use sadb_maps::sa::BindingKey;
 use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
 use super::policy::tests::ip;
 use crate::core::api::{
-    ChildKeys, ChildLifetimes, ChildSa, ChildSuite, IkeSpis, Mode, OutboundUse, PeerMoved, Protocol,
+    ChildKeys, ChildLifetimes, ChildSa, ChildSuite, IkeSpis, InstallRefusal, Mode, OutboundUse, PeerMoved, Protocol,
 };
 use crate::crypto::Secret;
 use crate::wire::id::Identification;
@@ -53,9 +53,9 @@ impl KernelSide for MemoryKernel {
         Ok(())
     }
 
-    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), KernelError> {
+    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), InstallRefusal> {
         if self.refuse {
-            return Err(KernelError("full".into()));
+            return Err(InstallRefusal { reason: "no room".into(), full: true });
         }
         self.installed.push((sa.clone(), cookie));
         Ok(())

@@ -20,7 +20,7 @@ use super::holder::Keeper;
 use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
 use super::listen::{self, Listener, Told};
 use super::{algorithms, policy};
-use crate::core::api::{self, ChildSa, ExpireKind, OutboundUse, PeerMoved, Protocol, SpiPair};
+use crate::core::api::{self, ChildSa, ExpireKind, InstallRefusal, OutboundUse, PeerMoved, Protocol, SpiPair};
 use crate::wire::transform::GroupId;
 use crate::wire::ts::{Ports, TrafficSelector};
 
@@ -136,21 +136,21 @@ impl KernelSide for SadbKernel {
         self.delete(&SaKey { direction: Direction::In, ..SaKey::new(number(protocol), spi, local) })
     }
 
-    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), KernelError> {
+    fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), InstallRefusal> {
         let rules = self.rules()?;
         let rule = rules.iter().map(|compiled| &compiled.rule).find(|rule| rule.action_id == sa.action);
         let (mut inbound, mut outbound) = specs(sa, cookie)?;
         // Bound to its flow, where the policy wants an SA for each.
         let unique = rule.is_some_and(|rule| rule.flags & rule_flag::UNIQUE != 0);
         (inbound.unique, outbound.unique) = (unique, unique);
-        self.sadb.add(&inbound).map_err(|error| failed("cannot add the inbound SA", &error))?;
+        self.sadb.add(&inbound).map_err(|error| refused("cannot add the inbound SA", &error))?;
         let added = match sa.outbound_use {
             OutboundUse::Now => self.sadb.add(&outbound),
             OutboundUse::Later => self.sadb.add_unbound(&outbound),
         };
         if let Err(error) = added {
             self.delete(&inbound_key(&PairKey::from(sa)))?;
-            return Err(failed("cannot add the outbound SA", &error));
+            return Err(refused("cannot add the outbound SA", &error));
         }
         Ok(())
     }
@@ -270,6 +270,11 @@ impl KernelSide for SadbKernel {
 
 fn failed(what: &str, error: &SadbError) -> KernelError {
     KernelError(format!("{what}: {error}"))
+}
+
+fn refused(what: &str, error: &SadbError) -> InstallRefusal {
+    let full = matches!(error, SadbError::Full(_) | SadbError::TooManyBindings(_));
+    InstallRefusal { full, ..failed(what, error).into() }
 }
 
 fn number(protocol: Protocol) -> u8 {
@@ -493,11 +498,11 @@ mod tests {
         let mut kernel = open(&test);
         let mut sa = child(300, 77, OutboundUse::Now);
         sa.outbound.salt = Secret::new(vec![0; 3]);
-        assert!(kernel.install(&sa, 0).unwrap_err().0.contains("outbound"));
+        assert!(kernel.install(&sa, 0).unwrap_err().reason.contains("outbound"));
         assert!(kernel.pairs().unwrap().is_empty());
         let mut sa = child(300, 77, OutboundUse::Now);
         sa.ts_remote = vec![TrafficSelector::host(ip("10.2.0.1")), TrafficSelector::host(ip("10.2.0.9"))];
-        assert!(kernel.install(&sa, 0).unwrap_err().0.contains("not one range"));
+        assert!(kernel.install(&sa, 0).unwrap_err().reason.contains("not one range"));
     }
 
     #[test]

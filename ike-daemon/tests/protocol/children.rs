@@ -297,35 +297,59 @@ fn v2_mid_10_requests_wait_for_the_handshake() {
     assert_eq!(acquires.len(), 3);
 }
 
-/// ROB-09: an SADB that refuses a pair: the peer is told, the rest goes on.
-#[test]
-fn rob_09_install_failed() {
-    let mut world = World::connected(57);
-    let spi = *world.b.installed.keys().next().unwrap();
-    world.b.installed.clear();
-    world.b.endpoint.handle_install_failed(world.now, spi);
-    world.flush();
-    world.settle();
-    world.assert_mirrored(0);
-    world.assert_one_ike();
+fn refusals() -> [InstallRefusal; 2] {
+    [true, false].map(|full| InstallRefusal { reason: "no room".to_owned(), full })
 }
 
-/// ROB-09: a rekey whose new pair the SADB of its initiator refuses leaves the old pair in use at both ends, and it can be
+/// ROB-09: an SADB that refuses a pair of either side: the peer is told, before it has one itself when it is the one that
+/// asks; the IKE SA stays, and the next request is met.
+#[test]
+fn rob_09_install_failed() {
+    let cases = [Side::A, Side::B].map(|side| refusals().map(|refusal| (side, refusal))).into_iter().flatten();
+    for (seed, (side, refusal)) in (1200..).zip(cases) {
+        let mut world = World::new(seed);
+        let full = refusal.full;
+        world.node(side).host().refuses = Some(refusal);
+        world.acquire(Side::A);
+        world.settle();
+        world.assert_mirrored(0);
+        let cause = match (side, full) {
+            (_, true) => FailureCause::NoAdditionalSas,
+            (Side::A, false) => FailureCause::Local,
+            (Side::B, false) => FailureCause::TemporaryFailure,
+        };
+        assert_eq!(world.a.acquire_failures(), [(1, cause)]);
+        assert!(world.node(side).logged("cannot be installed: no room"), "{}", world.story());
+        let installed = |node: &Node| node.effects.iter().any(|e| matches!(e, Effect::ChildInstalled(_)));
+        assert!(side == Side::A || !installed(&world.a) && !installed(&world.b));
+        let ike = world.assert_one_ike();
+        world.node(side).host().refuses = None;
+        world.acquire(Side::A);
+        world.settle();
+        world.assert_mirrored(1);
+        assert_eq!(world.assert_one_ike(), ike);
+        world.assert_answered();
+    }
+}
+
+/// ROB-09: a rekey whose new pair the SADB of either side refuses leaves the old pair in use at both ends, and it can be
 /// replaced later.
 #[test]
 fn rob_09_a_refused_pair_does_not_cost_the_one_it_replaces() {
-    for (seed, side) in [(59, Side::A), (60, Side::B)] {
+    let sides = [(Side::A, Side::A), (Side::B, Side::B), (Side::A, Side::B), (Side::B, Side::A)];
+    let cases = sides.into_iter().flat_map(|sides| refusals().map(|refusal| (sides, refusal)));
+    for (seed, ((begins, refuses), refusal)) in (1220..).zip(cases) {
         let mut world = World::connected(seed);
         let old = world.a.only_child().spis();
-        world.node(side).full = true;
-        world.expire(side, ExpireKind::Soft);
+        world.node(refuses).host().refuses = Some(refusal);
+        world.expire(begins, ExpireKind::Soft);
         world.settle();
         world.assert_mirrored(1);
         world.assert_bound_together();
         assert_eq!(world.a.only_child().spis(), old);
-        world.node(side).full = false;
-        world.expire(side, ExpireKind::Soft);
-        world.settle();
+        world.node(refuses).host().refuses = None;
+        world.expire(begins, ExpireKind::Soft);
+        world.run(seconds(20));
         world.assert_mirrored(1);
         world.assert_bound_together();
         assert_ne!(world.a.only_child().spis(), old);

@@ -96,3 +96,64 @@ fn rob_01_waiting_requests_are_bounded() {
         world.assert_answered();
     }
 }
+
+/// A asks B for an IKE SA under a rule of its own of that name, so that it makes another one beside those it has.
+fn another(world: &mut World, number: u64) {
+    let label = format!("to-b-{number}");
+    let mut own = rule(&label);
+    own.retry = RetryPolicy { limit: 1, ..own.retry };
+    world.a.host().rules.push(std::sync::Arc::new(own));
+    let (local, remote) = (world.a.address, world.b.address);
+    let policy = world.a.policy().clone();
+    let acquire = Acquire { id: 1000 + number, local, remote, policy, packet: None, rule_label: Some(label) };
+    world.a.endpoint.handle_acquire(world.now, acquire);
+    world.flush();
+    world.settle();
+}
+
+/// DOS-05: of the IKE SAs that an authenticated peer begins only its latest are kept; the others are deleted at both ends.
+#[test]
+fn dos_05_a_peer_has_a_share() {
+    let mut world = World::with_config(810, EndpointConfig { max_ike_sas_per_peer: 3, ..EndpointConfig::default() });
+    let mut begun = Vec::new();
+    for number in 0..8 {
+        another(&mut world, number);
+        world.run(seconds(1));
+        let spis: Vec<IkeSpis> = world.b.up(world.now).iter().map(|sa| sa.spis).collect();
+        begun.extend(spis.iter().copied().filter(|spis| !begun.contains(spis)).collect::<Vec<_>>());
+        assert_eq!(begun.len(), usize::try_from(number).unwrap() + 1);
+        let kept = &begun[begun.len().saturating_sub(3)..];
+        assert!(
+            spis.len() == kept.len() && kept.iter().all(|spis| world.b.up(world.now).iter().any(|sa| sa.spis == *spis))
+        );
+        assert_eq!(world.a.up(world.now).len(), kept.len(), "{}", world.story());
+        world.assert_mirrored(kept.len());
+    }
+    assert!(world.b.logged("the peer has begun too many"));
+    // What this end begins is not counted.
+    world.acquire(Side::B);
+    world.settle();
+    assert!(world.b.up(world.now).iter().filter(|sa| sa.role == Role::Responder).count() == 3);
+}
+
+/// DOS-05: peers cannot take all the room: an eighth of it is for what this end begins.
+#[test]
+fn dos_05_room_for_our_own() {
+    let config = EndpointConfig { max_ike_sas: 16, max_ike_sas_per_peer: 100, ..EndpointConfig::default() };
+    let mut world = World::with_config(811, config);
+    for number in 0..20 {
+        another(&mut world, number);
+    }
+    let responders = |world: &World| world.b.up(world.now).iter().filter(|sa| sa.role == Role::Responder).count();
+    assert_eq!(responders(&world), 14);
+    assert!(world.b.endpoint.stats().limited >= 1);
+    world.run(seconds(60));
+    let (local, remote) = (world.b.address, "192.0.2.77".parse().unwrap());
+    let policy = world.b.policy().clone();
+    let acquire = Acquire { id: 1, local, remote, policy, packet: None, rule_label: None };
+    let before = world.b.endpoint.stats().attempted_initiator;
+    world.b.endpoint.handle_acquire(world.now, acquire);
+    world.flush();
+    assert_eq!(world.b.endpoint.stats().attempted_initiator, before + 1);
+    assert!(world.b.acquire_failures().is_empty());
+}

@@ -165,7 +165,7 @@ fn v2_auth_05_07_wrong_key_at_the_initiator() {
     let id = world.acquire(Side::A);
     world.settle();
     assert_eq!(world.a.acquire_failures(), [(id, FailureCause::AuthenticationFailed)]);
-    assert!(!world.a.effects.iter().any(|e| matches!(e, Effect::InstallChild(_))));
+    assert!(!world.a.effects.iter().any(|e| matches!(e, Effect::ChildInstalled(_))));
     world.assert_mirrored(0);
     assert!(world.a.endpoint.is_idle() && world.b.endpoint.is_idle(), "{}", world.story());
     world.a.rule(|r| r.psk = rule("x").psk);

@@ -423,7 +423,7 @@ fn v2_auth_15_16_21_eap_01_err_05_no_proof() {
             chain.push(PayloadType::AUTH, &auth).unwrap();
         }
         let answers = give(&mut world, Side::B, forger.seal(claim, &chain)).len();
-        assert!(world.b.effects.iter().all(|e| !matches!(e, Effect::InstallChild(_) | Effect::IkeSaUp { .. })));
+        assert!(world.b.effects.iter().all(|e| !matches!(e, Effect::ChildInstalled(_) | Effect::IkeSaUp { .. })));
         (answers, world.b.endpoint.is_idle())
     };
     let claim = Claim { from: Role::Initiator, exchange: ExchangeType::IKE_AUTH, response: false, id: 1 };

@@ -27,7 +27,7 @@ fn v2_rek_06_08_09_10_rekey_child_by_each_side() {
             .effects
             .iter()
             .filter_map(|e| match e {
-                Effect::InstallChild(sa) if sa.rekeys.is_some() => {
+                Effect::ChildInstalled(sa) if sa.rekeys.is_some() => {
                     assert_eq!(sa.outbound_use, OutboundUse::Later);
                     Some("install")
                 }
@@ -234,7 +234,7 @@ fn flush_in_every_state() {
             world.command(Side::A, Command::FlushIkeSas);
             world.run(seconds(90));
             let failures = world.a.acquire_failures().len();
-            let installs = world.a.effects.iter().filter(|e| matches!(e, Effect::InstallChild(_))).count();
+            let installs = world.a.effects.iter().filter(|e| matches!(e, Effect::ChildInstalled(_))).count();
             assert_eq!(failures + installs, 1, "step {steps} {side:?}: {}", world.story());
             assert!(
                 world.a.endpoint.is_idle() && world.b.endpoint.is_idle(),

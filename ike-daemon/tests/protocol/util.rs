@@ -48,6 +48,8 @@ pub(crate) struct TestHost {
     pub(crate) larval: BTreeSet<u32>,
     pub(crate) heard: BTreeMap<u32, Timestamp>,
     pub(crate) no_spi: bool,
+    /// Why the SADB takes no pair.
+    pub(crate) refuses: Option<InstallRefusal>,
 }
 
 impl Host for TestHost {
@@ -74,6 +76,15 @@ impl Host for TestHost {
         Ok(self.next_spi)
     }
 
+    fn install_child(&mut self, sa: &ChildSa) -> Result<(), InstallRefusal> {
+        assert!(self.larval.contains(&sa.inbound.spi), "installed without reservation");
+        if let Some(refusal) = &self.refuses {
+            return Err(refusal.clone());
+        }
+        self.larval.remove(&sa.inbound.spi);
+        Ok(())
+    }
+
     fn last_inbound(&self, inbound_spi: u32) -> Option<Timestamp> {
         self.heard.get(&inbound_spi).copied()
     }
@@ -88,8 +99,6 @@ pub(crate) struct Node {
     pub(crate) bound: Option<u32>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) sent: Vec<Transmit>,
-    /// The SADB takes no pair.
-    pub(crate) full: bool,
 }
 
 impl Node {
@@ -102,6 +111,7 @@ impl Node {
             larval: BTreeSet::new(),
             heard: BTreeMap::new(),
             no_spi: false,
+            refuses: None,
         };
         Self {
             endpoint: Endpoint::new(config, Box::new(Seeded(seed)), host),
@@ -110,20 +120,14 @@ impl Node {
             bound: None,
             effects: Vec::new(),
             sent: Vec::new(),
-            full: false,
         }
     }
 
     /// Does what a driver and an SADB would do; asserts that the core asks for nothing impossible.
-    fn drain(&mut self, now: Timestamp) {
+    fn drain(&mut self) {
         while let Some(effect) = self.endpoint.poll_effect() {
             match &effect {
-                Effect::InstallChild(sa) => {
-                    assert!(self.endpoint.host_mut().larval.remove(&sa.inbound.spi), "installed without reservation");
-                    if self.full {
-                        self.endpoint.handle_install_failed(now, sa.inbound.spi);
-                        continue;
-                    }
+                Effect::ChildInstalled(sa) => {
                     if sa.outbound_use == OutboundUse::Now {
                         self.bound = Some(sa.inbound.spi);
                     }
@@ -364,8 +368,7 @@ impl World {
     /// Fetches what came out of both hosts, effects first, and puts datagrams on the wire.
     pub(crate) fn flush(&mut self) {
         for side in [Side::A, Side::B] {
-            let now = self.now;
-            self.node(side).drain(now);
+            self.node(side).drain();
             while let Some(transmit) = self.node(side).endpoint.poll_transmit() {
                 self.node(side).sent.push(transmit.clone());
                 self.send(side, &transmit);
@@ -484,7 +487,7 @@ impl World {
         let mut answers: BTreeMap<u64, usize> = (1..=self.acquires).map(|id| (id, 0)).collect();
         for effect in self.a.effects.iter().chain(&self.b.effects) {
             let id = match effect {
-                Effect::InstallChild(sa) => sa.acquire,
+                Effect::ChildInstalled(sa) => sa.acquire,
                 Effect::AcquireFailed { id, .. } => Some(*id),
                 _ => None,
             };
@@ -513,7 +516,7 @@ impl World {
     /// What happened, for the reader of a failed assertion.
     pub(crate) fn story(&self) -> String {
         let brief = |effect: &Effect| match effect {
-            Effect::InstallChild(sa) => {
+            Effect::ChildInstalled(sa) => {
                 format!("install {:?} rekeys {:?} {:?} in {}", sa.spis(), sa.rekeys, sa.outbound_use, sa.ike)
             }
             Effect::RemoveChild(removed) => format!("remove {:?} {}", removed.spis, removed.reason),

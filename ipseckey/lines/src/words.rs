@@ -42,10 +42,13 @@ impl Word {
     /// Whether the word looks like a key, mistyped perhaps: such a word is neither shown nor looked up as a name.
     #[must_use]
     pub fn may_be_key(&self) -> bool {
-        let digits = self.text.split('/').next().unwrap_or_default();
-        let hexadecimal = digits.bytes().filter(u8::is_ascii_hexdigit).count();
-        // Addresses have dots or colons, and what is left with so many digits is no name of ours.
-        digits.len() >= 16 && !digits.contains(['.', ':']) && hexadecimal * 4 >= digits.len() * 3
+        // A quote that was forgotten makes one word of several.
+        self.text.split_whitespace().any(|piece| {
+            let digits = piece.split('/').next().unwrap_or_default();
+            let hexadecimal = digits.bytes().filter(u8::is_ascii_hexdigit).count();
+            // Addresses have dots or colons, and what is left with so many digits is no name of ours.
+            digits.len() >= 16 && !digits.contains(['.', ':']) && hexadecimal * 4 >= digits.len() * 3
+        })
     }
 }
 

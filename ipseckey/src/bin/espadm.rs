@@ -243,6 +243,7 @@ fn attach(instance: &Instance, options: &Attach, json: bool) -> anyhow::Result<E
         mark_tunnel_in: options.mark_tunnel.unwrap_or(defaults.mark_tunnel_in),
         mark_transport_in: options.mark_transport.unwrap_or(defaults.mark_transport_in),
         acquire_hold: options.acquire_hold.unwrap_or(defaults.acquire_hold),
+        object: None,
     };
     let report = Loader::attach(instance, &names(&options.interfaces), &chosen)?;
     print(json, &report, || tables::attached(&report))?;

@@ -169,6 +169,8 @@ pub struct AttachOptions {
     pub mark_transport_in: u32,
     /// Seconds in which further packets of a flow raise no second ACQUIRE.
     pub acquire_hold: u32,
+    /// Programs to load in place of those that are embedded; for tests, no tool sets it.
+    pub object: Option<&'static [u8]>,
 }
 
 impl Default for AttachOptions {
@@ -180,6 +182,7 @@ impl Default for AttachOptions {
             mark_tunnel_in: 0,
             mark_transport_in: 0,
             acquire_hold: 15,
+            object: None,
         }
     }
 }
@@ -429,7 +432,7 @@ fn load_base(
     mtu: u32,
     options: &AttachOptions,
 ) -> Result<Header, LoaderError> {
-    let object = OBJECT.ok_or(LoaderError::NoObject)?;
+    let object = options.object.or(OBJECT).ok_or(LoaderError::NoObject)?;
     instance.create_pin_dir()?;
     let mut loader = EbpfLoader::new();
     for spec in MAPS {

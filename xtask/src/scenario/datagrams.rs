@@ -73,7 +73,7 @@ fn pass(from: &UdpSocket, to: &UdpSocket, content: &[u8]) -> Result<()> {
 }
 
 /// A small seeded generator (SplitMix64): the same content on every run.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn octets(&mut self, len: usize) -> Vec<u8> {
@@ -81,7 +81,7 @@ impl Random {
         words.take(len).collect()
     }
 
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

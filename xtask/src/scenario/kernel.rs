@@ -1,5 +1,6 @@
 //! Packets that are handed to the programs in the kernel directly: `esp-kernel` makes them and judges what comes out.
 
+use super::faults;
 use crate::workspace::{binaries, run_shown, target};
 use anyhow::{Result, ensure};
 use std::process::Command;
@@ -22,5 +23,7 @@ fn with_object(task: &str) -> Result<()> {
 }
 
 pub(super) fn packets() -> Result<()> {
-    run_shown(Command::new(binaries()?.join("esp-kernel")).arg("packets"))
+    let object = faults::object();
+    let object = object.iter().flat_map(|object| ["--object", object]);
+    run_shown(Command::new(binaries()?.join("esp-kernel")).arg("packets").args(object))
 }

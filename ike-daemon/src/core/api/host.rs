@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Acquire, ChildPolicy, IkeSpis, Mode, Protocol, Rule, SpiPair, Timestamp};
+use super::{Acquire, ChildPolicy, ChildSa, IkeSpis, Mode, Protocol, Rule, SpiPair, Timestamp};
 use crate::wire::id::Identification;
 use crate::wire::ts::TrafficSelector;
 
@@ -22,11 +22,18 @@ pub trait Host {
     fn child_policy(&self, query: &ChildQuery<'_>) -> Result<ChildPolicy, ChildRefusal>;
 
     /// Reserves an inbound SPI (PF_KEY GETSPI): above 255, unused for that protocol and destination, larval until
-    /// [`Effect::InstallChild`](super::Effect::InstallChild) or [`Effect::ReleaseSpi`](super::Effect::ReleaseSpi) names it.
+    /// [`Host::install_child`] or [`Effect::ReleaseSpi`](super::Effect::ReleaseSpi) names it.
     ///
     /// # Errors
     /// [`SpiRefusal`] where none can be had.
     fn allocate_spi(&mut self, request: &SpiRequest) -> Result<u32, SpiRefusal>;
+
+    /// Installs both directions of a pair (PF_KEY UPDATE and ADD), or neither; the inbound half can receive on return. Done
+    /// before the peer is answered or told anything, so that it learns of a refusal, and a pair to be replaced stays.
+    ///
+    /// # Errors
+    /// [`InstallRefusal`] where the SADB does not take the pair. Its SPI may still be reserved.
+    fn install_child(&mut self, sa: &ChildSa) -> Result<(), InstallRefusal>;
 
     /// When a packet was last accepted on the inbound SA with this SPI: fresh ESP is proof of life (RFC 7296 section 2.4).
     fn last_inbound(&self, inbound_spi: u32) -> Option<Timestamp>;
@@ -82,6 +89,16 @@ pub struct SpiRequest {
 pub struct SpiRefusal {
     /// One phrase for the log.
     pub reason: String,
+}
+
+/// The SADB did not take a pair.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the pair cannot be installed: {reason}")]
+pub struct InstallRefusal {
+    /// One phrase for the log.
+    pub reason: String,
+    /// There is no room: asking again at once is of no use.
+    pub full: bool,
 }
 
 /// Where nonces, SPIs, IVs and jitter come from. The production source is the operating system's; tests seed one.

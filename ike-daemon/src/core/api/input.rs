@@ -65,8 +65,11 @@ pub struct EndpointConfig {
     pub max_half_open_per_source: usize,
     /// How long a half-open responder SA waits for IKE_AUTH.
     pub half_open_timeout: Duration,
-    /// IKE SAs in all above which nothing new is begun or answered.
+    /// IKE SAs in all above which nothing new is begun. Requests of peers are answered up to seven eighths of it, so that
+    /// they leave room for ours.
     pub max_ike_sas: usize,
+    /// IKE SAs that one authenticated peer may begin under one rule; above, its oldest are deleted (DOS-05).
+    pub max_ike_sas_per_peer: usize,
     /// Child SAs per IKE SA above which the peer gets NO_ADDITIONAL_SAS.
     pub max_children: usize,
     /// Requests of the data path that may wait for one IKE SA; more fail at once.
@@ -89,6 +92,7 @@ impl Default for EndpointConfig {
             max_half_open_per_source: 64,
             half_open_timeout: Duration::from_secs(30),
             max_ike_sas: 16_384,
+            max_ike_sas_per_peer: 16,
             max_children: 256,
             max_waiting: 256,
             max_message: 16_384,

@@ -6,7 +6,6 @@
 //!         handle_acquire(now, Acquire)             traffic needs an SA
 //!         handle_expire(now, Expire)               a child ran into a soft, hard or idle limit
 //!         handle_inbound_used(now, inbound_spi)    the first packet came in on a child of a rekey we answered
-//!         handle_install_failed(now, inbound_spi)  the SADB refused an InstallChild
 //!         handle_command(now, Command)             the administrator, or shutdown
 //!         handle_timeout(now)                      poll_timeout's moment has come
 //!   out:  poll_effect() -> Option<Effect>          drain these first: an SA must receive before the peer learns its SPI
@@ -29,7 +28,7 @@ pub use child::{
     ChildKeys, ChildLifetimes, ChildPolicy, ChildSa, ChildSuite, Encap, EsnPolicy, Mode, OutboundUse, Protocol, SpiPair,
 };
 pub use effect::{Effect, FailureCause, Level, LogLine, PeerMoved, RemoveReason, RemovedChild, Transmit};
-pub use host::{ChildQuery, ChildRefusal, EntropyError, Host, RandomSource, SpiRefusal, SpiRequest};
+pub use host::{ChildQuery, ChildRefusal, EntropyError, Host, InstallRefusal, RandomSource, SpiRefusal, SpiRequest};
 pub use input::{Acquire, Command, EndpointConfig, Expire, ExpireKind, Path, Timestamp};
 pub use rule::{IdGlob, IdPattern, IkeProposal, LocalIdentity, Psk, RetryPolicy, Rule, SourceLine};
 pub use snapshot::{ChildSnapshot, IkeKeys, IkeSaSnapshot, IkeSpis, IkeState, NatState, Role, Stats};

@@ -66,7 +66,7 @@ fn one_request_at_a_time_for_a_binding() {
     let Some(Input::Acquire(second)) = host.event(&acquire_event()) else { panic!("an acquire") };
     assert_ne!(first.id, second.id);
     let sa = ChildSa { acquire: Some(second.id), ..child(300, 77) };
-    assert!(host.effect(&Effect::InstallChild(Box::new(sa))).is_none());
+    host.install_child(&sa).unwrap();
     assert!(host.event(&acquire_event()).is_some());
 }
 
@@ -91,7 +91,7 @@ fn a_request_without_policy_is_dropped() {
 #[test]
 fn installed_pairs_carry_the_cookie_of_their_rule() {
     let mut host = host();
-    host.effect(&Effect::InstallChild(Box::new(ChildSa { rule_label: "second".into(), ..child(300, 77) })));
+    host.install_child(&ChildSa { rule_label: "second".into(), ..child(300, 77) }).unwrap();
     assert_eq!(host.kernel().installed[0].1, files::cookie("second"));
     assert_eq!(host.owned(), 1);
 }
@@ -100,15 +100,15 @@ fn installed_pairs_carry_the_cookie_of_their_rule() {
 fn a_refused_pair_goes_back_to_the_core() {
     let mut host = host();
     host.kernel().refuse = true;
-    let input = host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
-    assert!(matches!(input, Some(Input::InstallFailed { inbound_spi: 300 })));
+    let refusal = host.install_child(&child(300, 77)).unwrap_err();
+    assert!(refusal.full && refusal.reason == "no room");
     assert_eq!((host.owned(), host.counts.install_failures), (0, 1));
 }
 
 #[test]
 fn limits_of_our_pairs_go_to_the_core() {
     let mut host = host();
-    host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
+    host.install_child(&child(300, 77)).unwrap();
     let pair = FoundPair { key: PairKey::from(&child(300, 77)), action: 7 };
     for (spi, inbound) in [(300, true), (77, false)] {
         let event = KernelEvent::Expire { spi, inbound, kind: ExpireKind::Soft, pair: pair.clone() };
@@ -128,7 +128,7 @@ fn orphans_are_kept_until_their_peer_is_renewed() {
     };
     let mut host = DriverHost::new(kernel, rules());
     assert_eq!(host.orphans(), 2);
-    host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
+    host.install_child(&child(300, 77)).unwrap();
     host.effect(&ike_up("192.0.2.2", Some(IkeSpis { initiator: [9; 8], responder: [9; 8] })));
     host.settle();
     assert_eq!(host.orphans(), 2);
@@ -157,7 +157,7 @@ fn an_orphan_at_its_limit_asks_like_traffic_does() {
 #[test]
 fn a_pair_of_a_rekey_waits_for_the_peer() {
     let mut host = host();
-    host.effect(&Effect::InstallChild(Box::new(ChildSa { outbound_use: OutboundUse::Later, ..child(300, 77) })));
+    host.install_child(&ChildSa { outbound_use: OutboundUse::Later, ..child(300, 77) }).unwrap();
     assert!(host.waits_for_use() && host.used().is_empty());
     host.kernel().idle = Some(Duration::ZERO);
     assert_eq!(host.used(), [300]);
@@ -171,7 +171,7 @@ fn a_pair_of_a_rekey_waits_for_the_peer() {
 fn a_moved_pair_is_removed_under_its_new_address() {
     let mut host = host();
     let sa = child(300, 77);
-    host.effect(&Effect::InstallChild(Box::new(sa.clone())));
+    host.install_child(&sa).unwrap();
     host.effect(&Effect::MovePeer(PeerMoved {
         children: vec![(Protocol::Esp, sa.spis())],
         old: Path { local: "192.0.2.1:4500".parse().unwrap(), remote: "192.0.2.2:4500".parse().unwrap() },
@@ -191,7 +191,7 @@ fn a_moved_pair_is_removed_under_its_new_address() {
 #[test]
 fn liveness_counts_from_the_latest_packet() {
     let mut host = host();
-    host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
+    host.install_child(&child(300, 77)).unwrap();
     assert_eq!(host.last_inbound(300), None);
     host.kernel().idle = Some(Duration::from_secs(2));
     let latest = host.last_inbound(300).unwrap();
@@ -204,7 +204,7 @@ fn liveness_counts_from_the_latest_packet() {
 fn the_end_removes_what_is_ours_and_only_that() {
     let kernel = MemoryKernel { found: vec![orphan(500, "192.0.2.2")], ..MemoryKernel::default() };
     let mut host = DriverHost::new(kernel, rules());
-    host.effect(&Effect::InstallChild(Box::new(child(300, 77))));
+    host.install_child(&child(300, 77)).unwrap();
     host.remove_all();
     assert_eq!(host.kernel().removed, [PairKey::from(&child(300, 77))]);
 }
@@ -228,7 +228,7 @@ fn packets_wait_for_their_sa_and_leave_in_order() {
     host.kernel().packets = vec![packets[2].clone()];
     host.kernel().bound = vec![packets[0].binding];
     let sa = ChildSa { acquire: Some(acquire.id), ..child(300, 77) };
-    assert!(host.effect(&Effect::InstallChild(Box::new(sa))).is_none());
+    host.install_child(&sa).unwrap();
     assert_eq!(host.kernel().sent, packets);
     assert_eq!((host.waiting.len(), host.waiting.counts.taken, host.waiting.counts.sent), (1, 4, 3));
 }

@@ -1,0 +1,194 @@
+//! `cargo xtask fuzz`: libFuzzer over the targets of `fuzz/`.
+//!
+//! Coverage comes from LLVM's own instrumentation, which the stable compiler has behind `-C passes`; cargo-fuzz is not
+//! needed, nor a nightly toolchain, but a C++ compiler for libFuzzer. What a run reaches is kept in `target/fuzz`; the
+//! tests replay `fuzz/corpus`, which is checked in.
+
+#[allow(unreachable_pub, reason = "a module of the package fuzz-targets as well, which exports it")]
+#[path = "../../fuzz/src/list.rs"]
+mod list;
+
+use crate::debian;
+use crate::net::undo::watch_signals;
+use crate::workspace::{cargo, on_path, root, run_shown, target};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use list::{About, TARGETS};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// What `cargo xtask fuzz` is told.
+#[derive(Args)]
+pub struct Arguments {
+    /// Print the targets and run nothing
+    #[arg(long)]
+    list: bool,
+    /// Minutes for each target
+    #[arg(long, default_value_t = 1.0)]
+    minutes: f64,
+    /// Seed of libFuzzer; another one each time by default
+    #[arg(long)]
+    seed: Option<u32>,
+    /// Run this file through the target, once
+    #[arg(long)]
+    input: Option<PathBuf>,
+    /// Take what earlier runs reached into fuzz/corpus, where it reaches more than what is there
+    #[arg(long, conflicts_with = "input")]
+    keep: bool,
+    /// Names of targets; all of them when none is named
+    names: Vec<String>,
+}
+
+/// What cargo-fuzz passes as well: counters for every edge, operands of comparisons.
+const FLAGS: [&str; 5] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+];
+
+/// Named, so that build scripts and macros are built without [`FLAGS`].
+const HOST: &str = "x86_64-unknown-linux-gnu";
+
+/// Seconds that one input may take: everything here is done in milliseconds (bounded time).
+const SLOWEST: u32 = 5;
+
+/// Runs the targets that are asked for, one after another.
+///
+/// # Errors
+/// There is no target of that name, the driver cannot be built, or something was found.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.list {
+        TARGETS.iter().for_each(|target| println!("{:<16} {}", target.name, target.shows));
+        return Ok(());
+    }
+    watch_signals();
+    let targets = named(&arguments.names)?;
+    let driver = build()?;
+    let mut found = Vec::new();
+    for about in targets {
+        let passed = match &arguments.input {
+            Some(input) => replay(&driver, about, input)?,
+            None if arguments.keep => keep(&driver, about)?,
+            None => fuzz(&driver, about, arguments)?,
+        };
+        if !passed {
+            found.push(about.name);
+        }
+    }
+    ensure!(found.is_empty(), "findings in {}", found.join(", "));
+    Ok(())
+}
+
+fn named(names: &[String]) -> Result<Vec<&'static About>> {
+    if let Some(unknown) = names.iter().find(|name| TARGETS.iter().all(|target| target.name != **name)) {
+        let all: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+        bail!("no target is called {unknown}; there are: {}", all.join(" "));
+    }
+    let asked = |target: &&About| names.is_empty() || names.iter().any(|name| name == target.name);
+    Ok(TARGETS.iter().filter(asked).collect())
+}
+
+/// The driver, instrumented. It has a lock file of its own.
+fn build() -> Result<PathBuf> {
+    if on_path("c++").is_none() {
+        debian::ensure(&["g++"], "libFuzzer, which is C++")?;
+    }
+    let directory = target("fuzz-build");
+    let mut command = cargo();
+    command.args(["build", "--release", "--quiet", "--locked", "--target", HOST]).arg("--manifest-path");
+    command.arg(root().join("fuzz/driver/Cargo.toml")).env("CARGO_TARGET_DIR", &directory);
+    command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
+    run_shown(&mut command).context("building the driver of the fuzz targets")?;
+    Ok(directory.join(HOST).join("release/fuzz-driver"))
+}
+
+fn driver_for(driver: &Path, about: &About) -> Command {
+    let mut command = Command::new(driver);
+    command.env("FUZZ_TARGET", about.name).stdin(Stdio::null());
+    command.arg(format!("-max_len={}", about.max_len)).arg(format!("-timeout={SLOWEST}"));
+    command
+}
+
+/// What earlier runs reached.
+fn reached(about: &About) -> Result<PathBuf> {
+    let directory = target("fuzz").join("corpus").join(about.name);
+    fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+    Ok(directory)
+}
+
+fn checked_in(about: &About) -> PathBuf {
+    root().join("fuzz/corpus").join(about.name)
+}
+
+fn fuzz(driver: &Path, about: &About, arguments: &Arguments) -> Result<bool> {
+    let findings = target("fuzz").join("findings");
+    fs::create_dir_all(&findings).with_context(|| format!("creating {}", findings.display()))?;
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seed = arguments.seed.unwrap_or(clock.subsec_nanos() | 1);
+    let mut command = driver_for(driver, about);
+    command
+        .arg(format!("-seed={seed}"))
+        .arg(format!("-max_total_time={:.0}", (arguments.minutes * 60.0).max(1.0)))
+        .arg(format!("-artifact_prefix={}/{}-", findings.display(), about.name))
+        .args(["-print_final_stats=1", "-use_value_profile=1", "-detect_leaks=0"])
+        .arg(reached(about)?)
+        .arg(checked_in(about));
+    let dictionary = root().join("fuzz/dictionary").join(about.name);
+    if dictionary.is_file() {
+        command.arg(format!("-dict={}", dictionary.display()));
+    }
+    let start = Instant::now();
+    let output = command.output().context("could not start the driver")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let executions = executions(&text).map_or_else(|| "some".to_owned(), |number| number.to_string());
+    let word = if output.status.success() { "nothing found" } else { "FOUND SOMETHING" };
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{:<16} {executions:>12} executions in {seconds:.0} s, seed {seed}: {word}", about.name);
+    if !output.status.success() {
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        println!("{}", lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n"));
+        println!("again: cargo xtask fuzz {} --input FILE, the file named above", about.name);
+    }
+    Ok(output.status.success())
+}
+
+/// `stat::number_of_executed_units: 12` of what libFuzzer prints in the end.
+fn executions(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:")?.trim().parse().ok())
+}
+
+fn replay(driver: &Path, about: &About, input: &Path) -> Result<bool> {
+    let status = driver_for(driver, about).arg(input).status().context("could not start the driver")?;
+    Ok(status.success())
+}
+
+fn keep(driver: &Path, about: &About) -> Result<bool> {
+    let corpus = checked_in(about);
+    fs::create_dir_all(&corpus).with_context(|| format!("creating {}", corpus.display()))?;
+    let before = fs::read_dir(&corpus)?.count();
+    let mut command = driver_for(driver, about);
+    let output = command.arg("-merge=1").arg(&corpus).arg(reached(about)?).output().context("the driver")?;
+    println!("{:<16} {} files, {before} before", about.name, fs::read_dir(&corpus)?.count());
+    Ok(output.status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executions_are_read() {
+        assert_eq!(executions("Done\nstat::number_of_executed_units: 1204\nstat::x: 3\n"), Some(1204));
+    }
+
+    #[test]
+    fn names_are_looked_up() {
+        assert_eq!(named(&[]).unwrap().len(), TARGETS.len());
+        assert_eq!(named(&["pfkey".to_owned()]).unwrap()[0].name, "pfkey");
+        assert!(named(&["nothing".to_owned()]).is_err());
+    }
+}
