@@ -9,14 +9,18 @@
 mod list;
 
 use crate::debian;
-use crate::net::undo::watch_signals;
+use crate::net::undo::{Guard, watch_signals};
 use crate::workspace::{cargo, on_path, root, run_shown, target};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use list::{About, TARGETS};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What `cargo xtask fuzz` is told.
@@ -141,19 +145,46 @@ fn fuzz(driver: &Path, about: &About, arguments: &Arguments) -> Result<bool> {
     if dictionary.is_file() {
         command.arg(format!("-dict={}", dictionary.display()));
     }
-    let start = Instant::now();
-    let output = command.output().context("could not start the driver")?;
+    let (start, before) = (Instant::now(), processor_seconds()?);
+    let output = output(&mut command)?;
     let text = String::from_utf8_lossy(&output.stderr);
     let executions = executions(&text).map_or_else(|| "some".to_owned(), |number| number.to_string());
     let word = if output.status.success() { "nothing found" } else { "FOUND SOMETHING" };
-    let seconds = start.elapsed().as_secs_f64();
-    println!("{:<16} {executions:>12} executions in {seconds:.0} s, seed {seed}: {word}", about.name);
+    let (seconds, processor) = (start.elapsed().as_secs_f64(), processor_seconds()? - before);
+    println!(
+        "{:<16} {executions:>12} executions in {seconds:.0} s, {processor:.0} s of processor time, seed {seed}: {word}",
+        about.name
+    );
     if !output.status.success() {
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         println!("{}", lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n"));
         println!("again: cargo xtask fuzz {} --input FILE, the file named above", about.name);
     }
     Ok(output.status.success())
+}
+
+/// Runs the driver, which is ended when we are.
+fn output(command: &mut Command) -> Result<Output> {
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("could not start the driver")?;
+    let running = Arc::new(Mutex::new(Some(Pid::from_raw(child.id().try_into().context("the number of a process")?))));
+    let end = Arc::clone(&running);
+    let _guard = Guard::new(move || {
+        if let Some(process) = *end.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = kill(process, Signal::SIGTERM);
+        }
+    })?;
+    let output = child.wait_with_output().context("waiting for the driver");
+    *running.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    output
+}
+
+/// Of the children that have ended, in user and kernel mode: what a busy machine has left of the minutes.
+fn processor_seconds() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("getrusage")?;
+    Ok([usage.user_time(), usage.system_time()]
+        .iter()
+        .map(|time| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6)
+        .sum())
 }
 
 /// `stat::number_of_executed_units: 12` of what libFuzzer prints in the end.
