@@ -7,20 +7,24 @@
 //! model-checking tests share this code over [`Cells`].
 //!
 //! Tags are compared in serial number arithmetic, so a word must not stay untouched while the sequence number moves on
-//! by 2^42. It cannot: a single packet advances the number by less than 2^32, and 1024 times 2^32 lost packets, with
-//! nothing in between that touches the word, is no SA that still has a key.
-
-use sadb_maps::sa::WINDOW_WORDS;
+//! by 2^42 (the smallest ring). It cannot: a single packet advances the number by less than 2^32, and 1024 times 2^32
+//! lost packets, with nothing in between that touches the word, is no SA that still has a key.
 
 /// Tries of a compare-and-swap before a packet is given up. Each failure means that another CPU made progress.
 const TRIES: u32 = 16;
 
 /// Atomic access to one window and to the highest sequence number seen.
 pub trait Cells {
-    /// Word `index` of the ring; `index` is below [`WINDOW_WORDS`].
-    fn word(&self, index: usize) -> u64;
+    /// A word of the ring.
+    type Word: Copy;
+    /// Two to this power is the number of words of the ring.
+    fn bits(&self) -> u32;
+    /// Word `index` of the ring; `index` is below its number of words. `None` when the ring is not there.
+    fn word(&self, index: usize) -> Option<Self::Word>;
+    /// What is in a word.
+    fn load(&self, word: Self::Word) -> u64;
     /// Swaps `new` in if the word is `old`; returns what was there.
-    fn swap_word(&self, index: usize, old: u64, new: u64) -> u64;
+    fn swap(&self, word: Self::Word, old: u64, new: u64) -> u64;
     /// The highest sequence number accepted.
     fn top(&self) -> u64;
     /// Swaps `new` in if the top is `old`; returns what was there.
@@ -36,6 +40,8 @@ pub enum Refusal {
     Seen,
     /// Other CPUs kept winning; the peer retransmits.
     Contended,
+    /// There is no ring.
+    NoWindow,
 }
 
 /// The 64-bit sequence number that a packet with these low 32 bits most likely has (RFC 4303 appendix A2.1), given the
@@ -57,9 +63,9 @@ pub const fn infer_high(top: u64, low: u32, window: u32) -> u64 {
 }
 
 #[inline(always)]
-const fn place(seq: u64) -> (usize, u32, u64) {
+const fn place(seq: u64, bits: u32) -> (usize, u32, u64) {
     let block = seq >> 5;
-    ((block as usize) & (WINDOW_WORDS - 1), (block / WINDOW_WORDS as u64) as u32, 1 << (seq & 31))
+    ((block & ((1 << bits) - 1)) as usize, (block >> bits) as u32, 1 << (seq & 31))
 }
 
 /// Whether `tag` is a later round of the ring than `than`, in serial number arithmetic.
@@ -71,15 +77,16 @@ const fn later(tag: u32, than: u32) -> bool {
 /// The check before the integrity check: refuses what cannot be accepted, changes nothing.
 ///
 /// # Errors
-/// [`Refusal::TooOld`] and [`Refusal::Seen`].
+/// All but [`Refusal::Contended`].
 #[inline(always)]
 pub fn precheck<C: Cells>(cells: &C, seq: u64, window: u32) -> Result<(), Refusal> {
     let top = cells.top();
     if seq <= top && top - seq >= window as u64 {
         return Err(Refusal::TooOld);
     }
-    let (index, tag, bit) = place(seq);
-    let word = cells.word(index);
+    let (index, tag, bit) = place(seq, cells.bits());
+    let Some(word) = cells.word(index) else { return Err(Refusal::NoWindow) };
+    let word = cells.load(word);
     let at = (word >> 32) as u32;
     if at == tag {
         return if word & bit == 0 { Ok(()) } else { Err(Refusal::Seen) };
@@ -90,15 +97,16 @@ pub fn precheck<C: Cells>(cells: &C, seq: u64, window: u32) -> Result<(), Refusa
 /// Takes `seq`, after the packet has passed its integrity check. Of several callers with one number exactly one wins.
 ///
 /// # Errors
-/// All three refusals.
+/// All of them.
 #[inline(always)]
 pub fn commit<C: Cells>(cells: &C, seq: u64, window: u32) -> Result<(), Refusal> {
     let top = cells.top();
     if seq <= top && top - seq >= window as u64 {
         return Err(Refusal::TooOld);
     }
-    let (index, tag, bit) = place(seq);
-    let mut word = cells.word(index);
+    let (index, tag, bit) = place(seq, cells.bits());
+    let Some(cell) = cells.word(index) else { return Err(Refusal::NoWindow) };
+    let mut word = cells.load(cell);
     let mut tries = 0;
     loop {
         let at = (word >> 32) as u32;
@@ -112,7 +120,7 @@ pub fn commit<C: Cells>(cells: &C, seq: u64, window: u32) -> Result<(), Refusal>
         } else {
             ((tag as u64) << 32) | bit
         };
-        let found = cells.swap_word(index, word, new);
+        let found = cells.swap(cell, word, new);
         if found == word {
             break;
         }

@@ -4,26 +4,33 @@
 
 use ebpf_esp::replay::{Cells, Refusal, commit, infer_high, precheck};
 use proptest::prelude::*;
-use sadb_maps::sa::WINDOW_WORDS;
+use sadb_maps::sa::{MAX_REPLAY_WINDOW, WINDOW_BITS, WINDOW_WORDS, ring_bits};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
 struct Plain {
-    words: RefCell<[u64; WINDOW_WORDS]>,
+    words: RefCell<Vec<u64>>,
     top: Cell<u64>,
 }
 
 impl Plain {
-    fn new() -> Self {
-        Self { words: RefCell::new([0; WINDOW_WORDS]), top: Cell::new(0) }
+    fn new(window: u32) -> Self {
+        Self { words: RefCell::new(vec![0; 1 << ring_bits(window)]), top: Cell::new(0) }
     }
 }
 
 impl Cells for Plain {
-    fn word(&self, index: usize) -> u64 {
+    type Word = usize;
+    fn bits(&self) -> u32 {
+        self.words.borrow().len().ilog2()
+    }
+    fn word(&self, index: usize) -> Option<usize> {
+        Some(index)
+    }
+    fn load(&self, index: usize) -> u64 {
         self.words.borrow()[index]
     }
-    fn swap_word(&self, index: usize, old: u64, new: u64) -> u64 {
+    fn swap(&self, index: usize, old: u64, new: u64) -> u64 {
         let found = self.words.borrow()[index];
         if found == old {
             self.words.borrow_mut()[index] = new;
@@ -67,11 +74,16 @@ proptest! {
     /// ESP-IN-03, ESP-IN-05, ESP-IN-06: whatever arrives in whatever order, the window accepts what the model accepts.
     #[test]
     fn window_equals_the_model(
-        window in prop_oneof![Just(1u32), Just(32), Just(64), Just(1000), Just(1024), 1u32..=1024],
-        start in prop_oneof![Just(1u64), Just((1 << 32) - 500), Just((1 << 42) - 600_000), 1u64..(1 << 41)],
-        steps in prop::collection::vec(-1500i64..1500, 1..400),
+        window in prop_oneof![
+            Just(1u32), Just(32), Just(64), Just(1000), Just(1024), Just(1025), Just(4096), Just(65_536),
+            1u32..=1024, 1u32..=65_536
+        ],
+        start in prop_oneof![Just(1u64), Just((1 << 32) - 500), Just((1 << 42) - 28_100_000), 1u64..(1 << 41)],
+        steps in prop_oneof![
+            prop::collection::vec(-1500i64..1500, 1..400), prop::collection::vec(-70_000i64..70_000, 1..400)
+        ],
     ) {
-        let (cells, mut model) = (Plain::new(), Model::default());
+        let (cells, mut model) = (Plain::new(window), Model::default());
         let mut at = start;
         for step in steps {
             at = at.saturating_add_signed(step).max(1);
@@ -92,16 +104,18 @@ proptest! {
 /// ESP-IN-06 at the edges: first packet, top, top - (W - 1), one further left, a jump of more than the ring.
 #[test]
 fn edges() {
-    let cells = Plain::new();
-    let window = 1024;
-    assert_eq!(commit(&cells, 1, window), Ok(()));
-    assert_eq!(commit(&cells, 1, window), Err(Refusal::Seen));
-    assert_eq!(commit(&cells, 5000, window), Ok(()));
-    assert_eq!(commit(&cells, 5000 - 1023, window), Ok(()));
-    assert_eq!(precheck(&cells, 5000 - 1024, window), Err(Refusal::TooOld));
-    assert_eq!(commit(&cells, 5000 - 1024, window), Err(Refusal::TooOld));
-    assert_eq!(commit(&cells, 5000 + 100_000, window), Ok(()));
-    assert_eq!(commit(&cells, 5000, window), Err(Refusal::TooOld));
+    for window in [1024, 1025, MAX_REPLAY_WINDOW] {
+        let (cells, top) = (Plain::new(window), 100_000);
+        let width = u64::from(window);
+        assert_eq!(commit(&cells, 1, window), Ok(()));
+        assert_eq!(commit(&cells, 1, window), Err(Refusal::Seen));
+        assert_eq!(commit(&cells, top, window), Ok(()));
+        assert_eq!(commit(&cells, top - (width - 1), window), Ok(()));
+        assert_eq!(precheck(&cells, top - width, window), Err(Refusal::TooOld));
+        assert_eq!(commit(&cells, top - width, window), Err(Refusal::TooOld));
+        assert_eq!(commit(&cells, top + 200_000, window), Ok(()));
+        assert_eq!(commit(&cells, top, window), Err(Refusal::TooOld));
+    }
 }
 
 mod interleaved {
@@ -116,12 +130,19 @@ mod interleaved {
     }
 
     impl Cells for Shared {
-        fn word(&self, index: usize) -> u64 {
-            self.words[index % 2].load(Ordering::Acquire)
+        type Word = usize;
+        fn bits(&self) -> u32 {
+            WINDOW_BITS
         }
-        fn swap_word(&self, index: usize, old: u64, new: u64) -> u64 {
+        fn word(&self, index: usize) -> Option<usize> {
+            Some(index % 2)
+        }
+        fn load(&self, index: usize) -> u64 {
+            self.words[index].load(Ordering::Acquire)
+        }
+        fn swap(&self, index: usize, old: u64, new: u64) -> u64 {
             let (Ok(found) | Err(found)) =
-                self.words[index % 2].compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
+                self.words[index].compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
             found
         }
         fn top(&self) -> u64 {

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of everything in this crate that the kernel side sees. A tool refuses an instance with another version.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Magic of [`Header`]: "IPSE" in ASCII, host order.
 pub const HEADER_MAGIC: u32 = 0x4950_5345;
@@ -40,6 +40,8 @@ pub mod map {
     pub const SA_STATE: &str = "SA_STATE";
     /// `Array<Window>`: the replay window of each SA by slot.
     pub const SA_WINDOW: &str = "SA_WINDOW";
+    /// `Hash<WindowPageKey, WindowPage>`, not preallocated: the larger replay windows.
+    pub const SA_WINDOW_PAGES: &str = "SA_WINDOW_PAGES";
     /// `Hash<u32, GhashTable>`, not preallocated: GHASH tables by slot.
     pub const SA_GHASH: &str = "SA_GHASH";
     /// `Hash<u32, BlowfishState>`, not preallocated: states of Blowfish by slot.

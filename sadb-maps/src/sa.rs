@@ -338,8 +338,8 @@ pub struct SaStatic {
     pub align: u8,
     /// Which program authenticates it, when the cipher does not: [`mac`] number.
     pub mac: u8,
-    /// Zero.
-    pub reserved2: u8,
+    /// [`ring_bits`] of the replay window: its words are in [`WindowPage`]s when that is more than [`WINDOW_BITS`].
+    pub ring_bits: u8,
     /// Authentication key length in bits.
     pub auth_bits: u16,
     /// Zero.
@@ -427,20 +427,60 @@ pub mod notified {
     pub const IDLE: u64 = 4;
 }
 
-/// Words of a replay window. Each covers 32 sequence numbers, so the ring spans 2048.
-pub const WINDOW_WORDS: usize = 64;
+/// Largest replay window in packets.
+pub const MAX_REPLAY_WINDOW: u32 = 65_536;
 
-/// Largest replay window in packets: the ring less two words that may be partly overwritten, rounded down.
-pub const MAX_REPLAY_WINDOW: u32 = 1024;
+/// Two to this power is the number of words of the ring that every SA has: 64, which span 2048 sequence numbers.
+pub const WINDOW_BITS: u32 = 6;
+
+/// Words of the ring that every SA has.
+pub const WINDOW_WORDS: usize = 1 << WINDOW_BITS;
+
+/// Largest replay window for which that ring does; larger ones have a ring of [`WindowPage`]s.
+pub const SMALL_REPLAY_WINDOW: u32 = 1024;
 
 /// The replay window of one SA: each word is `{block tag: high 32 bits, seen bits: low 32 bits}`.
 ///
-/// Sequence number `s` lies in block `s >> 5`, which lives in word `block % WINDOW_WORDS` under the tag
-/// `block / WINDOW_WORDS` (cut to 32 bits). A word with another tag is advanced by compare-and-swap, so nothing is
-/// ever cleared separately. All zero is an empty window.
+/// The words form a ring of 2^n ([`ring_bits`]). Sequence number `s` lies in block `s >> 5`, which lives in word
+/// `block % 2^n` under the tag `block / 2^n` (cut to 32 bits). A word with another tag is advanced by compare-and-swap,
+/// so nothing is ever cleared separately. All zero is an empty window.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 pub struct Window(pub [u64; WINDOW_WORDS]);
+
+/// Two to this power is the number of words of a [`WindowPage`].
+pub const PAGE_BITS: u32 = 7;
+
+/// Words of a [`WindowPage`].
+pub const PAGE_WORDS: usize = 1 << PAGE_BITS;
+
+/// A part of the ring of a window above [`SMALL_REPLAY_WINDOW`]: 4096 sequence numbers.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+pub struct WindowPage(pub [u64; PAGE_WORDS]);
+
+/// Names a [`WindowPage`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct WindowPageKey {
+    /// Slot of the SA.
+    pub slot: u32,
+    /// Word of the ring divided by [`PAGE_WORDS`].
+    pub page: u32,
+}
+
+/// Pages that there are for the windows of all SAs together: 2048 SAs with the largest one.
+pub const MAX_WINDOW_PAGES: u32 = 65_536;
+
+/// Two to this power is the number of words of the ring for a window of so many packets: it spans the window and two
+/// words more, which may be partly overwritten.
+pub const fn ring_bits(window: u32) -> u32 {
+    if window <= SMALL_REPLAY_WINDOW {
+        return WINDOW_BITS;
+    }
+    let bits = (window.div_ceil(32) + 1).ilog2() + 1;
+    if bits < PAGE_BITS { PAGE_BITS } else { bits }
+}
 
 /// The keys of an SA as they were given, for whoever may see them; the programs never read them. Secret.
 #[repr(C)]
@@ -489,5 +529,7 @@ const _: () = assert!(size_of::<OuterHeader>() == 4);
 const _: () = assert!(size_of::<SaStatic>() == 832 && align_of::<SaStatic>() == 64);
 const _: () = assert!(size_of::<SaState>() == 128 && align_of::<SaState>() == 64);
 const _: () = assert!(size_of::<Window>() == 512);
+const _: () = assert!(size_of::<WindowPage>() == 1024 && size_of::<WindowPageKey>() == 8);
+const _: () = assert!(ring_bits(1025) == PAGE_BITS && ring_bits(MAX_REPLAY_WINDOW) == 12);
 const _: () = assert!(size_of::<GhashTable>() == 8192);
 const _: () = assert!(size_of::<KeyText>() == 128);

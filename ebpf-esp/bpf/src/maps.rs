@@ -7,7 +7,8 @@ use sadb_maps::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_QUEUES, MAX_RULES,
 use sadb_maps::counter::{COUNTERS as COUNTER_COUNT, Counter};
 use sadb_maps::policy::{PolicyHead, Rule};
 use sadb_maps::sa::{
-    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, SaState, SaStatic, SlotRef, Window,
+    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, MAX_WINDOW_PAGES, SaState, SaStatic, SlotRef,
+    Window, WindowPage, WindowPageKey,
 };
 use sadb_maps::spd::{
     AddressKey, Chunk, Class, FLOW_SETS, FlowSet, MAX_CHUNKS, MAX_CLASSES, MAX_PAGES, MAX_PREFIXES, Page, TunnelKey,
@@ -34,6 +35,9 @@ pub static SA_KEYS: Array<KeyText> = Array::with_max_entries(DEFAULT_SA_CAPACITY
 pub static SA_STATE: Array<SaState> = Array::with_max_entries(DEFAULT_SA_CAPACITY, 0);
 #[map]
 pub static SA_WINDOW: Array<Window> = Array::with_max_entries(DEFAULT_SA_CAPACITY, 0);
+#[map]
+pub static SA_WINDOW_PAGES: HashMap<WindowPageKey, WindowPage> =
+    HashMap::with_max_entries(MAX_WINDOW_PAGES, NO_PREALLOC);
 #[map]
 pub static SA_GHASH: HashMap<u32, GhashTable> = HashMap::with_max_entries(DEFAULT_SA_CAPACITY, NO_PREALLOC);
 #[map]

@@ -1,6 +1,8 @@
 //! XDP on an outer interface: opens ESP that is addressed to this host and checks clear packets against the policy
 //! (RFC 4301 section 5.2).
 
+use core::ptr::NonNull;
+
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{
     bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
@@ -12,11 +14,13 @@ use ebpf_esp::replay::{self, Cells};
 use sadb_maps::abi::Config;
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{Selectors, direction, rule_flag, verdict};
-use sadb_maps::sa::{AH, ESP, InboundKey, SaState, WINDOW_WORDS, Window, flag, mac};
+use sadb_maps::sa::{
+    AH, ESP, InboundKey, PAGE_BITS, PAGE_WORDS, SaState, WINDOW_BITS, WINDOW_WORDS, WindowPageKey, flag, mac,
+};
 use sadb_maps::spd::{NO_MATCH, scope};
 
 use crate::frame::{HEADER_ROOM, MAX_OFFSET, XdpFrame, opaque, size};
-use crate::maps::{CONFIG, OUTER, SA_IN, SA_WINDOW, count};
+use crate::maps::{CONFIG, OUTER, SA_IN, SA_WINDOW, SA_WINDOW_PAGES, count};
 use crate::sa::{self, Usable, planned};
 use crate::scratch::{park, park_quoted, scratch};
 use crate::seal::{FAILED, status, update_checksum};
@@ -208,25 +212,44 @@ fn find(frame: &XdpFrame, parsed: &Parsed, offset: u32, proto: u8) -> Option<Usa
     sa::resolve(place).filter(|sa| sa.fixed.spi == spi && sa.fixed.dst == parsed.dst && sa.fixed.proto == proto)
 }
 
-/// The window of an SA in its map, for the code that the host tests share.
+/// The window of an SA in its maps, for the code that the host tests share.
 struct MapCells {
-    window: *mut Window,
+    slot: u32,
+    bits: u32,
     state: *mut SaState,
 }
 
 impl Cells for MapCells {
+    type Word = NonNull<u64>;
+
     #[inline(always)]
-    fn word(&self, index: usize) -> u64 {
-        // SAFETY: a live map value; the index is masked to its words.
-        unsafe { (&raw const (*self.window).0).cast::<u64>().add(index & (WINDOW_WORDS - 1)).read_volatile() }
+    fn bits(&self) -> u32 {
+        self.bits
     }
     #[inline(always)]
-    fn swap_word(&self, index: usize, old: u64, new: u64) -> u64 {
-        // SAFETY: as above.
+    fn word(&self, index: usize) -> Option<Self::Word> {
+        // SAFETY: a live map value; the index is masked to its words.
         unsafe {
-            let cell = (&raw mut (*self.window).0).cast::<u64>().add(index & (WINDOW_WORDS - 1));
-            atomic::compare_swap(cell, old, new)
+            let word = if self.bits == WINDOW_BITS {
+                let window = SA_WINDOW.get_ptr_mut(self.slot)?;
+                (&raw mut (*window).0).cast::<u64>().add(index & (WINDOW_WORDS - 1))
+            } else {
+                let key = WindowPageKey { slot: self.slot, page: index as u32 >> PAGE_BITS };
+                let page = SA_WINDOW_PAGES.get_ptr_mut(&key)?;
+                (&raw mut (*page).0).cast::<u64>().add(index & (PAGE_WORDS - 1))
+            };
+            NonNull::new(word)
         }
+    }
+    #[inline(always)]
+    fn load(&self, word: Self::Word) -> u64 {
+        // SAFETY: a live map value.
+        unsafe { word.as_ptr().read_volatile() }
+    }
+    #[inline(always)]
+    fn swap(&self, word: Self::Word, old: u64, new: u64) -> u64 {
+        // SAFETY: as above.
+        unsafe { atomic::compare_swap(word.as_ptr(), old, new) }
     }
     #[inline(always)]
     fn top(&self) -> u64 {
@@ -245,7 +268,7 @@ fn refused(sa: &Usable, refusal: replay::Refusal) -> Counter {
     // SAFETY: a live map value.
     unsafe { atomic::fetch_add(&raw mut (*sa.state).replayed, 1) };
     match refusal {
-        replay::Refusal::Contended => Counter::DropInternal,
+        replay::Refusal::Contended | replay::Refusal::NoWindow => Counter::DropInternal,
         _ => Counter::DropReplay,
     }
 }
@@ -315,7 +338,7 @@ fn prepare(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Resul
 /// The whole sequence number of which a packet carries the low half, if the window has not seen it.
 #[inline(always)]
 pub fn sequence(sa: &Usable, low: u32) -> Result<u64, Counter> {
-    let cells = window_of(sa)?;
+    let cells = window_of(sa);
     let window = sa.fixed.replay_window;
     let seq = if sa.fixed.flags & flag::ESN != 0 {
         let width = if window > INFERENCE_WINDOW { window } else { INFERENCE_WINDOW };
@@ -337,15 +360,15 @@ pub fn sequence(sa: &Usable, low: u32) -> Result<u64, Counter> {
 pub fn commit(sa: &Usable, seq: u64) -> Result<(), Counter> {
     let window = sa.fixed.replay_window;
     if window != 0 && !cfg!(feature = "fault-replay") {
-        replay::commit(&window_of(sa)?, seq, window).map_err(|r| refused(sa, r))?;
+        replay::commit(&window_of(sa), seq, window).map_err(|r| refused(sa, r))?;
     }
     Ok(())
 }
 
 #[inline(always)]
-fn window_of(sa: &Usable) -> Result<MapCells, Counter> {
-    let window = SA_WINDOW.get_ptr_mut(sa.place.slot).ok_or(Counter::DropInternal)?;
-    Ok(MapCells { window, state: sa.state })
+fn window_of(sa: &Usable) -> MapCells {
+    // A shift by more than 31 is none that the verifier knows a result of.
+    MapCells { slot: sa.place.slot, bits: sa.fixed.ring_bits as u32 & 15, state: sa.state }
 }
 
 /// Takes the sequence number, strips what ESP added, checks what came out, and hands it up.

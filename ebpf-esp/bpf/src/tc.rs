@@ -3,8 +3,8 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
-    bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head, bpf_skb_change_tail,
-    bpf_skb_pull_data,
+    bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head,
+    bpf_skb_change_tail, bpf_skb_pull_data,
 };
 use ebpf_esp::ah;
 use ebpf_esp::esp::Geometry;

@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(code(|s| s.key = SecretKey::new(vec![7; 16])), Some(D::BadEncryptionKeyBits));
         assert_eq!(code(|s| s.salt = SecretKey::new(vec![7; 3])), Some(D::BadEncryptionKeyBits));
         assert_eq!(code(|s| s.key = SecretKey::new(vec![0; 32])), Some(D::MalformedEncryptionKey));
-        assert_eq!(code(|s| s.replay_window = 1025), Some(D::InvalidReplay));
+        assert_eq!(code(|s| s.replay_window = 65_537), Some(D::InvalidReplay));
         assert_eq!(code(|s| s.replay_value = 1 << 32), Some(D::InvalidReplay));
         assert_eq!(code(|s| s.unique = true), Some(D::BadFlags));
     }

@@ -25,6 +25,9 @@ pub enum SadbError {
     /// Every slot is taken.
     #[error("all {0} slots for security associations are taken; attach with a larger --capacity")]
     Full(u32),
+    /// No room is left for a replay window above 1024 packets.
+    #[error("the replay windows above 1024 packets have {0} packets together, and all are taken; choose a smaller one")]
+    WindowsFull(u32),
     /// The outbound bindings do not fit: one manual SA takes one for each rule that it satisfies.
     #[error(
         "more than the {0} outbound bindings that fit are needed; attach with a larger --capacity, or load fewer rules"
@@ -110,7 +113,11 @@ impl SadbError {
             } => libc::ESRCH,
             Self::Diagnostic { .. } => libc::EINVAL,
             Self::UnfitRule { .. } => libc::EINVAL,
-            Self::Full(_) | Self::TooManyRules(_) | Self::TooDiverse | Self::TooManyBindings(_) => libc::ENOMEM,
+            Self::Full(_)
+            | Self::WindowsFull(_)
+            | Self::TooManyRules(_)
+            | Self::TooDiverse
+            | Self::TooManyBindings(_) => libc::ENOMEM,
             Self::Busy(_) => libc::ETIMEDOUT,
             Self::Epoch(e) => e.raw_os_error().unwrap_or(libc::EIO),
             Self::Instance(_) => libc::ENODEV,

@@ -9,7 +9,8 @@ use crate::abi::{Config, Header, MAX_QUEUES, MAX_RULES, Outer, map};
 use crate::counter::COUNTERS;
 use crate::policy::{PolicyHead, Rule};
 use crate::sa::{
-    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, SaState, SaStatic, SlotRef, Window,
+    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, MAX_WINDOW_PAGES, SaState, SaStatic, SlotRef,
+    Window, WindowPage, WindowPageKey,
 };
 use crate::spd::{
     AddressKey, Chunk, Class, FLOW_SETS, FlowSet, MAX_CHUNKS, MAX_CLASSES, MAX_PAGES, MAX_PREFIXES, Page, TunnelKey,
@@ -137,6 +138,7 @@ pub const MAPS: &[MapSpec] = &[
     MapSpec::new::<u32, KeyText>(map::SA_KEYS, Kind::Array, Entries::PerSlot(1)),
     MapSpec::new::<u32, SaState>(map::SA_STATE, Kind::Array, Entries::PerSlot(1)),
     MapSpec::new::<u32, Window>(map::SA_WINDOW, Kind::Array, Entries::PerSlot(1)),
+    MapSpec::on_demand::<WindowPageKey, WindowPage>(map::SA_WINDOW_PAGES, Kind::Hash, Entries::Fixed(MAX_WINDOW_PAGES)),
     MapSpec::on_demand::<u32, GhashTable>(map::SA_GHASH, Kind::Hash, Entries::PerSlot(1)),
     MapSpec::on_demand::<u32, BlowfishState>(map::SA_BLOWFISH, Kind::Hash, Entries::PerSlot(1)),
     MapSpec::new::<u32, u32>(map::SPD_HEAD, Kind::Array, Entries::Fixed(1)),

@@ -8,7 +8,8 @@ use crate::abi::{Config, Header, Outer, map};
 use crate::event::Event;
 use crate::policy::{PolicyHead, Rule};
 use crate::sa::{
-    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, SaState, SaStatic, SlotRef, Window,
+    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, SaState, SaStatic, SlotRef, Window, WindowPage,
+    WindowPageKey,
 };
 use crate::spd::{AddressKey, Chunk, Class, Page, TunnelKey};
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -36,6 +37,8 @@ pod!(
     SaStatic,
     SaState,
     Window,
+    WindowPage,
+    WindowPageKey,
     GhashTable,
     BlowfishState,
     KeyText
@@ -244,6 +247,7 @@ pub(super) struct SaMaps {
     pub(super) statics: Slots<SaStatic>,
     pub(super) states: Slots<SaState>,
     pub(super) windows: Slots<Window>,
+    pub(super) pages: Table<WindowPageKey, WindowPage>,
     pub(super) keys: Slots<KeyText>,
     pub(super) ghash: Table<u32, GhashTable>,
     pub(super) blowfish: Table<u32, BlowfishState>,
@@ -262,6 +266,7 @@ impl SaMaps {
             statics: Slots::open(instance, map::SA_STATIC)?,
             states: Slots::open(instance, map::SA_STATE)?,
             windows: Slots::open(instance, map::SA_WINDOW)?,
+            pages: Table::open(instance, map::SA_WINDOW_PAGES)?,
             keys: Slots::open(instance, map::SA_KEYS)?,
             ghash: Table::open(instance, map::SA_GHASH)?,
             blowfish: Table::open(instance, map::SA_BLOWFISH)?,

@@ -51,6 +51,7 @@ pub mod status;
 pub mod testing;
 mod transform;
 pub mod tunnels;
+mod window;
 mod xsk;
 
 pub use attach::InterfaceReport;

@@ -1,7 +1,7 @@
 //! Repair after a tool died between the writes of one change (architecture section 4, "Lock and crash safety").
 //!
 //! What a dead tool can have left behind: a slot with contents but no valid state word, an inbound SA that no index
-//! leads to, an index or binding that leads to a slot with another generation, a GHASH table without its SA, one half of
+//! leads to, an index or binding that leads to a slot with another generation, a GHASH table or a replay window without its SA, one half of
 //! a pair, rules without the ends of a tunnel that was just defined, a generation of the policy that is not in force. An
 //! SA that was only half there, on its way in or out, is removed; bindings are recomputed.
 
@@ -85,7 +85,8 @@ fn wipe_leftovers(sadb: &mut Sadb) -> Result<(), SadbError> {
             slots::wipe(&mut sadb.maps, SlotRef { slot, generation })?;
         }
     }
-    let tables = [sadb.maps.ghash.keys()?, sadb.maps.blowfish.keys()?];
+    let pages = sadb.maps.pages.keys()?.into_iter().map(|key| key.slot).collect();
+    let tables = [sadb.maps.ghash.keys()?, sadb.maps.blowfish.keys()?, pages];
     for slot in tables.into_iter().flatten() {
         if sadb.register.get(slot).is_none() {
             let generation = sadb.maps.states.get(slot)?.generation;

@@ -17,8 +17,8 @@ use super::pfkey::{Message, kind};
 use super::slots::{self, Known, LARVAL_SECONDS, Register};
 use super::spd::store::PolicyMaps;
 use super::spec::{Direction, IvSource, Mode, SaInfo, SaKey, SaSpec, SaUpdate};
-use super::{clock, repair, transform, tunnels};
-use crate::sa::{BindingKey, Bundle, Lifetime, OuterHeader, SaState, SaStatic, SlotRef, Window, flag, km, state};
+use super::{clock, repair, transform, tunnels, window};
+use crate::sa::{BindingKey, Bundle, Lifetime, OuterHeader, SaState, SaStatic, SlotRef, flag, km, state};
 use bytemuck::Zeroable;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -141,7 +141,6 @@ impl Sadb {
             added_wall: clock::wall_seconds(),
             ..SaState::default()
         };
-        let window = slots::window_below(if inbound { spec.replay_value } else { 0 });
         self.locked(|sadb, held| {
             let replaced = sadb.vacate(held, bits, spec)?;
             let partner = match spec.pair_spi {
@@ -152,8 +151,8 @@ impl Sadb {
             let slot = sadb.allocate(held)?;
             record.generation = slot.generation;
             let moving = SaState { generation: slot.generation, ..moving };
+            window::write(&mut sadb.maps, slot.slot, record.ring_bits.into(), moving.top)?;
             sadb.maps.statics.set(slot.slot, &record)?;
-            sadb.maps.windows.set(slot.slot, &window)?;
             sadb.maps.keys.set(slot.slot, &material.text)?;
             if let Some(table) = &material.ghash {
                 sadb.maps.ghash.insert(&slot.slot, table)?;
@@ -272,7 +271,6 @@ impl Sadb {
                 ..SaState::default()
             };
             sadb.maps.statics.set(slot.slot, &record)?;
-            sadb.maps.windows.set(slot.slot, &Window::zeroed())?;
             slots::enliven(&mut sadb.maps, slot.slot, &moving)?;
             let known = Known::new(slot.slot, &record, &moving);
             sadb.maps.inbound.insert(&known.inbound_key(), &slot)?;

@@ -7,7 +7,8 @@ use crate::Addr;
 use crate::abi::map;
 use crate::policy::{Action, MAX_ACTIONS, Rule, direction, verdict};
 use crate::sa::{
-    BindingKey, ESP, GhashTable, InboundKey, Lifetime, SaState, SaStatic, SlotRef, Window, encr, flag, km, state,
+    BindingKey, ESP, GhashTable, InboundKey, Lifetime, MAX_REPLAY_WINDOW, MAX_WINDOW_PAGES, PAGE_BITS, SaState,
+    SaStatic, SlotRef, Window, WindowPage, WindowPageKey, encr, flag, km, ring_bits, state,
 };
 use bytemuck::Zeroable;
 use maps::{SaMaps, Slots, Table};
@@ -73,6 +74,8 @@ fn assert_clean(instance: &Instance, capacity: u32) {
         assert!(slots::is_free(&states.get(slot).unwrap()));
         assert!(windows.get(slot).unwrap() == Window::zeroed());
     }
+    let pages = Table::<WindowPageKey, WindowPage>::open(instance, map::SA_WINDOW_PAGES).unwrap();
+    assert!(pages.keys().unwrap().is_empty());
     assert!(Table::<u32, GhashTable>::open(instance, map::SA_GHASH).unwrap().keys().unwrap().is_empty());
     assert!(Table::<InboundKey, SlotRef>::open(instance, map::SA_IN).unwrap().keys().unwrap().is_empty());
     assert!(Table::<BindingKey, crate::sa::Bundle>::open(instance, map::SA_OUT).unwrap().keys().unwrap().is_empty());
@@ -263,13 +266,31 @@ fn restored_counters_close_the_window_below() {
 }
 
 #[test]
+fn a_large_window_takes_pages_while_there_are_some_and_gives_them_back() {
+    let test = TestInstance::with_maps(2100).unwrap();
+    let mut sadb = Sadb::open(&test).unwrap();
+    let large = |spi| SaSpec { replay_window: MAX_REPLAY_WINDOW, replay_value: 70_000, ..spec(spi, Direction::In) };
+    let fit = MAX_WINDOW_PAGES >> (ring_bits(MAX_REPLAY_WINDOW) - PAGE_BITS);
+    for spi in 0..fit {
+        sadb.add(&large(1000 + spi)).unwrap();
+    }
+    assert!(matches!(sadb.add(&large(999)), Err(SadbError::WindowsFull(_))));
+    // Nothing is left of it, and what needs no page still fits.
+    sadb.add(&SaSpec { replay_window: 1024, ..spec(999, Direction::In) }).unwrap();
+    sadb.delete(&key(1000, Direction::In)).unwrap();
+    sadb.add(&large(998)).unwrap();
+    assert_eq!(sadb.flush(None).unwrap(), fit as usize + 1);
+    assert_clean(&test, 2100);
+}
+
+#[test]
 fn a_tool_killed_at_any_write_of_add_leaves_all_or_nothing() {
     let test = TestInstance::with_maps(4).unwrap();
     put_rule(&test, rule());
     for n in 1.. {
         let lived = fault::survives(n, || {
             let mut sadb = Sadb::open(&test).unwrap();
-            sadb.add(&spec(2, Direction::In)).unwrap();
+            sadb.add(&SaSpec { replay_window: 5000, ..spec(2, Direction::In) }).unwrap();
             sadb.add(&SaSpec { pair_spi: Some(2), ..spec(1, Direction::Out) }).unwrap();
         });
         let mut sadb = Sadb::open(&test).unwrap();

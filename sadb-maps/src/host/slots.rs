@@ -4,11 +4,10 @@ use super::clock;
 use super::error::SadbError;
 use super::maps::{SaMaps, Wiped};
 use super::spec::{Direction, Mode, SaInfo, SaKey, SaSpec};
-use super::transform;
+use super::{transform, window};
 use crate::Addr;
 use crate::sa::{
-    BlowfishState, GhashTable, InboundKey, KeyText, SaSelectors, SaState, SaStatic, SlotRef, WINDOW_WORDS, Window,
-    flag, state,
+    BlowfishState, GhashTable, InboundKey, KeyText, SaSelectors, SaState, SaStatic, SlotRef, flag, ring_bits, state,
 };
 use bytemuck::Zeroable;
 use std::collections::hash_map::Entry;
@@ -229,7 +228,7 @@ pub(super) fn wipe(maps: &mut SaMaps, slot: SlotRef) -> Result<(), SadbError> {
         maps.blowfish.insert(&slot, &BlowfishState::zeroed())?;
         maps.blowfish.remove(&slot)?;
     }
-    maps.windows.set(slot, &Window::zeroed())
+    window::clear(maps, slot)
 }
 
 /// Brings an SA to life whose static part is in place: the times first and the state word after them, because the sweep
@@ -286,6 +285,8 @@ pub(super) fn record(spec: &SaSpec, direction: u32) -> SaStatic {
         auth: spec.auth,
         engine: crate::sa::engine::INLINE,
         replay_window,
+        // What goes out needs no ring.
+        ring_bits: ring_bits(if direction & flag::INBOUND == 0 { 0 } else { replay_window }) as u8,
         pair_spi: spec.pair_spi.unwrap_or(0),
         src,
         dst: spec.dst.into(),
@@ -300,24 +301,6 @@ pub(super) fn record(spec: &SaSpec, direction: u32) -> SaStatic {
         sel: spec.selectors.unwrap_or_default(),
         ..SaStatic::zeroed()
     }
-}
-
-/// A window in which every number up to `top` counts as seen, as far as the ring reaches; empty for 0.
-pub(super) fn window_below(top: u64) -> Window {
-    let mut window = Window::zeroed();
-    if top == 0 {
-        return window;
-    }
-    let last = top >> 5;
-    let words = WINDOW_WORDS as u64;
-    for block in last.saturating_sub(words - 1)..=last {
-        let seen = if block == last { u32::MAX >> (31 - (top & 31)) } else { u32::MAX };
-        let tag = (block / words) & 0xffff_ffff;
-        if let Some(word) = window.0.get_mut((block % words) as usize) {
-            *word = tag << 32 | u64::from(seen);
-        }
-    }
-    window
 }
 
 /// The snapshot that tools see.
@@ -360,53 +343,5 @@ pub(super) fn info(slot: u32, fixed: &SaStatic, keys: &KeyText, moving: &SaState
         key: transform::cipher_key(keys),
         salt: transform::salt(fixed, keys),
         auth_key: transform::auth_key(keys),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ebpf_esp::replay::{Cells, Refusal, commit, precheck};
-    use std::cell::{Cell, RefCell};
-
-    /// The replay check of the data path on a window of ours.
-    struct Replay {
-        words: RefCell<[u64; WINDOW_WORDS]>,
-        top: Cell<u64>,
-    }
-
-    impl Cells for Replay {
-        fn word(&self, index: usize) -> u64 {
-            self.words.borrow()[index]
-        }
-        fn swap_word(&self, index: usize, old: u64, new: u64) -> u64 {
-            let mut words = self.words.borrow_mut();
-            let found = words[index];
-            words[index] = if found == old { new } else { found };
-            found
-        }
-        fn top(&self) -> u64 {
-            self.top.get()
-        }
-        fn swap_top(&self, old: u64, new: u64) -> u64 {
-            let found = self.top.get();
-            self.top.set(if found == old { new } else { found });
-            found
-        }
-    }
-
-    #[test]
-    fn a_restored_counter_refuses_all_it_has_seen_and_nothing_else() {
-        for top in [1, 31, 32, 33, 2047, 2048, 2049, 5000, (1 << 32) + 7, (1 << 37) - 1] {
-            let replay = Replay { words: RefCell::new(window_below(top).0), top: Cell::new(top) };
-            for seq in top.saturating_sub(1023).max(1)..=top {
-                assert_eq!(precheck(&replay, seq, 1024), Err(Refusal::Seen), "{seq} of {top}");
-            }
-            for seq in [top + 1, top + 3, top + 2, top + 700, top + 100] {
-                assert_eq!(precheck(&replay, seq, 1024), Ok(()), "{seq} of {top}");
-                assert_eq!(commit(&replay, seq, 1024), Ok(()), "{seq} of {top}");
-                assert_eq!(precheck(&replay, seq, 1024), Err(Refusal::Seen), "{seq} of {top}");
-            }
-        }
     }
 }

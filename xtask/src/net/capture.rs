@@ -128,7 +128,8 @@ impl Capture {
     }
 }
 
-fn open(interface: &str) -> Result<OwnedFd> {
+/// An AF_PACKET socket on an interface, for whole frames; of the thread's namespace.
+pub(crate) fn open(interface: &str) -> Result<OwnedFd> {
     let name = std::ffi::CString::new(interface)?;
     // SAFETY: `name` is a string that ends with a zero octet and lives across the call.
     let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
@@ -144,9 +145,9 @@ fn open(interface: &str) -> Result<OwnedFd> {
     }
     // SAFETY: `socket` was just opened and belongs to nobody else.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    set_option(&socket, libc::SO_RCVBUFFORCE, &BACKLOG)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &BACKLOG)?;
     let tick = libc::timeval { tv_sec: 0, tv_usec: TICK.subsec_micros().into() };
-    set_option(&socket, libc::SO_RCVTIMEO, &tick)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &tick)?;
     // SAFETY: all zero is a valid value of this plain structure.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -162,12 +163,13 @@ fn open(interface: &str) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-fn set_option<T>(socket: &OwnedFd, option: libc::c_int, value: &T) -> Result<()> {
+/// `value` is of the type that the option has.
+pub(crate) fn set_option<T>(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, value: &T) -> Result<()> {
     // SAFETY: `value` is a plain structure of the option's type, and its size is passed along.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
+            level,
             option,
             std::ptr::from_ref(value).cast(),
             size_of::<T>() as libc::socklen_t,

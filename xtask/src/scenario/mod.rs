@@ -15,6 +15,7 @@ mod manual;
 mod nat;
 mod ours;
 mod policy;
+mod queues;
 mod readme;
 mod second_opinion;
 mod strongswan;
@@ -95,6 +96,11 @@ pub const ALL: &[Scenario] = &[
         policy::icmp_errors,
     ),
     namespace("random-datagrams", "random datagrams of every size over veth, fragments too", datagrams::random_content),
+    namespace(
+        "queues",
+        "one SA on two processors and two receive queues, a window of 65,536: every number once, whatever the order",
+        queues::one_sa,
+    ),
     namespace("every-size", "an echo of every size from 0 to the largest, both algorithms", manual::every_size),
     namespace("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),
     namespace("ah", "AH alone and around ESP, both modes, IPv4 and IPv6, every authenticator", ah::every_way),
