@@ -159,6 +159,7 @@ pub fn ipv6_header(src: Addr, dst: Addr, fields: Fields, len: u32) -> [u32; 10] 
 }
 
 /// ECN of a decapsulated packet (RFC 6040 section 4.2): the new TOS octet, or `None` when the packet must be dropped.
+/// `inner` and `outer` are whole TOS octets or traffic classes.
 #[inline(always)]
 pub const fn decapsulated_tos(inner: u8, outer: u8) -> Option<u8> {
     match (inner & 3, outer & 3) {
@@ -168,6 +169,13 @@ pub const fn decapsulated_tos(inner: u8, outer: u8) -> Option<u8> {
         (2, 1) => Some((inner & !3) | 1),
         _ => Some(inner),
     }
+}
+
+/// Whether no tunnel that works sends these two together (RFC 6040 section 4.2, the entries to be logged): a capable
+/// outer header around an inner one that is not, or ECT(1) around CE. Not counted here is what must be dropped.
+#[inline(always)]
+pub const fn is_unusual_ecn(inner: u8, outer: u8) -> bool {
+    matches!((inner & 3, outer & 3), (0, 1 | 2) | (3, 1))
 }
 
 #[cfg(test)]

@@ -98,6 +98,10 @@ counters! {
     LinkLocal = "link-local-ignored",
     /// Outbound packets without an SA, handed to key management, which sends them when there is one.
     Held = "held",
+    /// Opened packet that was not capable of ECN in an outer header with a congestion mark (RFC 6040 section 4.2).
+    DropEcn = "drop-ecn",
+    /// Opened packets whose ECN fields no working tunnel sends together; delivered (RFC 6040 section 4.2).
+    UnusualEcn = "unusual-ecn",
 }
 
 /// Number of counters.

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
     bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::programs::XdpContext;
-use ebpf_esp::esp::{ESP_HEADER, Geometry, UDP_HEADER, decapsulated_tos};
+use ebpf_esp::esp::{ESP_HEADER, Geometry, UDP_HEADER, decapsulated_tos, is_unusual_ecn};
 use ebpf_esp::packet::{Content, ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, parse, proto};
 use ebpf_esp::replay::{self, Cells};
 use sadb_maps::abi::Config;
@@ -464,7 +464,10 @@ pub fn strip_tunnel(
     if inner_len > payload {
         return Err(Counter::DropMalformed);
     }
-    let tos = decapsulated_tos(inner_tos, outer.tos).ok_or(Counter::DropMalformed)?;
+    let tos = decapsulated_tos(inner_tos, outer.tos).ok_or(Counter::DropEcn)?;
+    if is_unusual_ecn(inner_tos, outer.tos) {
+        count(Counter::UnusualEcn);
+    }
     // SAFETY: the context is valid.
     if unsafe { bpf_xdp_adjust_head(ctx, (front - ETH_LEN) as i32) } != 0 {
         return Err(Counter::DropRoom);

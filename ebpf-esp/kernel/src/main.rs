@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod ecn;
 mod instance;
 mod packets;
 
@@ -56,6 +57,8 @@ enum Task {
         #[arg(long)]
         object: Option<PathBuf>,
     },
+    /// Every ECN field inside and outside, through the real programs
+    Ecn,
     /// Attach the programs of an object, in place of those that espadm has embedded
     Attach {
         /// Instance of the data path
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
     let result: Result<()> = match Arguments::parse().task {
         Task::Vectors { object } => vectors::run(&object),
         Task::Packets { object } => packets::run(object.as_deref()),
+        Task::Ecn => ecn::run(),
         Task::Attach { instance, object, interfaces } => instance::attach(&instance, &object, &interfaces),
         Task::Bench { object } => bench::run(&object),
         Task::Policy { object } => spd::check(&object),

@@ -22,6 +22,10 @@ fn with_object(task: &str) -> Result<()> {
     run_shown(Command::new(binaries()?.join("esp-kernel")).arg(task).arg(object))
 }
 
+pub(super) fn ecn() -> Result<()> {
+    run_shown(Command::new(binaries()?.join("esp-kernel")).arg("ecn"))
+}
+
 pub(super) fn packets() -> Result<()> {
     let object = faults::object();
     let object = object.iter().flat_map(|object| ["--object", object]);

@@ -81,6 +81,11 @@ pub const ALL: &[Scenario] = &[
         kernel::packets,
     ),
     namespace(
+        "kernel-ecn",
+        "every TOS or traffic class inside with every ECN field outside, through the real programs",
+        kernel::ecn,
+    ),
+    namespace(
         "kernel-policy",
         "random rules and packets through the classifier in the kernel, beside the plain scan, up to 16,384 rules",
         kernel::policy,
@@ -89,6 +94,11 @@ pub const ALL: &[Scenario] = &[
         "policy-replaced",
         "200 policies replaced under traffic: no packet is dropped and none in clear",
         policy::replaced,
+    ),
+    namespace(
+        "policy-defaults",
+        "what no rule names: passes by host policy, and goes neither into nor out of a tunnel that has rules",
+        policy::defaults,
     ),
     namespace(
         "icmp-errors",

@@ -1,14 +1,14 @@
 //! Policy in force: replaced under traffic.
 
 use super::manual::{manual_keys, nothing_in_clear, same_counts};
-use super::topology::{INNER_A, INNER_B, NET_A, NET_B, Protected, rule};
+use super::topology::{A, B, INNER_A, INNER_B, NET_A, NET_B, Protected, rule};
 use crate::net::capture::Capture;
 use crate::net::transfer;
 use crate::suite::{counter, drops};
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
 use std::io::ErrorKind;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -92,7 +92,62 @@ pub(super) fn icmp_errors() -> Result<()> {
         counter(&net.a.counters()?, "drop-clear-inbound") > counter(&before, "drop-clear-inbound"),
         "it was not counted"
     );
+    // ARC-ICMP-01: which errors in clear are believed is the administrator's to say, for each type and code.
+    let believe = |code: &str| {
+        let own = format!("{{ tunnel vpn0 negotiate tunnel laddr {NET_A} raddr {NET_B} ulp udp }}");
+        let clear = format!("{{ ulp icmp type unreach code {code} dir in }} pass {{ }}\n");
+        net.a.policy(&format!("{own} ipsec {{ encr_algs chacha20-poly1305 }}\n{clear}"))
+    };
+    believe("host-unr")?;
+    ensure!(refused()? != Some(ErrorKind::ConnectionRefused), "an error of another code was believed");
+    believe("port-unr")?;
+    ensure!(refused()? == Some(ErrorKind::ConnectionRefused), "an error that a rule lets in was not believed");
     Ok(())
+}
+
+/// What no rule names: a host policy lets it pass in clear, and a tunnel that has rules drops it, in both directions; which
+/// is what the policy heads of Solaris do.
+pub(super) fn defaults() -> Result<()> {
+    let net = Protected::new("defaults", "encr_algs chacha20-poly1305", &[])?;
+    manual_keys(&net, "chacha20-poly1305")?;
+    let (a, b) = (&net.sites.a, &net.sites.b);
+    // Between the hosts themselves: no rule names them.
+    ensure!(a.ping(B, &[])? && b.ping(A, &[])?, "host policy without a rule for the traffic does not let it pass");
+    ensure!(a.ping(&INNER_B.to_string(), &[])?, "no answer through the tunnel");
+    // B lets nothing but UDP out of its tunnel, or into it.
+    net.b.policy(&format!(
+        "{{ tunnel vpn0 negotiate tunnel laddr {NET_B} raddr {NET_A} ulp udp }} ipsec {{ encr_algs chacha20-poly1305 }}\n"
+    ))?;
+    let before = net.b.counters()?;
+    ensure!(!a.ping(&INNER_B.to_string(), &[])?, "what no rule of the tunnel names came out of it");
+    let after = net.b.counters()?;
+    let counted = |name: &str| counter(&after, name) - counter(&before, name);
+    ensure!(counted("drop-policy-mismatch") == 1, "not counted as one packet that the policy has no rule for");
+    // What is routed into the tunnel's interface and has no rule.
+    b.ip(&[&format!("route replace {NET_A} dev ipsec0")])?;
+    let capture = Capture::start(&net.sites.router, "to-b")?;
+    let before = net.b.counters()?;
+    ensure!(!b.ping(&INNER_A.to_string(), &["-I", &INNER_B.to_string()])?, "an answer to what no rule lets in");
+    let after = net.b.counters()?;
+    ensure!(
+        counter(&after, "drop-tunnel-no-rule") > counter(&before, "drop-tunnel-no-rule"),
+        "not counted as a packet that no rule of a tunnel covers"
+    );
+    let seen = capture.finish()?;
+    ensure!(seen.esp == 0, "{} ESP packets", seen.esp);
+    let inner: Vec<u8> = [INNER_B, INNER_A].iter().flat_map(|address| octets(*address)).collect();
+    ensure!(seen.kept.iter().all(|(_, frame)| frame.get(26..34) != Some(&inner[..])), "it left in clear");
+    // A tunnel without rules: nothing comes out, and nothing is sealed.
+    net.b.policy("")?;
+    ensure!(!a.ping(&INNER_B.to_string(), &[])?, "a tunnel without rules let a packet out");
+    Ok(())
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
 }
 
 /// A policy of its own for each number: the rule of the traffic after another number of rules that pass and drop what
