@@ -93,6 +93,8 @@ pub struct Parsed {
     pub v4: bool,
     /// A fragment, the first one included.
     pub fragment: bool,
+    /// Identification of a fragment.
+    pub ident: u32,
     /// A later fragment or a header that could not be read: ports are unknown.
     pub opaque: bool,
     /// DSCP and ECN octet.
@@ -241,6 +243,7 @@ pub fn parse_v4<F: Frame>(frame: &F, l3: u32) -> Option<Parsed> {
         proto: (third >> 16) as u8,
         v4: true,
         fragment: fragment & 0x3fff != 0,
+        ident: u32::from_be(words[1]) >> 16,
         opaque: fragment & 0x1fff != 0,
         tos: (first >> 16) as u8,
         ttl: (third >> 24) as u8,
@@ -277,6 +280,7 @@ pub fn parse_v6<F: Frame>(frame: &F, l3: u32) -> Option<Parsed> {
         proto: (second >> 8) as u8,
         v4: false,
         fragment: false,
+        ident: 0,
         opaque: false,
         tos: (first >> 20) as u8,
         ttl: second as u8,
@@ -298,10 +302,12 @@ pub fn parse_v6<F: Frame>(frame: &F, l3: u32) -> Option<Parsed> {
                 parsed.l4 += (len as u32 + 1) * 8;
             }
             proto::FRAGMENT => {
-                let Some([next, _, high, low]) = frame.read::<[u8; 4]>(parsed.l4) else {
+                let Some([first, ident]) = frame.read::<[u32; 2]>(parsed.l4) else {
                     parsed.opaque = true;
                     return Some(parsed);
                 };
+                let [next, _, high, low] = first.to_ne_bytes();
+                parsed.ident = u32::from_be(ident);
                 parsed.next_header = parsed.l4;
                 parsed.proto = next;
                 parsed.l4 += 8;

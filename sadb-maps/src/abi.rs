@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of everything in this crate that the kernel side sees. A tool refuses an instance with another version.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Magic of [`Header`]: "IPSE" in ASCII, host order.
 pub const HEADER_MAGIC: u32 = 0x4950_5345;
@@ -19,6 +19,10 @@ pub const MAX_RULES: u32 = 16_384;
 
 /// Queues of `ipsec0x` whose packets can be held while they wait for an SA.
 pub const MAX_QUEUES: u32 = 1024;
+
+/// Largest MTU of a veth whose peer has an XDP program without fragments, and so of `ipsec0`: a page less headroom and
+/// what the kernel keeps behind a frame.
+pub const MAX_XDP_MTU: u32 = 3506;
 
 /// Names of the maps, which are the names of their pins as well.
 pub mod map {
@@ -77,6 +81,10 @@ pub mod map {
     pub const STAGES: &str = "STAGES";
     /// `XskMap` of the AF_XDP sockets that take packets without an SA, by queue of `ipsec0x`. An entry goes with its socket.
     pub const XSKS: &str = "XSKS";
+    /// Ring buffer of [`Handed`](crate::slow::Handed): packets for the slow path.
+    pub const SLOW: &str = "SLOW";
+    /// `Array<SlowState>[1]`: whether somebody takes them, and what became of them.
+    pub const SLOW_STATE: &str = "SLOW_STATE";
 }
 
 /// Names of the programs in the object, which are the names of their pins as well.
@@ -105,6 +113,7 @@ pub mod program {
         ("ah_seal", stage::AH_SEAL),
         ("ah_seal_end", stage::AH_SEAL_END),
         ("ah_open_end", stage::AH_OPEN_END),
+        ("open_whole", stage::OPEN_WHOLE),
         ("seal_chacha_poly", stage::seal(family::CHACHA20_POLY1305)),
         ("open_chacha_poly", stage::open(family::CHACHA20_POLY1305)),
         ("seal_aes_gcm", stage::seal(family::AES_GCM)),
@@ -150,6 +159,8 @@ pub mod stage {
     pub const AH_SEAL_END: u32 = 3;
     /// Behind the authenticator of a packet that is opened: the AH header taken out.
     pub const AH_OPEN_END: u32 = 4;
+    /// On `ipsec0x`: a sealed packet that came in fragments and has been made whole.
+    pub const OPEN_WHOLE: u32 = 5;
     /// The first cipher.
     const CIPHERS: u32 = 8;
     /// The first authenticator.

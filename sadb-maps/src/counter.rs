@@ -68,7 +68,7 @@ counters! {
     DropPolicyMismatch = "drop-policy-mismatch",
     /// Outbound packet over the inner MTU that could not be answered.
     DropTooBig = "drop-too-big",
-    /// ESP fragment, or fragment on a transport-mode SA.
+    /// Fragment of a sealed packet, and nobody to make it whole; or fragment on a transport-mode SA.
     DropFragment = "drop-fragment",
     /// Packet whose headers could not be read while policy is in force.
     DropUnreadable = "drop-unreadable-header",
@@ -102,6 +102,10 @@ counters! {
     DropEcn = "drop-ecn",
     /// Opened packets whose ECN fields no working tunnel sends together; delivered (RFC 6040 section 4.2).
     UnusualEcn = "unusual-ecn",
+    /// Packets handed to the slow path.
+    SlowPath = "slow-path",
+    /// Packets for the slow path that found no room on the way there.
+    DropSlowPathFull = "drop-slow-path-full",
 }
 
 /// Number of counters.

@@ -18,6 +18,7 @@ pub mod event;
 pub mod name;
 pub mod policy;
 pub mod sa;
+pub mod slow;
 pub mod spd;
 pub mod tag;
 

@@ -16,11 +16,13 @@ pub const FLAG_LOCAL: u8 = 1;
 pub const FLAG_BUNDLE: u8 = 2;
 /// Key management has held the packet: it is judged anew, and not held again.
 pub const FLAG_HELD: u8 = 4;
+/// A sealed packet for this host that came in fragments and has been made whole: it is opened.
+pub const FLAG_WHOLE: u8 = 8;
 
 /// What the classifier found. The slot and the generations are cut to the bits that fit; a stale tag costs a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag {
-    /// [`FLAG_LOCAL`], [`FLAG_BUNDLE`], [`FLAG_HELD`].
+    /// [`FLAG_LOCAL`], [`FLAG_BUNDLE`], [`FLAG_HELD`], [`FLAG_WHOLE`].
     pub flags: u8,
     /// Rule index within its generation of the SPD.
     pub rule: u16,

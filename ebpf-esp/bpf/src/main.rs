@@ -25,6 +25,7 @@ mod route;
 mod sa;
 mod scratch;
 mod seal;
+mod slow;
 mod stage;
 mod sweep;
 mod tc;
@@ -49,6 +50,11 @@ pub fn xdp_ipsec0x(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn seal_end(ctx: XdpContext) -> u32 {
     seal::end(&ctx)
+}
+
+#[xdp]
+pub fn open_whole(ctx: XdpContext) -> u32 {
+    open::run_whole(&ctx)
 }
 
 #[xdp]

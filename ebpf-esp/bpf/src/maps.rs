@@ -10,6 +10,7 @@ use sadb_maps::sa::{
     BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, MAX_WINDOW_PAGES, SaState, SaStatic, SlotRef,
     Window, WindowPage, WindowPageKey,
 };
+use sadb_maps::slow::{FragmentKey, MAX_KNOWN, RING, SlowState};
 use sadb_maps::spd::{
     AddressKey, Chunk, Class, FLOW_SETS, FlowSet, MAX_CHUNKS, MAX_CLASSES, MAX_PAGES, MAX_PREFIXES, Page, TunnelKey,
 };
@@ -72,6 +73,12 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_CO
 pub static STAGES: ProgramArray = ProgramArray::with_max_entries(stage::STAGES, 0);
 #[map]
 pub static XSKS: XskMap = XskMap::with_max_entries(MAX_QUEUES, 0);
+#[map]
+pub static SLOW: RingBuf = RingBuf::with_byte_size(RING, 0);
+#[map]
+pub static SLOW_STATE: Array<SlowState> = Array::with_max_entries(1, 0);
+#[map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, u64> = LruHashMap::with_max_entries(MAX_KNOWN, 0);
 #[map]
 pub static SCRATCH: PerCpuArray<crate::scratch::Scratch> = PerCpuArray::with_max_entries(1, 0);
 

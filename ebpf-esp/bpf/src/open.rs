@@ -17,6 +17,7 @@ use sadb_maps::policy::{Selectors, direction, rule_flag, verdict};
 use sadb_maps::sa::{
     AH, ESP, InboundKey, PAGE_BITS, PAGE_WORDS, SaState, WINDOW_BITS, WINDOW_WORDS, WindowPageKey, flag, mac,
 };
+use sadb_maps::slow::errand;
 use sadb_maps::spd::{NO_MATCH, scope};
 
 use crate::frame::{HEADER_ROOM, MAX_OFFSET, XdpFrame, opaque, size};
@@ -25,7 +26,7 @@ use crate::sa::{self, Usable, planned};
 use crate::scratch::{park, park_quoted, scratch};
 use crate::seal::{FAILED, status, update_checksum};
 use crate::tc::{OPENED_TRANSPORT, OPENED_TUNNEL, Opened};
-use crate::{ah, atomic, cipher, policy, report, route, stage};
+use crate::{ah, atomic, cipher, policy, report, route, slow, stage};
 
 /// Least window used to infer the high half of a sequence number.
 const INFERENCE_WINDOW: u32 = 64;
@@ -44,6 +45,16 @@ pub fn run(ctx: &XdpContext) -> u32 {
         unsafe { (*sc).plan.ah.slot = 0 };
     }
     conclude(ctx, open_prepare(ctx.ctx))
+}
+
+/// On `ipsec0x`: the same for a packet that came in fragments and has been made whole.
+#[inline(always)]
+pub fn run_whole(ctx: &XdpContext) -> u32 {
+    if let Some(sc) = scratch() {
+        // SAFETY: the scratch of this CPU.
+        unsafe { (*sc).plan.ah.slot = 0 };
+    }
+    conclude(ctx, open_whole_prepare(ctx.ctx))
 }
 
 /// What follows from the result of a stage.
@@ -107,8 +118,28 @@ pub extern "C" fn open_prepare(ctx: *mut xdp_md) -> u32 {
             return xdp_action::XDP_DROP;
         }
         Kind::Runt if is_local(ctx, parsed) => Err(Counter::DropBadEncap),
-        Kind::Fragment if is_local(ctx, parsed) => Err(Counter::DropFragment),
+        Kind::Fragment if is_local(ctx, parsed) => slow::fragment(ctx, parsed, errand::FRAGMENT_IN),
         _ => clear(ctx, parsed),
+    })
+}
+
+/// As [`open_prepare`], for what was handed over as fragments of a sealed packet: anything else is dropped.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn open_whole_prepare(ctx: *mut xdp_md) -> u32 {
+    let frame = XdpFrame(ctx);
+    let Content::Ip(parsed) = parse(&frame) else { return FAILED | Counter::DropMalformed as u32 };
+    let Some(parsed) = park(parsed) else { return FAILED | Counter::DropInternal as u32 };
+    status(match esp_offset(&frame, parsed) {
+        Kind::Esp(offset) => match find(&frame, parsed, offset, ESP) {
+            Some(sa) => prepare(ctx, parsed, offset, &sa),
+            None => Err(Counter::DropNoSaIn),
+        },
+        Kind::Ah(place) => match find(&frame, parsed, place + 4, AH) {
+            Some(sa) => ah::open_prepare(ctx, parsed, place, &sa),
+            None => Err(Counter::DropNoSaIn),
+        },
+        _ => Err(Counter::DropMalformed),
     })
 }
 
@@ -156,7 +187,7 @@ enum Kind {
     Keepalive,
     /// A datagram to port 4500 that is too short to be anything.
     Runt,
-    /// A fragment of an ESP or AH packet.
+    /// A fragment of an ESP or AH packet, in UDP or not.
     Fragment,
     /// Not for us.
     Other,
@@ -190,6 +221,12 @@ fn esp_offset(frame: &XdpFrame, parsed: &Parsed) -> Kind {
                 None => Kind::Runt,
             }
         }
+        proto::UDP if parsed.dport == 4500 && !parsed.opaque => match frame.read::<u32>(parsed.l4 + UDP_HEADER) {
+            // IKE, or too little to tell.
+            Some(0) | None => Kind::Other,
+            Some(_) => Kind::Fragment,
+        },
+        _ if parsed.fragment && parsed.opaque && slow::is_known() != 0 => Kind::Fragment,
         _ => Kind::Other,
     }
 }

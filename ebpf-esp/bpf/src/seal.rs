@@ -13,7 +13,7 @@ use sadb_maps::counter::Counter;
 use sadb_maps::policy::{direction, verdict};
 use sadb_maps::sa::{AH, SlotRef, flag, mac};
 use sadb_maps::spd::NO_MATCH;
-use sadb_maps::tag::{FLAG_BUNDLE, FLAG_HELD, FLAG_LOCAL, IPSEC0_OCTET, Tag};
+use sadb_maps::tag::{FLAG_BUNDLE, FLAG_HELD, FLAG_LOCAL, FLAG_WHOLE, IPSEC0_OCTET, Tag};
 
 use crate::acquire;
 use crate::checksum;
@@ -34,6 +34,9 @@ pub fn run(ctx: &XdpContext) -> u32 {
     let outcome = seal_prepare(ctx.ctx);
     if outcome == GO {
         return stage::follow_plan(ctx);
+    }
+    if outcome == WHOLE {
+        return stage::next(ctx, stage::OPEN_WHOLE);
     }
     if outcome == FAILED | Counter::Held as u32 {
         return hold::hand_over(ctx.ctx);
@@ -81,6 +84,8 @@ pub fn end(ctx: &XdpContext) -> u32 {
 
 /// [`seal_finish`] is done with ESP, and AH goes around it.
 const AROUND: u32 = 0x80;
+/// What [`seal_prepare`] was given is a sealed packet to be opened.
+const WHOLE: u32 = 0x81;
 /// A stage went well and has no more to say.
 pub const GO: u32 = 0;
 /// A stage failed; the low octet is the counter.
@@ -107,6 +112,9 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
     let frame = XdpFrame(ctx);
     let words = frame.read::<[u32; 3]>(0).ok_or(Counter::DropMalformed)?;
     let tag = Tag::from_words(words).ok_or(Counter::DropForeignFrame)?;
+    if tag.flags & FLAG_WHOLE != 0 {
+        return Ok(WHOLE);
+    }
     let Content::Ip(parsed) = parse(&frame) else { return Err(Counter::DropForeignFrame) };
     let parsed = park(parsed).ok_or(Counter::DropInternal)?;
     if parsed.l3_len > 3600 || parsed.l4 > ETH_LEN + HEADER_ROOM {

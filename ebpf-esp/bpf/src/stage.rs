@@ -2,7 +2,9 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
-pub use sadb_maps::abi::stage::{AH_OPEN_END, AH_SEAL, AH_SEAL_END, OPEN_END, SEAL_END, authenticate, open, seal};
+pub use sadb_maps::abi::stage::{
+    AH_OPEN_END, AH_SEAL, AH_SEAL_END, OPEN_END, OPEN_WHOLE, SEAL_END, authenticate, open, seal,
+};
 use sadb_maps::counter::Counter;
 
 use crate::maps::STAGES;

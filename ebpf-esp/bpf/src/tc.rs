@@ -418,30 +418,43 @@ pub extern "C" fn answer_too_big(skb: *mut __sk_buff) -> i32 {
     unsafe { bpf_redirect(config.ipsec0, INGRESS) as i32 }
 }
 
-/// TCX ingress on an outer interface: packets that XDP opened get their mark, and those of tunnels go up on `ipsec0`.
+/// What XDP says of the packet, if it has opened it.
 #[inline(always)]
-pub fn outer_ingress(skb: *mut __sk_buff) -> i32 {
-    let Some(config) = CONFIG.get(0) else { return NEXT };
+fn opened(skb: *mut __sk_buff, config: &Config) -> Option<Opened> {
     // SAFETY: the context is valid.
     let (meta, data) = unsafe { ((*skb).data_meta as usize, (*skb).data as usize) };
     if meta + size_of::<Opened>() > data {
-        return NEXT;
+        return None;
     }
     // SAFETY: the metadata holds at least one record.
     let opened = unsafe { (meta as *const Opened).read_unaligned() };
-    if opened.secret != config.mark_sealed {
-        return NEXT;
-    }
+    if opened.secret == config.mark_sealed { Some(opened) } else { None }
+}
+
+/// Cuts what XDP has left behind the opened packet and gives it its mark. `None` when that cannot be done.
+#[inline(always)]
+fn finish_opened(skb: *mut __sk_buff, config: &Config, opened: &Opened) -> Option<()> {
     // SAFETY: the context is valid.
     let len = unsafe { (*skb).len };
     if opened.cut_to != 0 && opened.cut_to < len && unsafe { bpf_skb_change_tail(skb, opened.cut_to, 0) } != 0 {
         count(Counter::DropRoom);
-        return DROP;
+        return None;
     }
     let mark = if opened.mode == OPENED_TUNNEL { config.mark_tunnel_in } else { config.mark_transport_in };
     if mark != 0 {
         // SAFETY: the context is valid.
         unsafe { (*skb).mark = mark };
+    }
+    Some(())
+}
+
+/// TCX ingress on an outer interface: packets that XDP opened get their mark, and those of tunnels go up on `ipsec0`.
+#[inline(always)]
+pub fn outer_ingress(skb: *mut __sk_buff) -> i32 {
+    let Some(config) = CONFIG.get(0) else { return NEXT };
+    let Some(opened) = opened(skb, config) else { return NEXT };
+    if finish_opened(skb, config, &opened).is_none() {
+        return DROP;
     }
     if opened.mode == OPENED_TUNNEL {
         // SAFETY: no preconditions.
@@ -450,10 +463,19 @@ pub fn outer_ingress(skb: *mut __sk_buff) -> i32 {
     NEXT
 }
 
-/// TCX ingress on `ipsec0x`: sealed packets leave through the neighbour layer of the interface that XDP chose.
+/// TCX ingress on `ipsec0x`: sealed packets leave through the neighbour layer of the interface that XDP chose. Those that
+/// had been made whole and were opened go up on `ipsec0`, of either mode: on the interface that they came in on a generic
+/// XDP program would take them for clear ones.
 #[inline(always)]
 pub fn ipsec0x_ingress(skb: *mut __sk_buff) -> i32 {
     let Some(config) = CONFIG.get(0) else { return DROP };
+    if let Some(opened) = opened(skb, config) {
+        if finish_opened(skb, config, &opened).is_none() || SkbFrame(skb).write(0, config.ipsec0_mac).is_none() {
+            return DROP;
+        }
+        // SAFETY: no preconditions.
+        return unsafe { bpf_redirect(config.ipsec0, INGRESS) as i32 };
+    }
     let Some(words) = SkbFrame(skb).read::<[u32; 3]>(0) else { return DROP };
     // SAFETY: the context is valid; no parameters means that the destination of the packet is the next hop's key.
     unsafe {

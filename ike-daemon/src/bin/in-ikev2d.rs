@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 use ike_daemon::core::api::EndpointConfig;
 use ike_daemon::door_server::{Deadlines, Door};
 use ike_daemon::driver::files::{DEFAULT_CONFIG, DEFAULT_PRESHARED, DaemonLock};
-use ike_daemon::driver::{Daemon, Files, LogControl, SadbKernel, Settings};
+use ike_daemon::driver::{Daemon, Files, LogControl, SadbKernel, Settings, SlowPathThread};
 use ike_door::place::IKEV2_DOOR;
 use ike_door::{DebugLevel, Privilege};
 use nix::sys::resource::{Resource, setrlimit};
@@ -78,6 +78,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let run_dir = instance.run_dir()?;
     let _lock = DaemonLock::take(&run_dir)?;
     let kernel = SadbKernel::open(&instance)?;
+    let _slow_path = SlowPathThread::start(&instance)?;
     let settings = Settings {
         files,
         run_dir: Some(run_dir.clone()),

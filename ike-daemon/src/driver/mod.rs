@@ -1,5 +1,5 @@
 //! The driver: everything around the sans-I/O core that touches the outside. Sockets (`udp`), the data path ([`kernel`],
-//! [`sadb`]), configuration and books (`host`), the loop that joins them ([`daemon`]).
+//! [`sadb`], `slow_path`), configuration and books (`host`), the loop that joins them ([`daemon`]).
 
 mod algorithms;
 mod answers;
@@ -16,6 +16,7 @@ pub mod logging;
 mod memory;
 mod policy;
 pub mod sadb;
+mod slow_path;
 mod udp;
 
 pub use daemon::{Daemon, Settings, StartError};
@@ -23,3 +24,4 @@ pub use files::Files;
 pub use kernel::KernelSide;
 pub use logging::LogControl;
 pub use sadb::SadbKernel;
+pub use slow_path::SlowPathThread;

@@ -5,11 +5,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipseckey::path::properties::{self, Properties};
 use ipseckey::path::{events, tables};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sadb_maps::host::Instance;
 use sadb_maps::host::counters::Counters;
 use sadb_maps::host::events::EventLease;
 use sadb_maps::host::features::{self, Feature};
 use sadb_maps::host::loader::{AttachOptions, ExitChoice, Loader, XdpChoice};
+use sadb_maps::host::slow::{self, SlowPath, Told};
 use sadb_maps::host::status::Status;
 use sadb_maps::host::tunnels::{Tunnel, Tunnels};
 use serde::Serialize;
@@ -67,6 +70,8 @@ enum Verb {
     Tunnel(TunnelVerb),
     /// Print ACQUIRE and EXPIRE events as they come, and pass them on to daemons and monitors
     Events,
+    /// Deal with the packets that the data path cannot deal with one by one: fragments of sealed packets
+    SlowPath,
 }
 
 #[derive(Args)]
@@ -194,6 +199,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Verb::Tunnel(verb) => tunnel(&instance, verb, cli.json),
         Verb::Events => follow(&instance, cli.json),
+        Verb::SlowPath => slow_path(&instance),
     }
 }
 
@@ -271,6 +277,26 @@ fn tunnel(instance: &Instance, verb: &TunnelVerb, json: bool) -> anyhow::Result<
         }
         TunnelVerb::Delete { name } => tunnels.delete(name)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes what the data path hands over until it is told to end. Waits while another process does.
+fn slow_path(instance: &Instance) -> anyhow::Result<ExitCode> {
+    // What cannot work is said at once, and not only to whoever reads what is said later.
+    drop(SlowPath::acquire(instance)?);
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    signals.thread_block().context("signals cannot be blocked")?;
+    let stop = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).context("signals cannot be waited for")?;
+    slow::serve(instance, stop.as_fd(), |told| match told {
+        Told::Serving => eprintln!("espadm: taking packets from the data path"),
+        Told::Waiting => {
+            eprintln!("espadm: another process takes the packets, most likely a key management daemon; waiting for it")
+        }
+        Told::Failed(error) => eprintln!("espadm: no packets can be taken, trying again: {error}"),
+    });
     Ok(ExitCode::SUCCESS)
 }
 

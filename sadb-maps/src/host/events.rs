@@ -39,20 +39,7 @@ impl EventLease {
     /// Not attached, another network namespace, another version; the runtime file cannot be made.
     pub fn acquire(instance: &Instance) -> Result<Option<Self>, SadbError> {
         maps::checked_header(instance)?;
-        let path = instance.run_dir()?.join("events");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&path)
-            .map_err(|e| SadbError::io(path.display().to_string(), e))?;
-        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
-            Err((_, e)) => return Err(SadbError::io("flock", e)),
-        };
+        let Some(lock) = lease(instance, "events")? else { return Ok(None) };
         let id = maps::map_id(instance, map::EVENTS)?;
         let data = maps::open(instance, map::EVENTS)?;
         let ring = RingBuf::try_from(Map::RingBuf(data)).map_err(failed(map::EVENTS, "open"))?;
@@ -75,6 +62,24 @@ impl EventLease {
                 return Some(bytemuck::pod_read_unaligned(&item));
             }
         }
+    }
+}
+
+/// Locks a runtime file as long as the value lives; `None` while another process has it locked.
+pub(super) fn lease(instance: &Instance, name: &str) -> Result<Option<Flock<File>>, SadbError> {
+    let path = instance.run_dir()?.join(name);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(&path)
+        .map_err(|e| SadbError::io(path.display().to_string(), e))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, e)) => Err(SadbError::io("flock", e)),
     }
 }
 

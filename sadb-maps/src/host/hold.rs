@@ -5,6 +5,7 @@
 //! given back goes into `ipsec0` as a frame that the programs know and judge anew: it leaves sealed or not at all.
 
 use super::error::SadbError;
+use super::inject::Injector;
 use super::instance::Instance;
 use super::maps::{self, Slots, failed};
 use super::netdev::{IPSEC0X, Route};
@@ -13,9 +14,9 @@ use crate::abi::{Config, map};
 use crate::sa::BindingKey;
 use crate::tag::{FLAG_HELD, TAG_OCTET};
 use aya::maps::{Map, XskMap};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+use nix::sys::socket::sockopt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// A packet without an SA.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +62,7 @@ pub struct Holder {
     instance: Instance,
     receivers: Vec<Receiver>,
     /// The way back.
-    sender: OwnedFd,
-    ipsec0: u32,
+    injector: Injector,
     ipsec0x: u32,
     /// Number of the map that the sockets are in.
     id: u32,
@@ -90,7 +90,7 @@ impl Holder {
         let id = maps::map_id(instance, map::XSKS)?;
         let mut places =
             XskMap::try_from(Map::XskMap(maps::open(instance, map::XSKS)?)).map_err(failed(map::XSKS, "open"))?;
-        let sender = sender(config.mark_tagged).map_err(|e| SadbError::io("packet socket", e))?;
+        let injector = Injector::open(&config).map_err(|e| SadbError::io("packet socket", e))?;
         let receivers = (0..pair.rx_queues.max(1))
             .map(|queue| Receiver::bind(pair.index, queue).map_err(|e| SadbError::io("AF_XDP socket on ipsec0x", e)))
             .collect::<Result<Vec<_>, _>>()?;
@@ -98,7 +98,7 @@ impl Holder {
         for (queue, receiver) in (0..pair.rx_queues.max(1)).zip(&receivers).rev() {
             places.set(queue, receiver.as_fd(), 0).map_err(failed(map::XSKS, "update"))?;
         }
-        Ok(Self { instance: instance.clone(), receivers, sender, ipsec0: config.ipsec0, ipsec0x: config.ipsec0x, id })
+        Ok(Self { instance: instance.clone(), receivers, injector, ipsec0x: config.ipsec0x, id })
     }
 
     /// The next packet; `None` when there is none. Take them until `None` after each wake-up.
@@ -122,25 +122,7 @@ impl Holder {
     /// # Errors
     /// `ipsec0` is gone or down, or takes no more at the moment: the packet is lost.
     pub fn release(&self, packet: HeldPacket) -> io::Result<()> {
-        let frame = packet.released();
-        let protocol = frame.get(12..14).and_then(|octets| octets.try_into().ok()).map_or(0, u16::from_ne_bytes);
-        let address = libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
-            sll_protocol: protocol,
-            sll_ifindex: i32::try_from(self.ipsec0).map_err(io::Error::other)?,
-            sll_hatype: 0,
-            sll_pkttype: 0,
-            sll_halen: 0,
-            sll_addr: [0; 8],
-        };
-        let len = size_of_val(&address) as libc::socklen_t;
-        let flags = libc::MSG_DONTWAIT;
-        // SAFETY: frame and address are live and of the sizes that the call is told.
-        let sent = unsafe {
-            let to = (&raw const address).cast();
-            libc::sendto(self.sender.as_raw_fd(), frame.as_ptr().cast(), frame.len(), flags, to, len)
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        self.injector.send(&packet.released())
     }
 
     /// Packets that came faster than they were taken, and were dropped.
@@ -168,13 +150,6 @@ impl Holder {
 /// The error that the kernel left on a socket, as when its interface went away.
 fn sockopt_error(receiver: &Receiver) -> nix::Result<i32> {
     nix::sys::socket::getsockopt(receiver, sockopt::SocketError)
-}
-
-/// A socket whose frames `ipsec0` takes for those of the programs; it receives nothing.
-fn sender(mark: u32) -> io::Result<OwnedFd> {
-    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&socket, sockopt::Mark, &mark)?;
-    Ok(socket)
 }
 
 fn other(error: super::loader::LoaderError) -> io::Error {

@@ -12,6 +12,7 @@ use crate::sa::{
     BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, MAX_WINDOW_PAGES, SaState, SaStatic, SlotRef,
     Window, WindowPage, WindowPageKey,
 };
+use crate::slow::{RING, SlowState};
 use crate::spd::{
     AddressKey, Chunk, Class, FLOW_SETS, FlowSet, MAX_CHUNKS, MAX_CLASSES, MAX_PAGES, MAX_PREFIXES, Page, TunnelKey,
 };
@@ -155,6 +156,8 @@ pub const MAPS: &[MapSpec] = &[
     MapSpec { key: 0, value: 0, ..MapSpec::new::<u32, u32>(map::EVENTS, Kind::RingBuf, Entries::Declared(1 << 18)) },
     MapSpec::new::<u32, u64>(map::COUNTERS, Kind::PerCpuArray, Entries::Fixed(COUNTERS)),
     MapSpec::new::<u32, u32>(map::XSKS, Kind::XskMap, Entries::Declared(MAX_QUEUES)),
+    MapSpec { key: 0, value: 0, ..MapSpec::new::<u32, u32>(map::SLOW, Kind::RingBuf, Entries::Declared(RING)) },
+    MapSpec::new::<u32, SlowState>(map::SLOW_STATE, Kind::Array, Entries::Fixed(1)),
 ];
 
 /// Checks every pinned map of the instance against the table.

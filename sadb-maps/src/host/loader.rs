@@ -15,8 +15,8 @@ use super::kernel::Link;
 use super::layout::MAPS;
 use super::lock::InstanceLock;
 use super::maps::{self, Slots, Table};
-use super::netdev::{self, IPSEC0, IPSEC0X, Interface, MAX_XDP_MTU, PAIR_GROUP, Route};
-use crate::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_SA_CAPACITY, Outer, map, program};
+use super::netdev::{self, IPSEC0, IPSEC0X, Interface, PAIR_GROUP, Route};
+use crate::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_SA_CAPACITY, MAX_XDP_MTU, Outer, map, program};
 use aya::maps::ProgramArray;
 use aya::programs::{Program, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
@@ -225,7 +225,6 @@ impl Loader {
         let mut lock = InstanceLock::acquire(instance)?;
         let route = Route::open()?;
         let outer = choose(&route, interfaces)?;
-        let mtu = outer.iter().map(|i| i.mtu).max().unwrap_or(0).min(MAX_XDP_MTU);
         let found = usable_header(instance)?;
         let started = Instant::now();
         let header = match found {
@@ -233,14 +232,14 @@ impl Loader {
                 return Err(LoaderError::OtherCapacity(header.capacity.saturating_sub(1)));
             }
             Some(header) => {
-                mend_pair(instance, &route, mtu)?;
+                mend_pair(instance, &route)?;
                 attach::forget_missing(instance, &route.interfaces()?)?;
                 header
             }
             None => {
                 lock.announce()?;
                 remove_base(instance, &route)?;
-                match load_base(instance, &route, slots.unwrap_or(DEFAULT_SA_CAPACITY), mtu, options) {
+                match load_base(instance, &route, slots.unwrap_or(DEFAULT_SA_CAPACITY), options) {
                     Ok(header) => header,
                     Err(e) => {
                         // Half a base is of no use to anybody; the first failure is what counts.
@@ -362,8 +361,9 @@ fn remove_pair(instance: &Instance, route: &Route) -> Result<(), LoaderError> {
     }
 }
 
-/// Makes the pair and gives the indexes and addresses of `ipsec0` and `ipsec0x`.
-fn make_pair(instance: &Instance, route: &Route, mtu: u32) -> Result<(Interface, Interface), LoaderError> {
+/// Makes the pair and gives the indexes and addresses of `ipsec0` and `ipsec0x`. It has the largest MTU there is, whatever
+/// the outer interfaces have: packets that came in fragments pass through it whole.
+fn make_pair(instance: &Instance, route: &Route) -> Result<(Interface, Interface), LoaderError> {
     if let Some(pair) = route.find(IPSEC0)?.or(route.find(IPSEC0X)?) {
         return Err(LoaderError::ForeignPair(match owner(&pair) {
             Some(name) => format!("instance {name:?}"),
@@ -371,7 +371,7 @@ fn make_pair(instance: &Instance, route: &Route, mtu: u32) -> Result<(Interface,
         }));
     }
     fault::point();
-    route.create_pair(mtu)?;
+    route.create_pair(MAX_XDP_MTU)?;
     fault::point();
     let missing = |name: &str| LoaderError::NoInterface(name.to_owned());
     let inner = route.find(IPSEC0)?.ok_or_else(|| missing(IPSEC0))?;
@@ -395,7 +395,7 @@ fn make_pair(instance: &Instance, route: &Route, mtu: u32) -> Result<(Interface,
 }
 
 /// Makes a missing pair anew under a living instance, and sees to it that the MTU is enough.
-fn mend_pair(instance: &Instance, route: &Route, mtu: u32) -> Result<(), LoaderError> {
+fn mend_pair(instance: &Instance, route: &Route) -> Result<(), LoaderError> {
     let mut slots = Slots::<Config>::open(instance, map::CONFIG)?;
     let config = slots.get(0)?;
     let (inner, outer) = (route.find(IPSEC0)?, route.find(IPSEC0X)?);
@@ -403,7 +403,7 @@ fn mend_pair(instance: &Instance, route: &Route, mtu: u32) -> Result<(), LoaderE
         (Some(inner), Some(outer)) if inner.index == config.ipsec0 && outer.index == config.ipsec0x => (inner, outer),
         _ => {
             remove_pair(instance, route)?;
-            let (inner, outer) = make_pair(instance, route, mtu)?;
+            let (inner, outer) = make_pair(instance, route)?;
             slots.set(0, &with_pair(config, &inner, &outer))?;
             (inner, outer)
         }
@@ -413,9 +413,9 @@ fn mend_pair(instance: &Instance, route: &Route, mtu: u32) -> Result<(), LoaderE
             route.up(end.index)?;
         }
     }
-    if inner.mtu < mtu {
-        route.set_mtu(outer.index, mtu)?;
-        route.set_mtu(inner.index, mtu)?;
+    if inner.mtu < MAX_XDP_MTU {
+        route.set_mtu(outer.index, MAX_XDP_MTU)?;
+        route.set_mtu(inner.index, MAX_XDP_MTU)?;
     }
     attach::pair(instance, &inner, &outer)
 }
@@ -429,7 +429,6 @@ fn load_base(
     instance: &Instance,
     route: &Route,
     capacity: u32,
-    mtu: u32,
     options: &AttachOptions,
 ) -> Result<Header, LoaderError> {
     let object = options.object.or(OBJECT).ok_or(LoaderError::NoObject)?;
@@ -447,7 +446,7 @@ fn load_base(
     }
     join_stages(&mut ebpf)?;
     pin_inner_maps(&ebpf, instance)?;
-    let (inner, outer) = make_pair(instance, route, mtu)?;
+    let (inner, outer) = make_pair(instance, route)?;
     let config = Config {
         mark_tagged: random_mark()?,
         mark_sealed: random_mark()?,

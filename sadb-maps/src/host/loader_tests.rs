@@ -133,7 +133,7 @@ fn a_driver_that_refuses_is_a_reported_fallback() {
         let mut names: Vec<_> = all.interfaces.iter().map(|i| i.name.as_str()).collect();
         names.sort();
         assert_eq!(names, ["lan0", "lan1", "plain0", "plain1"]);
-        assert_eq!(netdev::Route::open().unwrap().find("ipsec0").unwrap().unwrap().mtu, netdev::MAX_XDP_MTU);
+        assert_eq!(netdev::Route::open().unwrap().find("ipsec0").unwrap().unwrap().mtu, crate::abi::MAX_XDP_MTU);
         for (name, reason) in [("lo", "framing"), ("ipsec0", "itself"), ("none0", "no interface")] {
             let refused = Loader::attach(&test, &[name], &AttachOptions::default()).unwrap_err();
             assert!(refused.to_string().contains(reason), "{refused}");

@@ -11,6 +11,7 @@ use crate::sa::{
     BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, SaState, SaStatic, SlotRef, Window, WindowPage,
     WindowPageKey,
 };
+use crate::slow::SlowState;
 use crate::spd::{AddressKey, Chunk, Class, Page, TunnelKey};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
@@ -43,7 +44,7 @@ pod!(
     BlowfishState,
     KeyText
 );
-pod!(PolicyHead, Rule, Event, AddressKey, TunnelKey, Class, Page, Chunk);
+pod!(PolicyHead, Rule, Event, AddressKey, TunnelKey, Class, Page, Chunk, SlowState);
 
 /// A record that holds secrets: wiped when dropped.
 pub(super) struct Wiped<T: bytemuck::Pod>(pub(super) Box<T>);

@@ -3,8 +3,8 @@
 //! [`Instance`] names and checks an instance and [`Loader`] brings it to life. [`Sadb`] changes its SAs under a lock that
 //! survives the death of its holder, [`Spd`] replaces its rules, [`Tunnels`] gives names to tunnel ends. [`Counters`] and
 //! [`Status`] show. [`EventLease`] drains what the programs report, [`Publisher`] and [`Subscriber`] are the bus on which
-//! everybody hears of every change, [`KmSockets`] lets key management out in clear, and [`Holder`] gets the packets that wait
-//! for an SA.
+//! everybody hears of every change, [`KmSockets`] lets key management out in clear, [`Holder`] gets the packets that wait
+//! for an SA, and [`SlowPath`] those that the programs cannot deal with one by one.
 
 pub mod announce;
 pub mod attach;
@@ -23,6 +23,7 @@ pub mod fault;
 pub mod features;
 mod files;
 pub mod hold;
+mod inject;
 pub mod instance;
 mod kernel;
 pub mod km;
@@ -43,6 +44,7 @@ pub mod sadb;
 mod sadb_tests;
 pub mod secret;
 mod slots;
+pub mod slow;
 mod sockopt;
 pub mod spd;
 pub mod spec;
@@ -68,6 +70,7 @@ pub use loader::{AttachOptions, AttachReport, ExitChoice, Loader, LoaderError, X
 pub use path_log::PathLog;
 pub use sadb::Sadb;
 pub use secret::SecretKey;
+pub use slow::SlowPath;
 pub use spd::{CompiledRule, Scope, Spd};
 pub use spec::{Direction, Encap, IvSource, Mode, SaInfo, SaKey, SaSpec, SaUpdate};
 pub use status::Status;

@@ -28,9 +28,6 @@ pub const IPSEC0: &str = "ipsec0";
 /// Name of its peer, where they are sealed.
 pub const IPSEC0X: &str = "ipsec0x";
 
-/// Largest MTU of a veth whose peer has an XDP program without fragments: a page less headroom and the shared info.
-pub(super) const MAX_XDP_MTU: u32 = 3506;
-
 /// Interface group of the pair, which it has from its first moment: "IPSE" in ASCII.
 pub(super) const PAIR_GROUP: u32 = crate::abi::HEADER_MAGIC;
 

@@ -7,6 +7,7 @@ mod damage;
 mod datagrams;
 pub(crate) mod faults;
 mod first_packet;
+mod fragments;
 mod guest;
 pub(crate) mod kernel;
 mod kernel_esp;
@@ -110,6 +111,11 @@ pub const ALL: &[Scenario] = &[
         "queues",
         "one SA on two processors and two receive queues, a window of 65,536: every number once, whatever the order",
         queues::one_sa,
+    ),
+    namespace(
+        "fragments",
+        "ESP, AH and ESP in UDP that a router has cut: made whole by espadm slow-path, dropped without it; clear ones stay out",
+        fragments::inbound,
     ),
     namespace("every-size", "an echo of every size from 0 to the largest, both algorithms", manual::every_size),
     namespace("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),
