@@ -84,6 +84,10 @@ impl Host for Surroundings {
     fn last_inbound(&self, _: u32) -> Option<Timestamp> {
         None
     }
+
+    fn last_outbound(&self, _: u32) -> Option<Timestamp> {
+        None
+    }
 }
 
 fn rule() -> Rule {

@@ -9,7 +9,7 @@
 )]
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ike_daemon::core::api::{ChildSa, EndpointConfig, InstallRefusal, PeerMoved, Protocol};
+use ike_daemon::core::api::{ChildSa, EndpointConfig, InstallRefusal, Protocol};
 use ike_daemon::door_server::{Deadlines, Door};
 use ike_daemon::driver::kernel::{FoundPair, KernelError, KernelEvent, PairKey};
 use ike_daemon::driver::{Daemon, Files, KernelSide, LogControl, SadbKernel, Settings};
@@ -91,8 +91,14 @@ impl KernelSide for Injected {
     fn remove(&mut self, pair: &PairKey) -> Result<(), KernelError> {
         self.kernel.remove(pair)
     }
-    fn move_pair(&mut self, pair: &PairKey, moved: &PeerMoved) -> Result<(), KernelError> {
-        self.kernel.move_pair(pair, moved)
+    fn move_pair(&mut self, pair: &PairKey, peer: SocketAddr) -> Result<(), KernelError> {
+        self.kernel.move_pair(pair, peer)
+    }
+    fn idle_outbound(&mut self, pair: &PairKey) -> Result<Option<Duration>, KernelError> {
+        self.kernel.idle_outbound(pair)
+    }
+    fn holder(&mut self, sa: &ChildSa) -> Result<Option<u32>, KernelError> {
+        self.kernel.holder(sa)
     }
     fn idle_inbound(&mut self, pair: &PairKey) -> Result<Option<Duration>, KernelError> {
         self.kernel.idle_inbound(pair)

@@ -106,6 +106,8 @@ counters! {
     SlowPath = "slow-path",
     /// Packets for the slow path that found no room on the way there.
     DropSlowPathFull = "drop-slow-path-full",
+    /// Events that say that a peer sends from another address or port.
+    Moves = "moves",
 }
 
 /// Number of counters.

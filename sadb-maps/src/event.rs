@@ -10,6 +10,9 @@ pub mod kind {
     pub const ACQUIRE: u32 = 1;
     /// An SA passed a limit. `sa`, `spi` and `detail` ([`expire`](super::expire)) say which.
     pub const EXPIRE: u32 = 2;
+    /// An authentic packet of an inbound SA in UDP, newer than any before it, came from another address or port than the SA
+    /// has. `sa` and `spi` say which; the UDP datagram is in `packet`.
+    pub const MOVED: u32 = 3;
 }
 
 /// Values of [`Event::detail`] for EXPIRE.
@@ -32,7 +35,7 @@ pub struct Event {
     pub detail: u32,
     /// Boot time in nanoseconds.
     pub time: u64,
-    /// The SA, for EXPIRE.
+    /// The SA, for EXPIRE and MOVED.
     pub sa: SlotRef,
     /// SPI of that SA.
     pub spi: u32,
@@ -44,7 +47,7 @@ pub struct Event {
     pub rule: u32,
     /// Binding that has no SA.
     pub binding: BindingKey,
-    /// The packet.
+    /// The packet, or the datagram that a MOVED is about.
     pub packet: Selectors,
 }
 

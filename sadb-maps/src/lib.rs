@@ -16,6 +16,7 @@ pub mod counter;
 pub mod event;
 #[cfg(feature = "names")]
 pub mod name;
+pub mod nat;
 pub mod policy;
 pub mod sa;
 pub mod slow;

@@ -129,8 +129,11 @@ pub mod flag {
     pub const PFS: u32 = 1 << 8;
     /// This end is behind a NAT and sends keepalives.
     pub const NAT_LOCAL: u32 = 1 << 9;
-    /// The peer is behind a NAT.
+    /// The peer is behind a NAT. In transport mode its packets count as sent by [`SaStatic::src`](super::SaStatic::src),
+    /// wherever the NAT has them come from.
     pub const NAT_REMOTE: u32 = 1 << 10;
+    /// An outbound SA that no binding leads to yet.
+    pub const UNBOUND: u32 = 1 << 11;
     /// The direction was not given and the destination is no local address: the SA serves both directions.
     pub const BOTH: u32 = INBOUND | OUTBOUND;
 }
@@ -346,8 +349,18 @@ pub struct SaStatic {
     pub reserved4: u16,
     /// Outer header, in tunnel mode.
     pub outer: OuterHeader,
+    /// Where the peer is, when its NAT has moved it from the address that names the SA: outer destination of an outbound
+    /// SA, outer source of an inbound one. [`Addr::UNSPECIFIED`] otherwise.
+    pub peer: Addr,
+    /// This end as the peer knows it, when [`flag::NAT_LOCAL`]; unspecified when that is not known.
+    pub nat_local: Addr,
+    /// The peer as it knows itself, when [`flag::NAT_REMOTE`]; unspecified when that is not known.
+    pub nat_remote: Addr,
+    /// Repair of checksums that were made with those addresses
+    /// ([`checksum_delta`](crate::nat::checksum_delta)): of an inbound SA in transport mode.
+    pub checksum_delta: u16,
     /// Zero.
-    pub reserved3: [u32; 13],
+    pub reserved3: u16,
     /// Key area: what the data path computes with. The cipher's part at 0 (ChaCha20: eight words; AES: a schedule of 60
     /// words of the SA's direction, rounds at [`AES_ROUNDS_WORD`]; DES: 32, triple DES: 96 words of the SA's direction),
     /// the states of HMAC at [`HMAC_WORD`].
@@ -355,6 +368,18 @@ pub struct SaStatic {
 }
 
 impl SaStatic {
+    /// Outer destination of sealed packets.
+    #[inline(always)]
+    pub fn far_end(&self) -> Addr {
+        if self.peer == Addr::UNSPECIFIED { self.dst } else { self.peer }
+    }
+
+    /// Outer source of the packets of an inbound SA.
+    #[inline(always)]
+    pub fn near_end(&self) -> Addr {
+        if self.peer == Addr::UNSPECIFIED { self.src } else { self.peer }
+    }
+
     /// What a rule compares of an ESP SA.
     #[inline(always)]
     pub fn esp_algorithms(&self) -> EspAlgorithms {
@@ -413,8 +438,8 @@ pub struct SaState {
     /// Route of the sealed packets as last looked up by TC egress: interface index in the low, path MTU in the high
     /// half. A cache; 0 before the first packet.
     pub route: u64,
-    /// Zero.
-    pub reserved2: u64,
+    /// Boot time of the latest MOVED event (inbound); 0 before it.
+    pub moved: u64,
 }
 
 /// Bits of [`SaState::notified`].

@@ -18,6 +18,7 @@ mod gcm;
 mod hold;
 mod mac;
 mod maps;
+mod nat;
 mod open;
 mod policy;
 mod report;

@@ -26,7 +26,7 @@ use crate::sa::{self, Usable, planned};
 use crate::scratch::{park, park_quoted, scratch};
 use crate::seal::{FAILED, status, update_checksum};
 use crate::tc::{OPENED_TRANSPORT, OPENED_TUNNEL, Opened};
-use crate::{ah, atomic, cipher, policy, report, route, slow, stage};
+use crate::{ah, atomic, cipher, nat, policy, report, route, slow, stage};
 
 /// Least window used to infer the high half of a sequence number.
 const INFERENCE_WINDOW: u32 = 64;
@@ -428,6 +428,7 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
         return Err(Counter::DropInternal);
     }
     commit(&sa, plan.seq)?;
+    nat::watch(&sa, parsed, plan.seq, plan.now);
     let [pad, next_header] = frame.read::<[u8; 2]>(front + len - 2).ok_or(Counter::DropMalformed)?;
     if pad as u32 + 2 > len {
         return Err(Counter::DropMalformed);
@@ -444,7 +445,12 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
     if sa.fixed.flags & flag::TUNNEL != 0 {
         strip_tunnel(ctx, config, parsed, front, payload, next_header)?;
     } else {
+        let behind_nat = sa.fixed.flags & flag::NAT_REMOTE != 0 && !sa.fixed.src.is_unspecified();
+        let renamed = behind_nat && parsed.src != sa.fixed.src;
         strip_transport(ctx, parsed, front, payload, next_header)?;
+        if renamed && nat::name_source(ctx) & FAILED != 0 {
+            return Err(Counter::DropMalformed);
+        }
     }
     Ok(DELIVER)
 }
@@ -603,6 +609,12 @@ fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counte
     if outcome != 0 {
         return Ok(FAILED | outcome);
     }
+    if sa.fixed.checksum_delta != 0 {
+        let repaired = nat::repair_checksum(ctx);
+        if repaired & FAILED != 0 {
+            return Ok(repaired);
+        }
+    }
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
     // SAFETY: the context is valid.
     if unsafe { bpf_xdp_adjust_meta(ctx, -(size_of::<Opened>() as i32)) } != 0 {
@@ -653,6 +665,10 @@ fn judge(quoted: bool) -> Result<(), Counter> {
         return Err(Counter::DropSelector);
     }
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
+    if !tunnel && !quoted && !sa.fixed.src.is_unspecified() && inner.src != sa.fixed.src {
+        // In transport mode nothing but the SA says who sent the packet.
+        return Err(Counter::DropSelector);
+    }
     // SAFETY: the scratch of this CPU.
     let selectors = unsafe { &mut (*sc).selectors };
     *selectors = inner.inbound();

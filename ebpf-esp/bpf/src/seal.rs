@@ -22,7 +22,7 @@ use crate::maps::{CONFIG, OUTER, SA_OUT, count};
 use crate::policy::{self, Chosen};
 use crate::sa::{self, Usable, planned};
 use crate::scratch::{Scratch, park, scratch};
-use crate::{ah, atomic, cipher, hold, report, route, stage};
+use crate::{ah, atomic, cipher, hold, nat, report, route, stage};
 
 /// Octets of an explicit IV that is the counter itself; a longer one is made by the transform.
 const IV_COUNTER: u32 = 8;
@@ -236,14 +236,17 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
         outer_header(&frame, &sa, parsed, inner_proto, new_len, plan.seq)?;
     } else {
         restore_header(ctx, sc, parsed, header, inner_proto, new_len)?;
+        if sa.fixed.peer != Addr::UNSPECIFIED {
+            send_to_peer(&frame, sa.fixed.peer)?;
+        }
     }
+    let (src, dst) = outer_ends(&sa, tunnel, parsed);
     if geometry.udp != 0 {
         let [sport, dport] = sa.fixed.encap_ports;
         let udp_len = new_len - header - geometry.outer;
         let udp = [(sport as u32) << 16 | dport as u32, udp_len << 16];
         frame.write(esp - UDP_HEADER, [udp[0].to_be(), udp[1].to_be()]).ok_or(Counter::DropInternal)?;
         if !outer_is_v4(&sa, tunnel, parsed) {
-            let (src, dst) = if tunnel { (sa.fixed.src, sa.fixed.dst) } else { (parsed.src, parsed.dst) };
             checksum::udp6(ctx, esp - UDP_HEADER, udp_len, src, dst)?;
         }
     }
@@ -256,8 +259,25 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
     if plan.ah.slot != 0 {
         return Ok(AROUND);
     }
-    let (src, dst) = if tunnel { (sa.fixed.src, sa.fixed.dst) } else { (parsed.src, parsed.dst) };
     leave(ctx, config, src, dst, plan.route)
+}
+
+/// Source and destination of the sealed packet.
+#[inline(always)]
+pub fn outer_ends(sa: &Usable, tunnel: bool, parsed: &Parsed) -> (Addr, Addr) {
+    let moved = sa.fixed.peer != Addr::UNSPECIFIED;
+    let dst = if tunnel || moved { sa.fixed.far_end() } else { parsed.dst };
+    (if tunnel { sa.fixed.src } else { parsed.src }, dst)
+}
+
+/// The header of a transport-mode packet to a peer that its NAT has moved. The peer repairs what is summed up inside as it
+/// did before: who moved is the NAT.
+#[inline(always)]
+fn send_to_peer(frame: &XdpFrame, peer: Addr) -> Result<(), Counter> {
+    if peer.is_v4() {
+        return nat::replace_v4(frame, ETH_LEN + 16, peer.0[3]);
+    }
+    frame.write(ETH_LEN + 24, peer.0).ok_or(Counter::DropInternal)
 }
 
 #[inline(always)]
@@ -409,7 +429,7 @@ pub fn outer_header(
     new_len: u32,
     seq: u64,
 ) -> Result<(), Counter> {
-    let (src, dst) = (sa.fixed.src, sa.fixed.dst);
+    let (src, dst) = (sa.fixed.src, sa.fixed.far_end());
     let fields = Fields::outer(&sa.fixed.outer, inner_proto, parsed.tos, parsed.df);
     if dst.is_v4() {
         let header = ipv4_header(src, dst, fields, seq as u16, new_len);

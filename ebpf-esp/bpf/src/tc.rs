@@ -22,6 +22,7 @@ use crate::maps::{CONFIG, KM_SOCKETS, SA_OUT, count, count_index};
 use crate::policy::Chosen;
 use crate::sa::{self, Usable};
 use crate::scratch::{park, scratch};
+use crate::seal::outer_ends;
 use crate::{acquire, hold, policy, report, route};
 
 /// Let the next program, or the stack, decide (`TCX_NEXT`).
@@ -343,7 +344,7 @@ fn inner_limit(
     parsed: &Parsed,
 ) -> Result<u32, Counter> {
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
-    let (src, dst) = if tunnel { (sa.fixed.src, sa.fixed.dst) } else { (parsed.src, parsed.dst) };
+    let (src, dst) = outer_ends(sa, tunnel, parsed);
     let found = route::lookup(skb.cast(), config.ipsec0x, src, dst, 1)?;
     if found.ifindex == config.ipsec0 || found.ifindex == config.ipsec0x {
         return Err(Counter::DropRouteLoop);

@@ -113,7 +113,7 @@ impl AuthSent {
         let local_id = local_identity(&rule, &link);
         let wish = if wishes.is_empty() { None } else { Some(wishes.remove(0)) };
         let prepared = match &wish {
-            Some(wish) => ChildOffer::prepare(ctx, link.spis, &path, wish, GroupId::NONE),
+            Some(wish) => ChildOffer::prepare(ctx, link.spis, link.ends, wish, GroupId::NONE),
             None => Err(Failure::new(FailureCause::Local, "nothing asks for a child any more")),
         };
         let offer = match prepared {
@@ -142,7 +142,7 @@ impl AuthSent {
     }
 
     pub(super) fn serves(&self, acquire: &Acquire, rule: &Rule) -> bool {
-        serves(&self.link.path, &self.rule, acquire, rule)
+        serves(self.link.ends, &self.rule, acquire, rule)
     }
 
     pub(super) fn add(&mut self, wish: Wish) {
@@ -217,7 +217,7 @@ impl AuthSent {
             initiator: true,
         };
         let made = offer
-            .agree(response)
+            .agree(&sa.link, response)
             .and_then(|agreement| install(ctx, &sa.link, &sa.peer, &offer.wish, (offer.spi, &agreement), &secrets));
         match made {
             Ok(child) => {

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::api::{
     ChildKeys, ChildLifetimes, ChildPolicy, ChildSa, ChildSnapshot, ChildSuite, Effect, FailureCause, IkeSpis, Mode,
-    OutboundUse, Path, Protocol, RemoveReason, RemovedChild, Rule, SpiPair, SpiRequest, Timestamp,
+    Originals, OutboundUse, Protocol, RefusalKind, RemoveReason, RemovedChild, Rule, SpiPair, SpiRequest, Timestamp,
 };
 use super::context::{Ctx, Failure, check_nonce};
 use super::create_child::cause_of;
-use super::link::Link;
+use super::link::{Ends, Link};
 use super::proposal::{ChildAgreed, accept_child, child_offer, describe};
 use super::selectors;
+use super::transport_nat;
 use crate::crypto::keys::{DirectionKeys, child_keys, child_shape};
 use crate::crypto::{CryptoError, Secret};
 use crate::wire::chain::{ChainBuilder, PayloadType};
@@ -70,22 +71,22 @@ impl Child {
     }
 
     /// Tells the SADB that the pair is gone.
-    pub(super) fn remove(self, ctx: &mut Ctx<'_>, path: &Path, reason: RemoveReason) {
+    pub(super) fn remove(self, ctx: &mut Ctx<'_>, ends: Ends, reason: RemoveReason) {
         ctx.out.stats.children_deleted += 1;
         ctx.effect(Effect::RemoveChild(RemovedChild {
             spis: self.spis,
             protocol: self.suite.protocol,
-            local: path.local.ip(),
-            remote: path.remote.ip(),
+            local: ends.local,
+            remote: ends.remote,
             reason,
         }));
     }
 
     /// Binds the outbound half, if that was put off.
-    pub(super) fn switch_outbound(&mut self, ctx: &mut Ctx<'_>, path: &Path) {
+    pub(super) fn switch_outbound(&mut self, ctx: &mut Ctx<'_>, ends: Ends) {
         if std::mem::take(&mut self.outbound_pending) {
             let (spis, protocol) = (self.spis, self.suite.protocol);
-            ctx.effect(Effect::SwitchOutbound { spis, protocol, remote: path.remote.ip() });
+            ctx.effect(Effect::SwitchOutbound { spis, protocol, remote: ends.remote });
         }
     }
 }
@@ -143,6 +144,7 @@ pub(super) struct Agreement {
     pub(super) mode: Mode,
     pub(super) ts_local: Vec<TrafficSelector>,
     pub(super) ts_remote: Vec<TrafficSelector>,
+    pub(super) originals: Option<Originals>,
 }
 
 impl ChildOffer {
@@ -150,13 +152,13 @@ impl ChildOffer {
     pub(super) fn prepare(
         ctx: &mut Ctx<'_>,
         spis: IkeSpis,
-        path: &Path,
+        ends: Ends,
         wish: &Wish,
         pfs: GroupId,
     ) -> Result<Self, Failure> {
         let protocol = wish.policy.suites.first().map(|s| s.protocol);
         let protocol = protocol.ok_or_else(|| Failure::new(FailureCause::Local, "the policy names no algorithm"))?;
-        let (local, remote) = (path.local.ip(), path.remote.ip());
+        let Ends { local, remote } = ends;
         let request = SpiRequest { protocol, local, remote, ike: spis, acquire: wish.acquire };
         let spi = ctx.host.allocate_spi(&request).map_err(|e| Failure::new(FailureCause::Local, e.to_string()))?;
         let proposals = child_offer(&wish.policy, spi, pfs);
@@ -212,7 +214,7 @@ impl ChildOffer {
     }
 
     /// Holds a response without error against the offer.
-    pub(super) fn agree(&self, response: &Payloads) -> Result<Agreement, Failure> {
+    pub(super) fn agree(&self, link: &Link, response: &Payloads) -> Result<Agreement, Failure> {
         let syntax = |what: &str| Failure::new(FailureCause::InvalidSyntax, format!("the answer has no {what}"));
         let sa = response.sa.as_ref().ok_or_else(|| syntax("SA payload"))?;
         let ts_local = &response.ts_initiator.as_ref().ok_or_else(|| syntax("TSi payload"))?.selectors;
@@ -221,14 +223,25 @@ impl ChildOffer {
             let text = format!("the peer chose {}, which was not offered", describe(&sa.proposals));
             Failure::new(FailureCause::NoProposalChosen, text)
         })?;
-        self.check_selectors(ts_local, ts_remote)?;
         let transport = response.notify(NotifyType::USE_TRANSPORT_MODE).is_some();
         let mode = if transport { Mode::Transport } else { Mode::Tunnel };
+        let (ts_local, ts_remote, originals) = if transport && link.nat.any() {
+            let ours = transport_nat::substitute(link.nat, link.ends, ts_local, ts_remote).ok_or_else(|| {
+                let (local, remote) = (selectors::describe(ts_local), selectors::describe(ts_remote));
+                let text =
+                    format!("transport mode through a NAT with the selectors {local} {remote}, not of two hosts");
+                Failure::new(FailureCause::TsUnacceptable, text)
+            })?;
+            (ours.ts_local, ours.ts_remote, Some(ours.originals))
+        } else {
+            (ts_local.clone(), ts_remote.clone(), None)
+        };
+        self.check_selectors(&ts_local, &ts_remote)?;
         if mode != self.wish.policy.mode {
             let text = format!("policy {} wants {} mode", self.wish.policy.source, self.wish.policy.mode);
             return Err(Failure::new(FailureCause::ModeRefused, text));
         }
-        Ok(Agreement { agreed, outbound_spi, mode, ts_local: ts_local.clone(), ts_remote: ts_remote.clone() })
+        Ok(Agreement { agreed, outbound_spi, mode, ts_local, ts_remote, originals })
     }
 
     fn check_selectors(&self, local: &[TrafficSelector], remote: &[TrafficSelector]) -> Result<(), Failure> {
@@ -292,9 +305,12 @@ pub(super) fn install(
         acquire: wish.acquire,
         initiator: secrets.initiator,
         mode: agreement.mode,
-        local: link.path.local.ip(),
-        remote: link.path.remote.ip(),
+        local: link.ends.local,
+        remote: link.ends.remote,
+        peer: link.path.remote.ip(),
         encap: link.encap(),
+        nat: link.nat,
+        originals: agreement.originals,
         ts_local: agreement.ts_local.clone(),
         ts_remote: agreement.ts_remote.clone(),
         suite,
@@ -310,7 +326,11 @@ pub(super) fn install(
         remote_id: peer.remote_id.clone(),
     };
     ctx.host.install_child(&sa).map_err(|refusal| {
-        let cause = if refusal.full { FailureCause::NoAdditionalSas } else { FailureCause::Local };
+        let cause = match refusal.kind {
+            RefusalKind::Full => FailureCause::NoAdditionalSas,
+            RefusalKind::Taken => FailureCause::TsUnacceptable,
+            RefusalKind::Failure => FailureCause::Local,
+        };
         Failure::new(cause, refusal.to_string())
     })?;
     ctx.effect(Effect::ChildInstalled(Box::new(sa)));

@@ -1,12 +1,13 @@
 //! Child SAs on the side that is asked: policy, algorithms, selectors, mode, and the payloads of the answer or the
 //! notification that refuses (RFC 7296 sections 1.3.1, 2.9, 3.10.1).
 
-use super::api::{ChildPolicy, ChildQuery, Effect, FailureCause, Mode, SpiPair, SpiRequest};
+use super::api::{ChildPolicy, ChildQuery, ChildRefusal, Effect, FailureCause, Mode, Originals, SpiPair, SpiRequest};
 use super::child::{Agreement, Child, ChildSecrets, Peer, Wish, install};
 use super::context::{Ctx, Failure};
-use super::link::Link;
+use super::link::{Ends, Link};
 use super::proposal::{ChildAgreed, Chosen, GroupRule, child_offer, choose_child, describe};
 use super::selectors;
+use super::transport_nat;
 use crate::crypto::Secret;
 use crate::wire::chain::{ChainBuilder, PayloadType};
 use crate::wire::ke::KeyExchange;
@@ -34,6 +35,7 @@ impl From<Failure> for Refusal {
         let kind = match failure.cause {
             FailureCause::InvalidKe | FailureCause::InvalidSyntax => NotifyType::INVALID_SYNTAX,
             FailureCause::NoAdditionalSas => NotifyType::NO_ADDITIONAL_SAS,
+            FailureCause::TsUnacceptable => NotifyType::TS_UNACCEPTABLE,
             _ => NotifyType::TEMPORARY_FAILURE,
         };
         Self { notify: Notify::plain(kind, Vec::new()), failure }
@@ -66,26 +68,17 @@ pub(super) fn answer(
         Some(_) => Mode::Transport,
         None => Mode::Tunnel,
     };
-    let query = ChildQuery {
-        local: link.path.local.ip(),
-        remote: link.path.remote.ip(),
-        rule: &peer.rule,
-        remote_id: &peer.remote_id,
-        mode: wanted,
-        ts_local,
-        ts_remote,
-        rekeys: ask.rekeys.map(|old| (old.spis, old.policy.action)),
-    };
     let offered = || format!("{} {}", selectors::describe(ts_local), selectors::describe(ts_remote));
-    let policy = ctx.host.child_policy(&query).map_err(|refusal| {
-        let text = format!("{refusal} (the peer offers {})", offered());
-        Refusal::new(NotifyType::TS_UNACCEPTABLE, FailureCause::TsUnacceptable, text)
-    })?;
+    let Looked { policy, ts_local, ts_remote, originals } = look(ctx, link, peer, ask, wanted, ts_local, ts_remote)
+        .map_err(|refusal| {
+            let text = format!("{refusal} (the peer offers {})", offered());
+            Refusal::new(NotifyType::TS_UNACCEPTABLE, FailureCause::TsUnacceptable, text)
+        })?;
     if policy.mode == Mode::Transport && wanted == Mode::Tunnel {
         let text = format!("the peer wants tunnel mode, policy {} transport mode", policy.source);
         return Err(Refusal::new(NotifyType::NO_PROPOSAL_CHOSEN, FailureCause::ModeRefused, text));
     }
-    let narrowed = narrowed(&policy, ts_local, ts_remote, ask.rekeys).ok_or_else(|| {
+    let narrowed = narrowed(&policy, &ts_local, &ts_remote, ask.rekeys).ok_or_else(|| {
         let text = format!("the peer offers {}, policy {} permits less", offered(), policy.source);
         Refusal::new(NotifyType::TS_UNACCEPTABLE, FailureCause::TsUnacceptable, text)
     })?;
@@ -101,9 +94,64 @@ pub(super) fn answer(
         mode: policy.mode,
         ts_local: narrowed.0,
         ts_remote: narrowed.1,
+        originals,
     };
     let rekeys = ask.rekeys.map(|old| old.spis);
     commit(ctx, link, peer, ask, chain, Parts { policy, agreement, chosen, exchange, rekeys })
+}
+
+/// What policy says, and the selectors that it says it about.
+struct Looked {
+    policy: ChildPolicy,
+    ts_local: Vec<TrafficSelector>,
+    ts_remote: Vec<TrafficSelector>,
+    originals: Option<Originals>,
+}
+
+/// Asks policy about the selectors of the peer. Those of transport mode through a NAT are taken for those of the two hosts;
+/// where policy has no transport mode for them, they count as they are written (RFC 7296 section 2.23.1).
+fn look(
+    ctx: &Ctx<'_>,
+    link: &Link,
+    peer: &Peer,
+    ask: &Ask<'_>,
+    mode: Mode,
+    ts_local: &[TrafficSelector],
+    ts_remote: &[TrafficSelector],
+) -> Result<Looked, ChildRefusal> {
+    let query = |ts_local: &[TrafficSelector], ts_remote: &[TrafficSelector]| {
+        ctx.host.child_policy(&ChildQuery {
+            local: link.ends.local,
+            remote: link.ends.remote,
+            rule: &peer.rule,
+            remote_id: &peer.remote_id,
+            mode,
+            ts_local,
+            ts_remote,
+            rekeys: ask.rekeys.map(|old| (old.spis, old.policy.action)),
+        })
+    };
+    let written = || {
+        let policy = query(ts_local, ts_remote)?;
+        Ok(Looked { policy, ts_local: ts_local.to_vec(), ts_remote: ts_remote.to_vec(), originals: None })
+    };
+    if mode != Mode::Transport || !link.nat.any() {
+        return written();
+    }
+    let none = || ChildRefusal { reason: "transport mode through a NAT needs selectors of two hosts".to_owned() };
+    let refusal = match transport_nat::substitute(link.nat, link.ends, ts_local, ts_remote) {
+        None => none(),
+        Some(ours) => match query(&ours.ts_local, &ours.ts_remote) {
+            Ok(policy) if policy.mode == Mode::Transport => {
+                let transport_nat::Substituted { ts_local, ts_remote, originals } = ours;
+                return Ok(Looked { policy, ts_local, ts_remote, originals: Some(originals) });
+            }
+            Ok(_) => none(),
+            Err(refusal) => refusal,
+        },
+    };
+    // Transport mode for the addresses as they are written would be that of other hosts.
+    written().ok().filter(|looked: &Looked| looked.policy.mode == Mode::Tunnel).ok_or(refusal)
 }
 
 struct Parts {
@@ -124,7 +172,7 @@ fn commit(
     parts: Parts,
 ) -> Result<Child, Refusal> {
     let Parts { policy, agreement, mut chosen, exchange, rekeys } = parts;
-    let (local, remote) = (link.path.local.ip(), link.path.remote.ip());
+    let Ends { local, remote } = link.ends;
     let protocol = agreement.agreed.suite.protocol;
     let request = SpiRequest { protocol, local, remote, ike: link.spis, acquire: None };
     let spi = ctx.host.allocate_spi(&request).map_err(|e| Failure::new(FailureCause::Local, e.to_string()))?;

@@ -8,6 +8,7 @@ use super::api::{
 };
 use super::child::Child;
 use super::established::{Established, Task};
+use super::link::Ends;
 use crate::crypto::{CryptoError, Prf, Provider};
 use crate::wire::id::Identification;
 use crate::wire::nonce::Nonce;
@@ -39,7 +40,7 @@ pub(super) enum Action {
     /// A successor that lost a collision is deleted at once.
     Discard(Box<Established>),
     /// The IKE SA with this SPI of ours takes over what its predecessor leaves.
-    Adopt { our_spi: [u8; 8], path: Path, children: Vec<Child>, tasks: Vec<Task> },
+    Adopt { our_spi: [u8; 8], ends: Ends, children: Vec<Child>, tasks: Vec<Task> },
     /// The IKE SA with this SPI of ours is up: should both ends have begun one at once, one of the two goes.
     Settle { our_spi: [u8; 8] },
     /// INITIAL_CONTACT: remove IKE SAs between these identities that were up before `before`, except the one named.

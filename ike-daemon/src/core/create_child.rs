@@ -50,8 +50,8 @@ impl Established {
         let pfs = self.peer.rule.childsa_pfs;
         let exchange = if pfs == GroupId::NONE { None } else { Some(ctx.provider.key_exchange(pfs)?) };
         let nonce = ctx.nonce()?;
-        let offer = ChildOffer::prepare(ctx, self.link.spis, &self.link.path, wish, pfs)?;
-        let (spi, protocol, local) = (offer.spi, offer.protocol, self.link.path.local.ip());
+        let offer = ChildOffer::prepare(ctx, self.link.spis, self.link.ends, wish, pfs)?;
+        let (spi, protocol, local) = (offer.spi, offer.protocol, self.link.ends.local);
         let chain = request_chain(&offer, &nonce, exchange.as_deref());
         let pending =
             Exchange::Child(Box::new(PendingChild { offer, nonce, exchange, collision: None, deleted: Vec::new() }));
@@ -93,7 +93,7 @@ impl Established {
         pending: &mut PendingChild,
         response: &Payloads,
     ) -> Result<bool, Failure> {
-        let agreement = pending.offer.agree(response)?;
+        let agreement = pending.offer.agree(&self.link, response)?;
         if pending.deleted.contains(&agreement.outbound_spi) {
             return Err(Failure::new(FailureCause::ChildNotFound, "the peer deleted the child before its answer came"));
         }

@@ -14,7 +14,7 @@ use super::cookie::CookieJar;
 use super::established::{Established, Task, Verdict};
 use super::half_open::{HalfOpen, plain_header};
 use super::init::{InitSent, serves};
-use super::link::Message;
+use super::link::{Ends, Message};
 use super::sa::Sa;
 use super::table::Table;
 use crate::crypto::{Provider, Tested, digest};
@@ -134,6 +134,11 @@ impl<H: Host> Endpoint<H> {
             let failure = Failure::new(FailureCause::Local, "shutting down");
             return self.refuse_acquire(now, &path, Some(&rule), &wish, &failure);
         }
+        if self.is_ambiguous(&acquire) {
+            let text = "several peers come from this address, and whose traffic this is cannot be told";
+            let failure = Failure::new(FailureCause::Local, text);
+            return self.refuse_acquire(now, &path, Some(&rule), &wish, &failure);
+        }
         if let Some(id) = self.serving(&acquire, &rule) {
             if self.table.get(id).is_some_and(|sa| sa.waiting() >= self.config.max_waiting) {
                 let failure = Failure::new(FailureCause::Local, "too many requests wait for this peer");
@@ -179,6 +184,16 @@ impl<H: Host> Endpoint<H> {
         if let Some((id, inbound)) = self.find_child(|spis| spis.0 == inbound_spi) {
             self.step(now, id, |sa, ctx| match sa {
                 Sa::Established(sa) => sa.handle_inbound_used(ctx, inbound),
+                other => Some(other),
+            });
+        }
+    }
+
+    /// The newest authentic packet of the child that we receive on with this SPI came by another path than before.
+    pub fn handle_moved(&mut self, now: Timestamp, inbound_spi: u32, path: Path) {
+        if let Some((id, _)) = self.find_child(|spis| spis.0 == inbound_spi) {
+            self.step(now, id, |sa, ctx| match sa {
+                Sa::Established(sa) => sa.handle_moved(ctx, &path),
                 other => Some(other),
             });
         }
@@ -293,7 +308,7 @@ impl<H: Host> Endpoint<H> {
                     table.put(&ctx, id, sa);
                 }
             }
-            Action::Adopt { our_spi, path, children, tasks } => {
+            Action::Adopt { our_spi, ends, children, tasks } => {
                 let heir = self.table.by_spi(&our_spi);
                 match heir.filter(|id| matches!(self.table.get(*id), Some(Sa::Established(_)))) {
                     Some(id) => self.step(now, id, |sa, ctx| match sa {
@@ -303,7 +318,7 @@ impl<H: Host> Endpoint<H> {
                         }
                         other => Some(other),
                     }),
-                    None => self.orphaned(now, &path, children, tasks),
+                    None => self.orphaned(now, ends, children, tasks),
                 }
             }
             Action::Settle { our_spi } => {
@@ -376,9 +391,9 @@ impl<H: Host> Endpoint<H> {
     }
 
     /// The successor is gone already: what was left to it goes too.
-    fn orphaned(&mut self, now: Timestamp, path: &Path, children: Vec<super::child::Child>, tasks: Vec<Task>) {
+    fn orphaned(&mut self, now: Timestamp, ends: Ends, children: Vec<super::child::Child>, tasks: Vec<Task>) {
         let (mut ctx, _) = self.split(now);
-        children.into_iter().for_each(|child| child.remove(&mut ctx, path, RemoveReason::PeerDeleted));
+        children.into_iter().for_each(|child| child.remove(&mut ctx, ends, RemoveReason::PeerDeleted));
         for task in tasks {
             if let Task::Child(wish) = task {
                 wish.fail(&mut ctx, FailureCause::IkeSaGone);
@@ -390,10 +405,20 @@ impl<H: Host> Endpoint<H> {
         let fits = |sa: &Sa| match sa {
             Sa::InitSent(sa) => sa.serves(acquire, rule),
             Sa::AuthSent(sa) => sa.serves(acquire, rule),
-            Sa::Established(sa) => serves(&sa.link.path, &sa.peer.rule, acquire, rule),
+            Sa::Established(sa) => serves(sa.link.ends, &sa.peer.rule, acquire, rule),
             Sa::HalfOpen(_) | Sa::Retiring(_) => false,
         };
         self.table.iter().find(|(_, sa)| fits(sa)).map(|(id, _)| id)
+    }
+
+    /// Whether peers with different identities come from the address that traffic goes to: clients behind one NAT (UDP-05).
+    fn is_ambiguous(&self, acquire: &Acquire) -> bool {
+        let ends = Ends { local: acquire.local, remote: acquire.remote };
+        let mut peers = self.table.iter().filter_map(|(_, sa)| match sa {
+            Sa::Established(sa) if sa.link.ends == ends && sa.link.nat.remote => Some(&sa.peer.remote_id),
+            _ => None,
+        });
+        peers.next().is_some_and(|first| peers.any(|other| other != first))
     }
 
     fn refuse_acquire(&mut self, now: Timestamp, path: &Path, rule: Option<&Rule>, wish: &Wish, failure: &Failure) {
@@ -531,7 +556,7 @@ impl<H: Host> Endpoint<H> {
     /// The peer begins while we do: what we began is not the initial contact any more, or it would end what the peer's
     /// attempt leads to (V2-LIVE-07).
     fn meet(&mut self, now: Timestamp, path: &Path) {
-        let meets = |sa: &Sa| matches!(sa, Sa::InitSent(sa) if same_hosts(sa.path(), path));
+        let meets = |sa: &Sa| matches!(sa, Sa::InitSent(sa) if Ends::from(sa.path()) == Ends::from(path));
         let ids: Vec<u64> = self.table.iter().filter(|(_, sa)| meets(sa)).map(|(id, _)| id).collect();
         for id in ids {
             self.step(now, id, |mut sa, _| {
@@ -601,17 +626,13 @@ fn join(sa: Sa, ctx: &mut Ctx<'_>, wish: Wish) -> Option<Sa> {
     }
 }
 
-fn same_hosts(one: &Path, other: &Path) -> bool {
-    one.local.ip() == other.local.ip() && one.remote.ip() == other.remote.ip()
-}
-
 /// Whether an SA with the same peer is up or coming: then a new one is not the initial contact (V2-LIVE-07).
 fn talks_to(sa: &Sa, path: &Path) -> bool {
-    let same = |other: &Path| same_hosts(other, path);
+    let ends = Ends::from(path);
     match sa {
-        Sa::HalfOpen(sa) => same(&sa.link.path),
-        Sa::Established(sa) => same(&sa.link.path),
-        Sa::AuthSent(sa) => same(&sa.link.path),
+        Sa::HalfOpen(sa) => sa.link.ends == ends,
+        Sa::Established(sa) => sa.link.ends == ends,
+        Sa::AuthSent(sa) => sa.link.ends == ends,
         Sa::InitSent(_) | Sa::Retiring(_) => false,
     }
 }

@@ -162,13 +162,12 @@ impl Established {
     /// what becomes of such a pair; it is decided as section 2.8.1 decides between two that a rekey made: the one with
     /// the lowest nonce is deleted by the end that began it. Another implementation may keep its own; then both stay.
     pub(super) fn crosses(&self, other: &Self) -> bool {
-        let addresses = |sa: &Self| (sa.link.path.local.ip(), sa.link.path.remote.ip());
         let apart = self.since.since(other.since).max(other.since.since(self.since));
         self.link.role != other.link.role
             && self.lowest.is_some()
             && other.lowest.is_some()
             && apart <= CROSSING
-            && addresses(self) == addresses(other)
+            && self.link.ends == other.link.ends
             && self.peer.rule.label == other.peer.rule.label
             && (&self.peer.local_id, &self.peer.remote_id) == (&other.peer.local_id, &other.peer.remote_id)
     }
@@ -284,10 +283,20 @@ impl Established {
         }
     }
 
-    /// Goes where the peer is now, when the peer is behind a NAT and we are not (V2-NAT-06).
+    /// An authentic packet of a child, newer than any before it, came by another path (V2-NAT-06, V2-NAT-09).
+    pub(super) fn handle_moved(mut self: Box<Self>, ctx: &mut Ctx<'_>, path: &Path) -> Option<Sa> {
+        self.follow(ctx, path);
+        self.conclude(ctx, Verdict::Stay)
+    }
+
+    /// Goes where the peer is now, when the peer is behind a NAT and we are not (V2-NAT-06). A NAT moves the peer, not us, and
+    /// not from one address family to the other.
     fn follow(&mut self, ctx: &mut Ctx<'_>, path: &Path) {
         let old = self.link.path;
         if old == *path || !self.link.nat.remote || self.link.nat.local {
+            return;
+        }
+        if old.local != path.local || old.remote.is_ipv4() != path.remote.is_ipv4() {
             return;
         }
         self.link.path = *path;
@@ -327,10 +336,10 @@ impl Established {
         if !self.children.values().any(|c| kin(c) && !c.outbound_pending)
             && let Some(heir) = self.children.values_mut().filter(|c| kin(c)).max_by_key(|c| c.created)
         {
-            heir.switch_outbound(ctx, &self.link.path);
+            heir.switch_outbound(ctx, self.link.ends);
         }
         self.deleted += 1;
-        child.remove(ctx, &self.link.path, reason);
+        child.remove(ctx, self.link.ends, reason);
     }
 
     pub(super) fn defer(&mut self, ctx: &mut Ctx<'_>, task: Task, tries: u32) {
@@ -389,11 +398,21 @@ impl Established {
         let due: Vec<(Timestamp, Task)> = due;
         self.queue.extend(due.into_iter().map(|(_, task)| task));
         self.check_liveness(ctx);
-        if self.link.nat.local && ctx.now >= self.link.spoke.after(ctx.config.keepalive) {
+        self.keep_mapping(ctx);
+        Verdict::Stay
+    }
+
+    /// Behind a NAT, sends a keepalive when nothing else went out for the interval, on the children either (UDP-03).
+    fn keep_mapping(&mut self, ctx: &mut Ctx<'_>) {
+        if !self.link.nat.local || ctx.now < self.link.spoke.after(ctx.config.keepalive) {
+            return;
+        }
+        let sent = self.children.keys().filter_map(|spi| ctx.host.last_outbound(*spi)).max().unwrap_or_default();
+        self.link.spoke = self.link.spoke.max(sent);
+        if ctx.now >= self.link.spoke.after(ctx.config.keepalive) {
             self.link.spoke = ctx.now;
             ctx.keepalive(self.link.path);
         }
-        Verdict::Stay
     }
 
     /// Asks a peer that was silent for the interval; any fresh protected packet counts as life (V2-LIVE-03).
@@ -439,7 +458,7 @@ impl Established {
     /// Traffic came in on a child that replaces another: the peer has it, so we may send on it (V2-REK-10).
     pub(super) fn handle_inbound_used(mut self: Box<Self>, ctx: &mut Ctx<'_>, inbound: u32) -> Option<Sa> {
         if let Some(child) = self.children.get_mut(&inbound) {
-            child.switch_outbound(ctx, &self.link.path);
+            child.switch_outbound(ctx, self.link.ends);
         }
         self.conclude(ctx, Verdict::Stay)
     }
@@ -502,12 +521,12 @@ impl Established {
         let children = std::mem::take(&mut self.children).into_values().collect();
         let tasks = std::mem::take(&mut self.queue).into_iter();
         let tasks = tasks.chain(std::mem::take(&mut self.delayed).into_iter().map(|(_, task)| task)).collect();
-        ctx.out.actions.push(Action::Adopt { our_spi, path: self.link.path, children, tasks });
+        ctx.out.actions.push(Action::Adopt { our_spi, ends: self.link.ends, children, tasks });
     }
 
     fn clear(&mut self, ctx: &mut Ctx<'_>, reason: RemoveReason) {
         for (_, child) in std::mem::take(&mut self.children) {
-            child.remove(ctx, &self.link.path, reason);
+            child.remove(ctx, self.link.ends, reason);
         }
         let tasks = std::mem::take(&mut self.queue).into_iter();
         for task in tasks.chain(std::mem::take(&mut self.delayed).into_iter().map(|(_, task)| task)) {

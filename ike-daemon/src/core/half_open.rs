@@ -123,6 +123,7 @@ impl HalfOpen {
         };
         // The initiator may have moved to port 4500 (V2-NAT-03); it is there from now on.
         self.link.path = message.path;
+        self.link.ends = (&message.path).into();
         let checked = decoded.map_err(refuse_syntax).and_then(|request| Ok((self.authenticate(&request)?, request)));
         match checked {
             Ok((peer, request)) => self.establish(ctx, message, peer, &request),

@@ -11,7 +11,7 @@ use super::auth::AuthSent;
 use super::child::Wish;
 use super::context::{Ctx, Failure};
 use super::create_child::cause_of;
-use super::link::{Link, Message};
+use super::link::{Ends, Link, Message};
 use super::natd;
 use super::proposal::{accept_ike, describe, ike_offer};
 use super::rekey_ike::named_group;
@@ -124,7 +124,7 @@ impl InitSent {
 
     /// Whether traffic for this acquire can wait for this negotiation.
     pub(super) fn serves(&self, acquire: &Acquire, rule: &Rule) -> bool {
-        serves(&self.path, &self.rule, acquire, rule)
+        serves((&self.path).into(), &self.rule, acquire, rule)
     }
 
     pub(super) fn add(&mut self, wish: Wish) {
@@ -345,9 +345,9 @@ impl InitSent {
     }
 }
 
-/// Whether an IKE SA on this path, under this rule, is the one for an acquire.
-pub(super) fn serves(path: &Path, rule: &Rule, acquire: &Acquire, wanted: &Rule) -> bool {
-    path.local.ip() == acquire.local && path.remote.ip() == acquire.remote && rule.label == wanted.label
+/// Whether an IKE SA between these two, under this rule, is the one for an acquire.
+pub(super) fn serves(ends: Ends, rule: &Rule, acquire: &Acquire, wanted: &Rule) -> bool {
+    ends.local == acquire.local && ends.remote == acquire.remote && rule.label == wanted.label
 }
 
 /// Ends an attempt of ours: counted, logged, and told to whoever waits for it.

@@ -1,6 +1,7 @@
 //! One IKE SA's protected message channel: its keys, its path, its message IDs and the stored response (RFC 7296 sections
 //! 2.1 to 2.3 and 3.14). Every state with keys owns one and passes it on to the next state.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -66,10 +67,27 @@ pub(super) enum Unopened {
     Malformed,
 }
 
+/// The addresses of two hosts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ends {
+    pub(super) local: IpAddr,
+    pub(super) remote: IpAddr,
+}
+
+impl From<&Path> for Ends {
+    fn from(path: &Path) -> Self {
+        Self { local: path.local.ip(), remote: path.remote.ip() }
+    }
+}
+
 pub(super) struct Link {
     pub(super) spis: IkeSpis,
     pub(super) role: Role,
+    /// Where messages go.
     pub(super) path: Path,
+    /// The addresses that policy and SADB know the two hosts by: those of the path on which the peer was authenticated. A
+    /// peer that its NAT moves is still the one that they name.
+    pub(super) ends: Ends,
     pub(super) nat: NatState,
     pub(super) suite: IkeSuite,
     pub(super) prf: &'static dyn Prf,
@@ -120,6 +138,7 @@ impl Link {
             spis,
             role,
             path,
+            ends: Ends::from(&path),
             nat: NatState::default(),
             suite,
             prf,

@@ -28,5 +28,6 @@ mod selectors;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transport_nat;
 
 pub use endpoint::Endpoint;

@@ -147,7 +147,7 @@ impl Established {
         check_nonce(if *role == Role::Initiator { nonces.1 } else { nonces.0 }, prf)?;
         let keys: IkeKeys = self.link.keys.rekeyed(ctx.provider, self.link.prf, suite, shared, &fresh)?;
         let mut link = Link::new(ctx, *spis, *role, self.link.path, *suite, keys, (0, 0))?;
-        link.nat = self.link.nat;
+        (link.nat, link.ends) = (self.link.nat, self.link.ends);
         let mut successor = Self::new(ctx, link, self.peer.clone());
         successor.created = self.created;
         successor.deleted = self.deleted;

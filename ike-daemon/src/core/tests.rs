@@ -400,10 +400,14 @@ impl Host for Nobody {
     }
 
     fn install_child(&mut self, _: &ChildSa) -> Result<(), InstallRefusal> {
-        Err(InstallRefusal { reason: String::new(), full: false })
+        Err(InstallRefusal { reason: String::new(), kind: RefusalKind::Failure })
     }
 
     fn last_inbound(&self, _: u32) -> Option<Timestamp> {
+        None
+    }
+
+    fn last_outbound(&self, _: u32) -> Option<Timestamp> {
         None
     }
 }

@@ -246,6 +246,7 @@ impl<K: KernelSide> Daemon<K> {
         match input {
             Input::Acquire(acquire) => self.endpoint.handle_acquire(now, *acquire),
             Input::Expire(expire) => self.endpoint.handle_expire(now, expire),
+            Input::Moved { spi, path } => self.endpoint.handle_moved(now, spi, path),
         }
     }
 

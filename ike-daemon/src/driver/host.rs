@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sadb_maps::host::CompiledRule;
 use sadb_maps::sa::BindingKey;
@@ -23,20 +24,29 @@ use super::policy;
 use crate::config::RuleSet;
 use crate::core::api::{
     Acquire, ChildPolicy, ChildQuery, ChildRefusal, ChildSa, Effect, Expire, ExpireKind, FailureCause, Host,
-    InstallRefusal, Level, OutboundUse, PeerMoved, RemovedChild, Rule, SpiRefusal, SpiRequest, Timestamp,
+    InstallRefusal, Level, OutboundUse, Path, PeerMoved, RefusalKind, RemovedChild, Rule, SpiRefusal, SpiRequest,
+    Timestamp,
 };
+use crate::wire::id::Identification;
 
 /// Something for the core that came out of an event.
 #[derive(Debug)]
 pub(super) enum Input {
     Acquire(Box<Acquire>),
     Expire(Expire),
+    /// The peer of the pair that we receive on with this SPI sends by this path.
+    Moved {
+        spi: u32,
+        path: Path,
+    },
 }
 
 /// A pair of this daemon.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Owned {
     key: PairKey,
+    /// Who the peer is.
+    remote_id: Identification,
     /// The peer rekeyed and we send on the old pair until it uses this one.
     waits_for_use: bool,
 }
@@ -137,6 +147,10 @@ impl<K: KernelSide> DriverHost<K> {
                 self.request(event.binding, |id, rules| policy::acquire(id, event, rules))
             }
             KernelEvent::Expire { spi, inbound, kind, pair } => self.expired(*spi, *inbound, *kind, pair),
+            KernelEvent::Moved { spi, local, remote } => {
+                let path = Path { local: *local, remote: *remote };
+                self.owned.contains_key(spi).then_some(Input::Moved { spi: *spi, path })
+            }
         }
     }
 
@@ -295,8 +309,8 @@ impl<K: KernelSide> DriverHost<K> {
     }
 
     fn remove(&mut self, removed: &RemovedChild) {
-        // A pair may have moved since the core heard of its addresses; the books have the current ones.
-        let key = self.owned.remove(&removed.spis.inbound).map_or_else(|| PairKey::from(removed), |owned| owned.key);
+        self.owned.remove(&removed.spis.inbound);
+        let key = PairKey::from(removed);
         debug!(target: "ikev2d::sadb", spi_in = format_args!("0x{:08x}", key.spis.inbound),
             spi_out = format_args!("0x{:08x}", key.spis.outbound), reason = %removed.reason, "SA removed");
         self.remove_from_kernel(&key);
@@ -310,14 +324,11 @@ impl<K: KernelSide> DriverHost<K> {
 
     fn move_peer(&mut self, moved: &PeerMoved) {
         for (_, spis) in &moved.children {
-            let Some(owned) = self.owned.get_mut(&spis.inbound) else { continue };
-            if let Err(error) = self.kernel.get_mut().move_pair(&owned.key, moved) {
+            let Some(owned) = self.owned.get(&spis.inbound) else { continue };
+            if let Err(error) = self.kernel.get_mut().move_pair(&owned.key, moved.new.remote) {
                 warn!(target: "ikev2d::sadb", %error, peer = %moved.new.remote, "an SA does not follow its peer");
-                continue;
             }
-            (owned.key.local, owned.key.remote) = (moved.new.local.ip(), moved.new.remote.ip());
         }
-        self.packets();
     }
 
     /// After all effects of one input: pairs left over between ends that have a new IKE SA have been replaced.
@@ -333,6 +344,16 @@ impl<K: KernelSide> DriverHost<K> {
             debug!(target: "ikev2d::sadb", peer = %pair.key.remote, "an SA of an earlier daemon is replaced");
             self.remove_from_kernel(&pair.key);
         }
+    }
+
+    /// The other peer that has the traffic of `sa` already (RFC 3948 section 5): its packets would go to the newcomer. Who
+    /// has the same identity is the same peer, which may begin anew.
+    fn rival(&mut self, sa: &ChildSa) -> Result<Option<Identification>, InstallRefusal> {
+        if !sa.nat.remote {
+            return Ok(None);
+        }
+        let holder = self.kernel.get_mut().holder(sa)?.and_then(|spi| self.owned.get(&spi));
+        Ok(holder.map(|owned| &owned.remote_id).filter(|id| **id != sa.remote_id).cloned())
     }
 
     /// Whether a pair waits for the peer's first packet.
@@ -384,6 +405,11 @@ impl<K: KernelSide> Host for DriverHost<K> {
 
     fn install_child(&mut self, sa: &ChildSa) -> Result<(), InstallRefusal> {
         let (key, cookie) = (PairKey::from(sa), files::cookie(&sa.rule_label));
+        if let Some(holder) = self.rival(sa)? {
+            self.counts.install_failures += 1;
+            let reason = format!("{holder} has this traffic and comes from the same address, {}", sa.remote);
+            return Err(InstallRefusal { reason, kind: RefusalKind::Taken });
+        }
         if let Err(refusal) = self.kernel.get_mut().install(sa, cookie) {
             self.counts.install_failures += 1;
             return Err(refusal);
@@ -392,7 +418,8 @@ impl<K: KernelSide> Host for DriverHost<K> {
             self.pending.retain(|_, pending| *pending != id);
         }
         let waits_for_use = sa.outbound_use == OutboundUse::Later;
-        self.owned.insert(key.spis.inbound, Owned { key, waits_for_use });
+        let remote_id = sa.remote_id.clone();
+        self.owned.insert(key.spis.inbound, Owned { key, remote_id, waits_for_use });
         info!(target: "ikev2d::sadb", rule = sa.rule_label, local = %sa.local, remote = %sa.remote, mode = %sa.mode,
             suite = %sa.suite, spi_in = format_args!("0x{:08x}", key.spis.inbound),
             spi_out = format_args!("0x{:08x}", key.spis.outbound), "SA installed");
@@ -403,8 +430,18 @@ impl<K: KernelSide> Host for DriverHost<K> {
     fn last_inbound(&self, inbound_spi: u32) -> Option<Timestamp> {
         let key = self.owned.get(&inbound_spi)?.key;
         let idle = self.kernel.borrow_mut().idle_inbound(&key).ok()??;
-        Some(Timestamp::from_duration(clock::now().as_duration().saturating_sub(idle)))
+        Some(ago(idle))
     }
+
+    fn last_outbound(&self, inbound_spi: u32) -> Option<Timestamp> {
+        let key = self.owned.get(&inbound_spi)?.key;
+        let idle = self.kernel.borrow_mut().idle_outbound(&key).ok()??;
+        Some(ago(idle))
+    }
+}
+
+fn ago(span: Duration) -> Timestamp {
+    Timestamp::from_duration(clock::now().as_duration().saturating_sub(span))
 }
 
 #[cfg(test)]

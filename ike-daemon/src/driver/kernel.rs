@@ -2,7 +2,7 @@
 //!
 //! [`SadbKernel`](super::sadb::SadbKernel) is the real one.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use sadb_maps::event::Event;
 use sadb_maps::host::{CompiledRule, HeldPacket};
 use sadb_maps::sa::BindingKey;
 
-use crate::core::api::{ChildSa, ExpireKind, InstallRefusal, PeerMoved, Protocol, RemovedChild, SpiPair};
+use crate::core::api::{ChildSa, ExpireKind, InstallRefusal, Protocol, RefusalKind, RemovedChild, SpiPair};
 
 /// A pair of SAs by the names under which the SADB knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,6 +62,15 @@ pub enum KernelEvent {
         /// The pair, as far as it can be told.
         pair: FoundPair,
     },
+    /// The newest authentic packet of an inbound SA came from another address or port than the SA has.
+    Moved {
+        /// The SPI of the SA.
+        spi: u32,
+        /// Where it was sent to.
+        local: SocketAddr,
+        /// Where it came from.
+        remote: SocketAddr,
+    },
 }
 
 /// The data path refused or could not be reached.
@@ -74,7 +83,7 @@ pub struct KernelError(
 
 impl From<KernelError> for InstallRefusal {
     fn from(KernelError(reason): KernelError) -> Self {
-        Self { reason, full: false }
+        Self { reason, kind: RefusalKind::Failure }
     }
 }
 
@@ -110,17 +119,24 @@ pub trait KernelSide {
     /// The maps cannot be changed.
     fn remove(&mut self, pair: &PairKey) -> Result<(), KernelError>;
 
-    /// Gives both directions of `pair` the addresses and ports of `moved`; counters and limits go on.
+    /// Has both directions of `pair` go by the address and port that the peer's NAT gives it now. Their names, keys,
+    /// counters and limits stay.
     ///
     /// # Errors
     /// The SADB refuses.
-    fn move_pair(&mut self, pair: &PairKey, moved: &PeerMoved) -> Result<(), KernelError>;
+    fn move_pair(&mut self, pair: &PairKey, peer: SocketAddr) -> Result<(), KernelError>;
 
     /// How long ago the inbound half accepted its latest packet; `None` if it never did.
     ///
     /// # Errors
     /// It is not there.
     fn idle_inbound(&mut self, pair: &PairKey) -> Result<Option<Duration>, KernelError>;
+
+    /// How long ago the outbound half sent its latest packet; `None` if it never did.
+    ///
+    /// # Errors
+    /// It is not there.
+    fn idle_outbound(&mut self, pair: &PairKey) -> Result<Option<Duration>, KernelError>;
 
     /// Every pair that an IKEv2 daemon installed, this one or one before it.
     ///
@@ -180,6 +196,12 @@ pub trait KernelSide {
     /// # Errors
     /// The packet is lost.
     fn release_packet(&mut self, packet: HeldPacket) -> Result<(), KernelError>;
+
+    /// The inbound SPI of the pair that packets go by now that `sa` would take over, if there is one.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    fn holder(&mut self, sa: &ChildSa) -> Result<Option<u32>, KernelError>;
 
     /// Whether packets of this binding find an SA.
     ///

@@ -3,12 +3,13 @@
 //!
 //! A message of the bus is only a hint: it says which binding wants an SA or which SA met a limit, and the maps say the rest.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use sadb_maps::event::{Event, expire, kind};
-use sadb_maps::host::pfkey::{self, Message, sa_flag};
+use sadb_maps::host::pfkey::{self, Endpoint, Message, sa_flag};
 use sadb_maps::host::{Direction, EventLease, Heard, Instance, PathLog, Publisher, SaKey, Subscriber};
 use sadb_maps::policy::Selectors;
 use sadb_maps::sa::{AH, ESP};
@@ -33,6 +34,8 @@ pub(super) enum Told {
     Wanted(Event),
     /// An SA that met a limit, by the bus, and its pair as the message has it: a dead SA cannot be looked up any more.
     Expired(SaKey, ExpireKind, FoundPair),
+    /// The peer of an inbound SA has moved, by the bus: where the packet went and where it came from.
+    Moved(SaKey, SocketAddr, SocketAddr),
 }
 
 enum Source {
@@ -239,6 +242,11 @@ fn understand(message: &Message) -> Option<Told> {
             let pair = FoundPair { key: PairKey { protocol, local, remote, spis }, action: 0 };
             Some(Told::Expired(SaKey { proto, spi: sa.spi, dst, src: Some(src), direction }, limit, pair))
         }
+        pfkey::kind::NEW_MAPPING if message.satype == SATYPE_ESP => {
+            let at = |end: Option<Endpoint>| end.map(|end| SocketAddr::new(end.addr, end.port));
+            let key = SaKey { direction: Direction::In, ..SaKey::new(ESP, message.sa?.spi, message.dst?.addr) };
+            Some(Told::Moved(key, at(message.nat_local)?, at(message.nat_remote)?))
+        }
         _ => None,
     }
 }
@@ -277,5 +285,7 @@ mod tests {
         assert!(understand(&Message::flush(None)).is_none());
         assert!(understand(&Message { kind: pfkey::kind::ACQUIRE, ..Message::default() }).is_none());
         assert!(understand(&Message { kind: pfkey::kind::EXPIRE, ..Message::default() }).is_none());
+        let moved = Message { kind: pfkey::kind::NEW_MAPPING, satype: SATYPE_ESP, ..Message::default() };
+        assert!(understand(&moved).is_none());
     }
 }

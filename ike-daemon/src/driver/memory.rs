@@ -1,6 +1,6 @@
 //! A data path in memory, for tests.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use sadb_maps::sa::BindingKey;
 use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
 use super::policy::tests::ip;
 use crate::core::api::{
-    ChildKeys, ChildLifetimes, ChildSa, ChildSuite, IkeSpis, InstallRefusal, Mode, OutboundUse, PeerMoved, Protocol,
+    ChildKeys, ChildLifetimes, ChildSa, ChildSuite, IkeSpis, InstallRefusal, Mode, NatState, OutboundUse, Protocol,
+    RefusalKind,
 };
 use crate::crypto::Secret;
 use crate::wire::id::Identification;
@@ -25,11 +26,12 @@ pub(super) struct MemoryKernel {
     pub(super) events: Vec<KernelEvent>,
     /// Refuse the next installations.
     pub(super) refuse: bool,
-    /// Time since the latest inbound packet of every pair.
+    /// Time since the latest packet of every pair, inbound and outbound.
     pub(super) idle: Option<Duration>,
     pub(super) installed: Vec<(ChildSa, u64)>,
     pub(super) removed: Vec<PairKey>,
     pub(super) switched: Vec<PairKey>,
+    pub(super) moved: Vec<(PairKey, SocketAddr)>,
     pub(super) released: Vec<u32>,
     pub(super) exempt: usize,
     pub(super) forgotten: Vec<BindingKey>,
@@ -55,7 +57,7 @@ impl KernelSide for MemoryKernel {
 
     fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), InstallRefusal> {
         if self.refuse {
-            return Err(InstallRefusal { reason: "no room".into(), full: true });
+            return Err(InstallRefusal { reason: "no room".into(), kind: RefusalKind::Full });
         }
         self.installed.push((sa.clone(), cookie));
         Ok(())
@@ -72,8 +74,13 @@ impl KernelSide for MemoryKernel {
         Ok(())
     }
 
-    fn move_pair(&mut self, _: &PairKey, _: &PeerMoved) -> Result<(), KernelError> {
+    fn move_pair(&mut self, pair: &PairKey, peer: SocketAddr) -> Result<(), KernelError> {
+        self.moved.push((*pair, peer));
         Ok(())
+    }
+
+    fn idle_outbound(&mut self, _: &PairKey) -> Result<Option<Duration>, KernelError> {
+        Ok(self.idle)
     }
 
     fn idle_inbound(&mut self, _: &PairKey) -> Result<Option<Duration>, KernelError> {
@@ -126,6 +133,11 @@ impl KernelSide for MemoryKernel {
         Ok(())
     }
 
+    fn holder(&mut self, sa: &ChildSa) -> Result<Option<u32>, KernelError> {
+        let same = |other: &ChildSa| (other.action, other.local, other.remote) == (sa.action, sa.local, sa.remote);
+        Ok(self.installed.iter().rev().find(|(other, _)| same(other)).map(|(other, _)| other.inbound.spi))
+    }
+
     fn is_bound(&mut self, binding: &BindingKey) -> Result<bool, KernelError> {
         Ok(self.bound.contains(binding))
     }
@@ -156,7 +168,10 @@ pub(super) fn child(inbound: u32, outbound: u32) -> ChildSa {
         mode: Mode::Tunnel,
         local: ip("192.0.2.1"),
         remote: ip("192.0.2.2"),
+        peer: ip("192.0.2.2"),
         encap: None,
+        nat: NatState::default(),
+        originals: None,
         ts_local: vec![TrafficSelector::host(ip("10.1.0.5")), wide("10.1.0.0", "10.1.255.255")],
         ts_remote: vec![wide("10.2.0.0", "10.2.255.255")],
         suite: ChildSuite::esp_aead(Encr::CHACHA20_POLY1305),

@@ -136,14 +136,14 @@ fn ends_fit(rule: &Rule, query: &ChildQuery<'_>) -> bool {
 /// The policy of one rule for the query, if its selectors and the peer's have something in common.
 fn fit(compiled: &CompiledRule, query: &ChildQuery<'_>) -> Option<ChildPolicy> {
     let rule = &compiled.rule;
-    // Transport mode protects the two hosts' own packets: selectors stand for the outer addresses, which behind a NAT
-    // are not the ones the peer wrote (RFC 7296 section 2.23.1).
+    // Transport mode protects the two hosts' own packets and nobody else's, however much the peer offers.
     let transport = rule.tunnel_mode == 0;
     let offered = |ts: &[TrafficSelector], end: IpAddr| -> Vec<TrafficSelector> {
         if !transport {
             return ts.to_vec();
         }
-        ts.iter().filter_map(|ts| TrafficSelector::new(ts.protocol(), ts.ports(), end, end).ok()).collect()
+        let host = |ts: &TrafficSelector| TrafficSelector::new(ts.protocol(), ts.ports(), end, end).ok();
+        ts.iter().filter_map(|ts| host(ts).filter(|host| ts.contains(host))).collect()
     };
     let pick = if rule.flags & rule_flag::UNIQUE != 0 { first_flow } else { widest };
     let local = pick(&offered(query.ts_local, query.local), &|v4| selector(rule, Side::Local, v4))?;

@@ -1,7 +1,7 @@
 //! The data path of an attached instance as the driver's [`KernelSide`]: SAs negotiated by the core become records of
 //! sadb-maps, events of the ring become requests.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use sadb_maps::host::{
     CompiledRule, Direction, Encap, HeldPacket, Instance, IvSource, KmSockets, Mode, SaInfo, SaKey, SaSpec, Sadb,
     SadbError, SecretKey, Spd, relay,
 };
-use sadb_maps::policy::rule_flag;
-use sadb_maps::sa::{AH, BindingKey, ESP, Lifetime, SaSelectors, flag, km};
+use sadb_maps::policy::{Rule, rule_flag};
+use sadb_maps::sa::{AH, BindingKey, ESP, Lifetime, SaSelectors, km};
 
 use tracing::warn;
 
@@ -20,7 +20,7 @@ use super::holder::Keeper;
 use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
 use super::listen::{self, Listener, Told};
 use super::{algorithms, policy};
-use crate::core::api::{self, ChildSa, ExpireKind, InstallRefusal, OutboundUse, PeerMoved, Protocol, SpiPair};
+use crate::core::api::{self, ChildSa, ExpireKind, InstallRefusal, OutboundUse, Protocol, RefusalKind, SpiPair};
 use crate::wire::transform::GroupId;
 use crate::wire::ts::{Ports, TrafficSelector};
 
@@ -57,6 +57,12 @@ impl SadbKernel {
         })
     }
 
+    /// The rule in force with this action.
+    fn rule(&mut self, action: u64) -> Result<Option<Rule>, KernelError> {
+        let rules = self.rules()?;
+        Ok(rules.into_iter().map(|compiled| compiled.rule).find(|rule| rule.action_id == action))
+    }
+
     /// One direction, ignoring that it may be gone.
     fn delete(&mut self, key: &SaKey) -> Result<(), KernelError> {
         match self.sadb.delete(key) {
@@ -74,12 +80,23 @@ impl SadbKernel {
                 self.pass_on(&event);
                 match event.kind {
                     kind::ACQUIRE => return Ok(Some(KernelEvent::Acquire(Box::new(event)))),
+                    kind::MOVED => {
+                        let at = |address: Addr, port| SocketAddr::new(address.into(), port);
+                        let packet = &event.packet;
+                        let ends = [at(packet.laddr, packet.lport), at(packet.raddr, packet.rport)];
+                        let found = self.sadb.get_slot(event.sa);
+                        return moved(found, ends);
+                    }
                     kind::EXPIRE => {
                         let Some(limit) = listen::limit(&event) else { return Ok(None) };
                         (self.sadb.get_slot(event.sa), limit)
                     }
                     _ => return Ok(None),
                 }
+            }
+            Told::Moved(key, local, remote) => {
+                let found = self.sadb.get(&key);
+                return moved(found, [local, remote]);
             }
             Told::Expired(key, limit, pair) => {
                 let found = self.sadb.get(&key);
@@ -137,22 +154,38 @@ impl KernelSide for SadbKernel {
     }
 
     fn install(&mut self, sa: &ChildSa, cookie: u64) -> Result<(), InstallRefusal> {
-        let rules = self.rules()?;
-        let rule = rules.iter().map(|compiled| &compiled.rule).find(|rule| rule.action_id == sa.action);
+        let rule = self.rule(sa.action)?;
         let (mut inbound, mut outbound) = specs(sa, cookie)?;
         // Bound to its flow, where the policy wants an SA for each.
         let unique = rule.is_some_and(|rule| rule.flags & rule_flag::UNIQUE != 0);
         (inbound.unique, outbound.unique) = (unique, unique);
         self.sadb.add(&inbound).map_err(|error| refused("cannot add the inbound SA", &error))?;
+        let pair = PairKey::from(sa);
         let added = match sa.outbound_use {
             OutboundUse::Now => self.sadb.add(&outbound),
             OutboundUse::Later => self.sadb.add_unbound(&outbound),
         };
         if let Err(error) = added {
-            self.delete(&inbound_key(&PairKey::from(sa)))?;
+            self.delete(&inbound_key(&pair))?;
             return Err(refused("cannot add the outbound SA", &error));
         }
+        if let Some(encap) = sa.encap.filter(|_| sa.peer != sa.remote) {
+            self.move_pair(&pair, SocketAddr::new(sa.peer, encap.remote_port))?;
+        }
         Ok(())
+    }
+
+    fn holder(&mut self, sa: &ChildSa) -> Result<Option<u32>, KernelError> {
+        let unique = self.rule(sa.action)?.is_some_and(|rule| rule.flags & rule_flag::UNIQUE != 0);
+        let (_, outbound) = specs(sa, 0)?;
+        let mut binding =
+            BindingKey { action: sa.action, src: sa.local.into(), dst: sa.remote.into(), ..BindingKey::default() };
+        if let Some(flow) = outbound.selectors.filter(|_| unique) {
+            let ([sport, _], [dport, _]) = (flow.sport, flow.dport);
+            binding = BindingKey { sport, dport, proto: flow.proto, ..binding };
+        }
+        let bound = self.sadb.bound(&binding).map_err(|error| failed("cannot look for an SA", &error))?;
+        Ok(bound.and_then(|info| info.pair_spi))
     }
 
     fn switch_outbound(&mut self, pair: &PairKey) -> Result<(), KernelError> {
@@ -167,25 +200,18 @@ impl KernelSide for SadbKernel {
         both.map(|_| ()).map_err(|error| failed("cannot remove a pair of SAs", &error))
     }
 
-    fn move_pair(&mut self, pair: &PairKey, moved: &PeerMoved) -> Result<(), KernelError> {
-        let get = |sadb: &mut Sadb, key: &SaKey| sadb.get(key).map_err(|error| failed("cannot read an SA", &error));
-        let old_in = get(&mut self.sadb, &inbound_key(pair))?;
-        let old_out = get(&mut self.sadb, &outbound_key(pair))?;
-        let (local, remote) = (moved.new.local.ip(), moved.new.remote.ip());
-        let encap = moved.encap;
-        let mut inbound = rebuilt(&old_in, remote, local, Direction::In);
-        inbound.encap = encap.map(|encap| ports(encap.remote_port, encap.local_port));
-        let mut outbound = rebuilt(&old_out, local, remote, Direction::Out);
-        outbound.encap = encap.map(|encap| ports(encap.local_port, encap.remote_port));
-        outbound.pair_spi = Some(inbound.spi);
-        self.remove(pair)?;
-        self.sadb.add(&inbound).map_err(|error| failed("cannot move the inbound SA", &error))?;
-        self.sadb.add(&outbound).map_err(|error| failed("cannot move the outbound SA", &error))?;
-        Ok(())
+    fn move_pair(&mut self, pair: &PairKey, peer: SocketAddr) -> Result<(), KernelError> {
+        let both = [inbound_key(pair), outbound_key(pair)];
+        self.sadb.move_peer(&both, peer).map_err(|error| failed("cannot move a pair of SAs", &error))
     }
 
     fn idle_inbound(&mut self, pair: &PairKey) -> Result<Option<Duration>, KernelError> {
         let info = self.sadb.get(&inbound_key(pair)).map_err(|error| failed("cannot read an SA", &error))?;
+        Ok(info.last_use)
+    }
+
+    fn idle_outbound(&mut self, pair: &PairKey) -> Result<Option<Duration>, KernelError> {
+        let info = self.sadb.get(&outbound_key(pair)).map_err(|error| failed("cannot read an SA", &error))?;
         Ok(info.last_use)
     }
 
@@ -268,13 +294,26 @@ impl KernelSide for SadbKernel {
     }
 }
 
+/// A packet of this SA came from somewhere else, local end first.
+fn moved(
+    found: Result<SaInfo, SadbError>,
+    [local, remote]: [SocketAddr; 2],
+) -> Result<Option<KernelEvent>, KernelError> {
+    match found {
+        Ok(info) if info.km == km::IKEV2 => Ok(Some(KernelEvent::Moved { spi: info.spi, local, remote })),
+        Ok(_) | Err(SadbError::NotFound) => Ok(None),
+        Err(error) => Err(failed("cannot read an SA", &error)),
+    }
+}
+
 fn failed(what: &str, error: &SadbError) -> KernelError {
     KernelError(format!("{what}: {error}"))
 }
 
 fn refused(what: &str, error: &SadbError) -> InstallRefusal {
     let full = matches!(error, SadbError::Full(_) | SadbError::TooManyBindings(_));
-    InstallRefusal { full, ..failed(what, error).into() }
+    let kind = if full { RefusalKind::Full } else { RefusalKind::Failure };
+    InstallRefusal { kind, ..failed(what, error).into() }
 }
 
 fn number(protocol: Protocol) -> u8 {
@@ -345,54 +384,32 @@ fn specs(sa: &ChildSa, cookie: u64) -> Result<(SaSpec, SaSpec), KernelError> {
         replay_window: sa.replay_window,
         idle: [idle; 2],
         selectors: Some(selectors(&remote_ts, &local_ts)),
-        encap: sa.encap.map(|encap| ports(encap.remote_port, encap.local_port)),
+        encap: sa.encap.map(|encap| encapsulation(sa, [encap.remote_port, encap.local_port])),
         ..common(&sa.inbound, sa.remote, sa.local, Direction::In)
     };
     let outbound = SaSpec {
         selectors: Some(selectors(&local_ts, &remote_ts)),
-        encap: sa.encap.map(|encap| ports(encap.local_port, encap.remote_port)),
+        encap: sa.encap.map(|encap| encapsulation(sa, [encap.local_port, encap.remote_port])),
         pair_spi: Some(sa.inbound.spi),
         ..common(&sa.outbound, sa.local, sa.remote, Direction::Out)
     };
     Ok((inbound, outbound))
 }
 
-/// An SA as it is, to be added again between other addresses. Its key has been in use, so its IVs get a new epoch.
-fn rebuilt(info: &SaInfo, src: IpAddr, dst: IpAddr, direction: Direction) -> SaSpec {
-    let left = |limit: Lifetime| Lifetime {
-        add: if limit.add == 0 { 0 } else { limit.add.saturating_sub(info.age.as_secs()).max(1) },
-        bytes: if limit.bytes == 0 { 0 } else { limit.bytes.saturating_sub(info.bytes).max(1) },
-        ..limit
+/// The encapsulation of one direction, with these ports in the direction of its packets.
+fn encapsulation(sa: &ChildSa, [sport, dport]: [u16; 2]) -> Encap {
+    let unknown: IpAddr = if sa.local.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+    // An original that is the address in use says nothing.
+    let address = |behind_nat: bool, original: Option<IpAddr>, ours: IpAddr| {
+        behind_nat.then(|| original.filter(|address| *address != ours).unwrap_or(unknown))
     };
-    let is = |bit| info.flags & bit != 0;
-    SaSpec {
-        direction,
-        mode: if info.is_tunnel() { Mode::Tunnel } else { Mode::Transport },
-        encr: info.encr,
-        key: info.key().clone(),
-        salt: info.salt().clone(),
-        auth: info.auth,
-        auth_key: info.auth_key().clone(),
-        esn: is(flag::ESN),
-        unique: is(flag::UNIQUE),
-        outer: info.outer,
-        pfs: is(flag::PFS),
-        replay_window: info.replay_window,
-        replay_value: if direction == Direction::In { info.top } else { info.seq },
-        selectors: info.selectors,
-        soft: left(info.soft),
-        hard: left(info.hard),
-        idle: info.idle,
-        km: info.km,
-        km_cookie: info.km_cookie,
-        action: info.action,
-        iv: IvSource::Epoch,
-        ..SaSpec::new(info.proto, info.spi, src, dst)
+    let originals = sa.originals;
+    Encap {
+        sport,
+        dport,
+        nat_local: address(sa.nat.local, originals.map(|o| o.local), sa.local),
+        nat_remote: address(sa.nat.remote, originals.map(|o| o.remote), sa.remote),
     }
-}
-
-fn ports(sport: u16, dport: u16) -> Encap {
-    Encap { sport, dport, nat_local: None, nat_remote: None }
 }
 
 fn lifetime(since_added: Duration, bytes: u64) -> Lifetime {
@@ -423,14 +440,12 @@ fn selectors(src: &TrafficSelector, dst: &TrafficSelector) -> SaSelectors {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use sadb_maps::host::pfkey::Message;
     use sadb_maps::host::testing::TestInstance;
     use sadb_maps::policy::Action;
+    use sadb_maps::sa::flag;
 
     use super::*;
-    use crate::core::api::Path;
     use crate::crypto::Secret;
     use crate::crypto::keys::child_shape;
     use crate::driver::memory;
@@ -577,13 +592,7 @@ mod tests {
     fn every_suite_is_installed_and_moved() {
         let test = TestInstance::with_maps(8).unwrap();
         let mut kernel = open(&test);
-        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let moved = PeerMoved {
-            children: Vec::new(),
-            old: Path { local: at("192.0.2.1:500"), remote: at("192.0.2.2:500") },
-            new: Path { local: at("192.0.2.1:4500"), remote: at("192.0.2.99:1024") },
-            encap: Some(api::Encap { local_port: 4500, remote_port: 1024 }),
-        };
+        let encap = Some(api::Encap { local_port: 4500, remote_port: 1024 });
         let ciphers = [2, 3, 7, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 28];
         let actions = ciphers.into_iter().flat_map(|encr| [0, 2, 3, 5, 6, 7].map(|auth| (encr, auth)));
         let mut count = 0;
@@ -591,7 +600,7 @@ mod tests {
             let action = Action { encr, encr_bits: [0, 448], esp_auth, ..Action::default() };
             for suite in algorithms::suites(&action) {
                 let shape = child_shape(suite.encr, suite.integ).unwrap();
-                let mut sa = ChildSa { suite, ..child(300, 77, OutboundUse::Now) };
+                let mut sa = ChildSa { suite, encap, ..child(300, 77, OutboundUse::Now) };
                 for keys in [&mut sa.inbound, &mut sa.outbound] {
                     let octets = |first: u8, len: usize| Secret::new((first..).take(len).collect());
                     keys.cipher_key = octets(3, shape.cipher);
@@ -599,7 +608,7 @@ mod tests {
                     keys.integ_key = octets(51, shape.integ);
                 }
                 kernel.install(&sa, 0).unwrap_or_else(|error| panic!("{suite}: {error}"));
-                let mut pair = PairKey::from(&sa);
+                let pair = PairKey::from(&sa);
                 for place in [1, 2] {
                     for (key, keys) in [(inbound_key(&pair), &sa.inbound), (outbound_key(&pair), &sa.outbound)] {
                         let info = kernel.sadb.get(&key).unwrap();
@@ -609,8 +618,7 @@ mod tests {
                         assert_eq!(info.auth_key().octets(), keys.integ_key.expose(), "{suite}");
                     }
                     if place == 1 {
-                        kernel.move_pair(&pair, &moved).unwrap();
-                        pair.remote = ip("192.0.2.99");
+                        kernel.move_pair(&pair, "192.0.2.99:1024".parse().unwrap()).unwrap();
                     }
                 }
                 kernel.remove(&pair).unwrap();
@@ -622,23 +630,40 @@ mod tests {
         assert_eq!(count, 7 * 3 + 1 + 5 * (3 + 2 * 3 + 8));
     }
 
+    /// V2-NAT-06, V2-NAT-09: what names the pair stays, so its binding and its place in the books do.
     #[test]
-    fn a_moved_pair_goes_on_counting() {
+    fn a_moved_pair_keeps_its_name_and_its_binding() {
         let test = TestInstance::with_maps(8).unwrap();
         let mut kernel = open(&test);
-        let sa = child(300, 77, OutboundUse::Now);
+        let encap = Some(api::Encap { local_port: 4500, remote_port: 1023 });
+        let sa = ChildSa { encap, ..child(300, 77, OutboundUse::Now) };
         kernel.install(&sa, 0).unwrap();
-        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let moved = PeerMoved {
-            children: vec![(Protocol::Esp, sa.spis())],
-            old: Path { local: at("192.0.2.1:500"), remote: at("192.0.2.2:500") },
-            new: Path { local: at("192.0.2.1:4500"), remote: at("192.0.2.99:1024") },
-            encap: Some(api::Encap { local_port: 4500, remote_port: 1024 }),
+        let pair = PairKey::from(&sa);
+        let binding =
+            BindingKey { action: 7, src: ip("192.0.2.1").into(), dst: ip("192.0.2.2").into(), ..Default::default() };
+        let ends = |kernel: &mut SadbKernel| {
+            [outbound_key(&pair), inbound_key(&pair)].map(|key| {
+                let info = kernel.sadb.get(&key).unwrap();
+                (info.encap.map(|e| [e.sport, e.dport]), info.moved_to)
+            })
         };
-        kernel.move_pair(&PairKey::from(&sa), &moved).unwrap();
-        let pair = PairKey { remote: ip("192.0.2.99"), ..PairKey::from(&sa) };
-        assert_eq!(kernel.pairs().unwrap(), [FoundPair { key: pair, action: 7 }]);
-        let info = kernel.sadb.get(&outbound_key(&pair)).unwrap();
-        assert_eq!((info.encap, info.pair_spi), (Some([4500, 1024]), Some(300)));
+        for (peer, moved_to) in [("192.0.2.99:1024", Some(ip("192.0.2.99"))), ("192.0.2.2:1025", None)] {
+            let peer: SocketAddr = peer.parse().unwrap();
+            kernel.move_pair(&pair, peer).unwrap();
+            assert_eq!(kernel.pairs().unwrap(), [FoundPair { key: pair, action: 7 }]);
+            assert!(kernel.is_bound(&binding).unwrap());
+            let port = peer.port();
+            assert_eq!(ends(&mut kernel), [(Some([4500, port]), moved_to), (Some([port, 4500]), moved_to)]);
+        }
+        // A pair that is made after the move has the old name and the new place.
+        let next = ChildSa { peer: ip("192.0.2.99"), ..ChildSa { encap, ..child(301, 78, OutboundUse::Now) } };
+        kernel.install(&next, 0).unwrap();
+        let info = kernel.sadb.get(&outbound_key(&PairKey::from(&next))).unwrap();
+        assert_eq!((info.dst, info.moved_to), (ip("192.0.2.2"), Some(ip("192.0.2.99"))));
+        assert!(
+            kernel
+                .move_pair(&PairKey::from(&child(302, 79, OutboundUse::Now)), "192.0.2.9:1".parse().unwrap())
+                .is_err()
+        );
     }
 }

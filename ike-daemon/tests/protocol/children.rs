@@ -297,8 +297,9 @@ fn v2_mid_10_requests_wait_for_the_handshake() {
     assert_eq!(acquires.len(), 3);
 }
 
-fn refusals() -> [InstallRefusal; 2] {
-    [true, false].map(|full| InstallRefusal { reason: "no room".to_owned(), full })
+fn refusals() -> [InstallRefusal; 3] {
+    [RefusalKind::Full, RefusalKind::Failure, RefusalKind::Taken]
+        .map(|kind| InstallRefusal { reason: "no room".to_owned(), kind })
 }
 
 /// ROB-09: an SADB that refuses a pair of either side: the peer is told, before it has one itself when it is the one that
@@ -308,15 +309,16 @@ fn rob_09_install_failed() {
     let cases = [Side::A, Side::B].map(|side| refusals().map(|refusal| (side, refusal))).into_iter().flatten();
     for (seed, (side, refusal)) in (1200..).zip(cases) {
         let mut world = World::new(seed);
-        let full = refusal.full;
+        let kind = refusal.kind;
         world.node(side).host().refuses = Some(refusal);
         world.acquire(Side::A);
         world.settle();
         world.assert_mirrored(0);
-        let cause = match (side, full) {
-            (_, true) => FailureCause::NoAdditionalSas,
-            (Side::A, false) => FailureCause::Local,
-            (Side::B, false) => FailureCause::TemporaryFailure,
+        let cause = match (side, kind) {
+            (_, RefusalKind::Full) => FailureCause::NoAdditionalSas,
+            (_, RefusalKind::Taken) => FailureCause::TsUnacceptable,
+            (Side::A, RefusalKind::Failure) => FailureCause::Local,
+            (Side::B, RefusalKind::Failure) => FailureCause::TemporaryFailure,
         };
         assert_eq!(world.a.acquire_failures(), [(1, cause)]);
         assert!(world.node(side).logged("cannot be installed: no room"), "{}", world.story());

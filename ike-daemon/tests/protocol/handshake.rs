@@ -267,57 +267,6 @@ fn rob_09_what_our_own_side_lacks() {
     assert!(world.b.endpoint.is_idle());
 }
 
-/// V2-NAT-01, V2-NAT-02, V2-NAT-03, V2-NAT-05, V2-HDR-21: a NAT moves IKE to 4500 and ESP into UDP; keepalives keep it open.
-#[test]
-fn v2_nat_01_02_03_05_nat_detection() {
-    let mut world = World::new(16);
-    world.nat = Some(("203.0.113.9".parse().unwrap(), 20_000));
-    world.acquire(Side::A);
-    world.settle();
-    world.assert_mirrored(1);
-    assert_eq!(world.a.sent[1].path.local.port(), 4500);
-    assert!(world.a.sent[1].natt_marker && !world.a.sent[0].natt_marker);
-    let (a, b) = (world.a.up(world.now)[0].clone(), world.b.up(world.now)[0].clone());
-    assert_eq!((a.nat, b.nat), (NatState { local: true, remote: false }, NatState { local: false, remote: true }));
-    assert_eq!(b.path.remote, "203.0.113.9:24500".parse().unwrap());
-    assert_eq!(world.a.only_child().encap, Some(Encap { local_port: 4500, remote_port: 4500 }));
-    assert_eq!(world.b.only_child().encap, Some(Encap { local_port: 4500, remote_port: 24_500 }));
-    world.run(seconds(65));
-    assert!(world.a.sent.iter().filter(|t| t.bytes == [0xff]).count() >= 3);
-    assert!(world.b.sent.iter().all(|t| t.bytes != [0xff]));
-}
-
-/// V2-NAT-06, V2-NAT-07, V2-NAT-09: the end without NAT follows authenticated messages of a peer whose NAT forgot it.
-#[test]
-fn v2_nat_06_07_09_the_peer_moves() {
-    let mut world = World::new(17);
-    world.nat = Some(("203.0.113.9".parse().unwrap(), 20_000));
-    world.acquire(Side::A);
-    world.settle();
-    world.nat = Some(("203.0.113.9".parse().unwrap(), 30_000));
-    let replayed = world.a.sent[1].clone();
-    world.deliver(&Packet {
-        at: world.now,
-        to: Side::B,
-        path: Path { local: "198.51.100.2:4500".parse().unwrap(), remote: "192.0.2.66:1".parse().unwrap() },
-        bytes: replayed.bytes,
-    });
-    assert_eq!(world.b.up(world.now)[0].path.remote.port(), 24_500, "a replay moves nothing");
-    world.wire.clear();
-    world.expire(Side::A, ExpireKind::Idle);
-    world.settle();
-    assert_eq!(world.b.up(world.now)[0].path.remote.port(), 34_500);
-    assert_eq!(world.b.only_child().encap.unwrap().remote_port, 34_500);
-}
-
-/// V2-NAT-02: without a NAT nothing moves and nothing is encapsulated.
-#[test]
-fn v2_nat_02_without_nat() {
-    let world = World::connected(18);
-    assert!(world.a.sent.iter().all(|t| t.path.local.port() == 500 && !t.natt_marker));
-    assert_eq!(world.a.only_child().encap, None);
-}
-
 /// V2-LIVE-07: a peer that starts anew says so; its old IKE SA goes silently, and only after it has proved itself.
 #[test]
 fn v2_live_07_initial_contact() {

@@ -18,4 +18,6 @@ mod lifecycle;
 #[cfg(test)]
 mod loss;
 #[cfg(test)]
+mod nat;
+#[cfg(test)]
 mod util;

@@ -47,6 +47,7 @@ pub(crate) struct TestHost {
     next_spi: u32,
     pub(crate) larval: BTreeSet<u32>,
     pub(crate) heard: BTreeMap<u32, Timestamp>,
+    pub(crate) spoken: BTreeMap<u32, Timestamp>,
     pub(crate) no_spi: bool,
     /// Why the SADB takes no pair.
     pub(crate) refuses: Option<InstallRefusal>,
@@ -88,6 +89,10 @@ impl Host for TestHost {
     fn last_inbound(&self, inbound_spi: u32) -> Option<Timestamp> {
         self.heard.get(&inbound_spi).copied()
     }
+
+    fn last_outbound(&self, inbound_spi: u32) -> Option<Timestamp> {
+        self.spoken.get(&inbound_spi).copied()
+    }
 }
 
 /// One host.
@@ -110,6 +115,7 @@ impl Node {
             next_spi,
             larval: BTreeSet::new(),
             heard: BTreeMap::new(),
+            spoken: BTreeMap::new(),
             no_spi: false,
             refuses: None,
         };
@@ -148,7 +154,7 @@ impl Node {
                 Effect::MovePeer(moved) => {
                     for (_, spis) in &moved.children {
                         let sa = self.installed.get_mut(&spis.inbound).unwrap();
-                        sa.remote = moved.new.remote.ip();
+                        sa.peer = moved.new.remote.ip();
                         sa.encap = moved.encap;
                     }
                 }

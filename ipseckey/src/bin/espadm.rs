@@ -68,7 +68,7 @@ enum Verb {
     /// Define the ends that 'tunnel NAME' in a policy file stands for
     #[command(subcommand)]
     Tunnel(TunnelVerb),
-    /// Print ACQUIRE and EXPIRE events as they come, and pass them on to daemons and monitors
+    /// Print ACQUIRE, EXPIRE and MOVED events as they come, and pass them on to daemons and monitors
     Events,
     /// Deal with the packets that the data path cannot deal with one by one: fragments of sealed packets
     SlowPath,

@@ -85,6 +85,7 @@ pub(super) fn verb(message: u8) -> Cow<'static, str> {
         kind::FLUSH => "FLUSH",
         kind::UPDATE_PAIR => "UPDATE PAIR",
         kind::DELETE_PAIR => "DELETE PAIR",
+        kind::NEW_MAPPING => "NEW MAPPING",
         other => return Cow::Owned(format!("Unknown ({other})")),
     })
 }
@@ -105,12 +106,12 @@ fn about(sa: &SaInfo) -> Message {
             }
         }
     }
-    if let Some([sport, dport]) = sa.encap {
-        let (local, remote) = if sa.is_outbound() { (sport, dport) } else { (dport, sport) };
-        // The addresses behind the NATs are not kept.
+    if let Some(encap) = sa.encap {
+        let (local, remote) = if sa.is_outbound() { (encap.sport, encap.dport) } else { (encap.dport, encap.sport) };
         let any: IpAddr = if sa.dst.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        message.nat_local = Some(Endpoint { proto: UDP, port: local, ..Endpoint::host(any) });
-        message.nat_remote = Some(Endpoint { proto: UDP, port: remote, ..Endpoint::host(any) });
+        let end = |nat: Option<IpAddr>, port| Endpoint { proto: UDP, port, ..Endpoint::host(nat.unwrap_or(any)) };
+        message.nat_local = Some(end(encap.nat_local, local));
+        message.nat_remote = Some(end(encap.nat_remote, remote));
     }
     message
 }
@@ -382,6 +383,9 @@ pub struct JsonSa {
     pub replay_value: u64,
     pub pair_spi: Option<String>,
     pub udp_encap: Option<[u16; 2]>,
+    pub nat_loc: Option<IpAddr>,
+    pub nat_rem: Option<IpAddr>,
+    pub moved_to: Option<IpAddr>,
     pub key_management: &'static str,
     pub cookie: Option<String>,
     pub label: Option<String>,
@@ -470,7 +474,10 @@ pub fn json(sa: &SaInfo, paranoid: bool, labels: &Labels) -> JsonSa {
         replay_window: sa.replay_window,
         replay_value: if sa.is_outbound() { sa.seq } else { sa.top },
         pair_spi: sa.pair_spi.map(|spi| format!("0x{spi:x}")),
-        udp_encap: sa.encap,
+        udp_encap: sa.encap.map(|encap| [encap.sport, encap.dport]),
+        nat_loc: sa.encap.and_then(|encap| encap.nat_local),
+        nat_rem: sa.encap.and_then(|encap| encap.nat_remote),
+        moved_to: sa.moved_to,
         key_management: match sa.km {
             km::MANUAL => "manual",
             km::IKEV1 => "ikev1",

@@ -4,9 +4,10 @@
 //! cookie and state. Unlike the original the direction is saved, and `esn`, without which the SA would not be the same.
 
 use super::dump::{inner, push_hex};
-use sadb_maps::host::{SaInfo, SecretKey};
+use sadb_maps::host::{Encap, SaInfo, SecretKey};
 use sadb_maps::sa::{self, Lifetime, flag, state};
 use std::fmt::{Result, Write};
+use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 /// First lines of a saved file.
@@ -108,12 +109,12 @@ fn write_addresses(out: &mut String, sa: &SaInfo) -> Result {
     } else if sa.is_tunnel() {
         out.push_str("    iproto 0 \\\n");
     }
-    if let Some([sport, dport]) = sa.encap {
+    if let Some(Encap { sport, dport, nat_local, nat_remote }) = sa.encap {
         let (local, remote) = if sa.is_outbound() { (sport, dport) } else { (dport, sport) };
-        // The addresses behind the NATs are not kept, only whether there is one: unspecified says as much.
-        for (bit, word) in [(flag::NAT_LOCAL, "nat_loc"), (flag::NAT_REMOTE, "nat_rem")] {
-            if sa.flags & bit != 0 && sa.dst.is_ipv4() {
-                writeln!(out, "    {word} 0.0.0.0 \\")?;
+        for (address, word) in [(nat_local, "nat_loc"), (nat_remote, "nat_rem")] {
+            // The file has no words for IPv6 ones.
+            if let Some(address @ IpAddr::V4(_)) = address {
+                writeln!(out, "    {word} {address} \\")?;
             }
         }
         writeln!(out, "    nat_lport {local} nat_rport {remote} \\")?;

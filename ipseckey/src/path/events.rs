@@ -14,6 +14,7 @@ use std::net::IpAddr;
 pub enum JsonEvent {
     Acquire { boot_ns: u64, policy: u32, rule: u32, action_id: String, src: IpAddr, dst: IpAddr, packet: JsonPacket },
     Expire { boot_ns: u64, limit: &'static str, spi: String, slot: u32 },
+    Moved { boot_ns: u64, spi: String, slot: u32, packet: JsonPacket },
     Unknown { boot_ns: u64, kind: u32 },
 }
 
@@ -71,6 +72,7 @@ impl From<&Event> for JsonEvent {
                 spi: format!("0x{:x}", event.spi),
                 slot: event.sa.slot,
             },
+            kind::MOVED => Self::Moved { boot_ns, spi: format!("0x{:x}", event.spi), slot: event.sa.slot, packet },
             kind => Self::Unknown { boot_ns, kind },
         }
     }
@@ -113,7 +115,7 @@ impl Relay {
         Ok(Self { publisher: Publisher::open()?, sadb: Sadb::open(instance)?, spd: Spd::open(instance)? })
     }
 
-    /// Publishes an ACQUIRE or EXPIRE. What its rule or SA no longer stands behind is left out.
+    /// Publishes an event. What its rule or SA no longer stands behind is left out.
     ///
     /// # Errors
     /// Maps or bus.
@@ -133,6 +135,7 @@ pub fn line(event: &Event) -> String {
             format!("ACQUIRE {src} -> {dst} for {} (rule {rule}, action {action_id})", packet.text())
         }
         JsonEvent::Expire { limit, spi, slot, .. } => format!("EXPIRE {limit} spi={spi} (slot {slot})"),
+        JsonEvent::Moved { spi, slot, packet, .. } => format!("MOVED spi={spi} (slot {slot}): {}", packet.text()),
         JsonEvent::Unknown { kind, .. } => format!("unknown event {kind}"),
     };
     format!("{time} {what}")
@@ -215,6 +218,12 @@ mod tests {
         );
         let expire = Event { kind: kind::EXPIRE, detail: expire::SOFT, spi: 0x1001, ..Event::default() };
         assert_eq!(line(&expire), "0.000000 EXPIRE soft spi=0x1001 (slot 0)");
+        let datagram = Selectors { proto: 17, lport: 4500, rport: 1024, ..packet };
+        let moved = Event { kind: kind::MOVED, spi: 0x1001, packet: datagram, ..Event::default() };
+        assert_eq!(
+            line(&moved),
+            "0.000000 MOVED spi=0x1001 (slot 0): local 10.1.0.1 port 4500 remote 10.2.0.1 port 1024 proto 17"
+        );
         let ping = Selectors { proto: ICMP, icmp_type: 8, ..packet };
         let acquire_for_ping = line(&Event { packet: ping, ..acquire });
         assert!(acquire_for_ping.contains("proto 1 type 8 code 0"), "{acquire_for_ping}");

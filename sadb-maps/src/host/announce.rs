@@ -72,6 +72,19 @@ impl Message {
         message
     }
 
+    /// The news of an event of the data path that the peer of an SA has moved.
+    pub fn moved(event: &Event, info: &SaInfo) -> Self {
+        let packet = &event.packet;
+        let end = |addr: crate::Addr, port| Endpoint { proto: packet.proto, port, ..Endpoint::host(addr.into()) };
+        Self {
+            pid: 0,
+            seq: KERNEL_SEQUENCE,
+            nat_local: Some(end(packet.laddr, packet.lport)),
+            nat_remote: Some(end(packet.raddr, packet.rport)),
+            ..Self::about(kind::NEW_MAPPING, info)
+        }
+    }
+
     /// Extended ACQUIRE for an event of the data path (spec section 8.3), given the rule that asked.
     pub fn acquire(event: &Event, rule: &Rule) -> Self {
         let packet = &event.packet;

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 /// The bindings that this SA serves under these rules.
 pub(super) fn keys(sa: &Known, rules: &[Rule]) -> Vec<BindingKey> {
-    if sa.flags & flag::OUTBOUND == 0 {
+    if sa.flags & flag::OUTBOUND == 0 || sa.flags & flag::UNBOUND != 0 {
         return vec![];
     }
     if sa.action != 0 {
@@ -214,6 +214,7 @@ mod tests {
         assert_eq!(keys(&sa(), &[rule(), rule()]), [key]);
         let none = |sa: Known, rule: Rule| assert_eq!(keys(&sa, &[rule]), []);
         none(Known { flags: flag::INBOUND, ..sa() }, rule());
+        none(Known { flags: flag::OUTBOUND | flag::UNBOUND, ..sa() }, rule());
         none(Known { flags: flag::OUTBOUND | flag::TUNNEL, ..sa() }, rule());
         none(Known { encr: encr::AES_GCM_16, ..sa() }, rule());
         // SHA2-256 beside the cipher, which the rule does not ask for; and the other way round.

@@ -3,7 +3,7 @@
 use super::diagnostic::Diagnostic as D;
 use super::error::SadbError;
 use super::secret::SecretKey;
-use super::spec::{Direction, Encap, SaSpec};
+use super::spec::{Direction, Encap, Mode, SaSpec};
 use super::transform;
 use crate::Addr;
 use crate::sa::{AH, ESP, Lifetime, MAX_REPLAY_WINDOW, SaSelectors, encr};
@@ -179,6 +179,11 @@ fn nat(spec: &SaSpec, encap: &Encap, local: &LocalAddresses) -> Result<(), SadbE
         if local.contains(address) || is_group(address) {
             return Err(SadbError::diagnostic(value));
         }
+    }
+    let known = |nat: Option<IpAddr>| nat.is_some_and(|address| !address.is_unspecified());
+    if spec.mode == Mode::Transport && spec.src.is_unspecified() && known(encap.nat_remote) {
+        // There is nothing that checksums could be repaired to.
+        return Err(SadbError::explained(D::BadSource, "a peer behind a NAT needs a source address in transport mode"));
     }
     if encap.sport == 0 || encap.dport == 0 {
         return Err(SadbError::explained(D::MalformedSa, "UDP encapsulation needs both ports"));

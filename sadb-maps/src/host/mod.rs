@@ -34,6 +34,7 @@ pub mod loader;
 mod loader_tests;
 pub mod lock;
 mod maps;
+mod moves;
 pub mod netdev;
 pub mod path_log;
 pub mod pfkey;

@@ -27,6 +27,9 @@ pub mod kind {
     pub const UPDATE_PAIR: u8 = 13;
     /// A pair was deleted.
     pub const DELETE_PAIR: u8 = 14;
+    /// A peer has another address or port: NAT-T local and remote address are those of its newest packet. Not one of
+    /// Solaris; the number is that of other systems.
+    pub const NEW_MAPPING: u8 = 22;
 }
 
 /// SA flags as messages carry them.

@@ -6,7 +6,7 @@ use super::sadb::Sadb;
 use super::spd::Spd;
 use crate::event::{Event, kind};
 
-/// The ACQUIRE or EXPIRE that says what the event says. `None` when its rule or SA is gone meanwhile: then the next packet
+/// The message that says what the event says. `None` when its rule or SA is gone meanwhile: then the next packet
 /// asks again, and nobody has to hear of a limit.
 ///
 /// # Errors
@@ -17,7 +17,8 @@ pub fn message(event: &Event, sadb: &mut Sadb, spd: &mut Spd) -> Result<Option<M
             let rule = spd.rule_at(event.policy, event.rule)?;
             Ok(rule.map(|compiled| Message::acquire(event, &compiled.rule)))
         }
-        kind::EXPIRE => match sadb.get_slot(event.sa) {
+        kind::EXPIRE | kind::MOVED => match sadb.get_slot(event.sa) {
+            Ok(info) if event.kind == kind::MOVED => Ok(Some(Message::moved(event, &info))),
             Ok(info) => Ok(Some(Message::expired(event, &info))),
             Err(SadbError::NotFound) => Ok(None),
             Err(error) => Err(error),

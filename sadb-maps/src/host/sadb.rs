@@ -97,7 +97,8 @@ impl Sadb {
         self.add_with(spec, true)
     }
 
-    /// Adds an SA as [`Sadb::add`] does, but leaves an outbound one unbound until [`Sadb::switch_outbound`].
+    /// Adds an SA as [`Sadb::add`] does, but leaves an outbound one unbound until [`Sadb::switch_outbound`], whatever
+    /// becomes of policy meanwhile.
     ///
     /// # Errors
     /// As [`Sadb::add`].
@@ -121,6 +122,9 @@ impl Sadb {
         record.soft.add = earlier(spec, outbound)?;
         if outbound && spec.mode == Mode::Tunnel && spec.outer == OuterHeader::default() {
             record.outer = tunnels::outer_header(&self.instance, spec.src, spec.dst)?;
+        }
+        if outbound && !bind {
+            record.flags |= flag::UNBOUND;
         }
         let material = transform::install(spec, bits, &mut record)?;
         let (first_iv, iv_limit) = match spec.iv {
@@ -291,7 +295,10 @@ impl Sadb {
                 return Err(SadbError::diagnostic(D::BadDirection));
             }
             sadb.begin(held)?;
-            sadb.bind(&known)
+            let mut record = Wiped::new(sadb.maps.statics.get(known.slot.slot)?);
+            record.flags &= !flag::UNBOUND;
+            sadb.rewrite(&known, &record)?;
+            sadb.bind(&Known { flags: record.flags, ..known })
         })
     }
 
@@ -310,6 +317,19 @@ impl Sadb {
     /// The map cannot be read.
     pub fn is_bound(&self, binding: &BindingKey) -> Result<bool, SadbError> {
         Ok(self.maps.outbound.get(binding)?.is_some_and(|bundle| bundle != Bundle::default()))
+    }
+
+    /// The SA that packets of this binding go by: ESP where there are both.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn bound(&mut self, binding: &BindingKey) -> Result<Option<SaInfo>, SadbError> {
+        let [esp, ah] = self.maps.outbound.get(binding)?.unwrap_or_default().sa;
+        match self.get_slot(if esp.slot != 0 { esp } else { ah }) {
+            Ok(info) => Ok(Some(info)),
+            Err(SadbError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The snapshot of the SA in a slot.
@@ -430,7 +450,7 @@ impl Sadb {
     }
 
     /// Writes the immutable part anew, in place: nothing that the data path counts is in it.
-    fn rewrite(&mut self, known: &Known, record: &SaStatic) -> Result<(), SadbError> {
+    pub(super) fn rewrite(&mut self, known: &Known, record: &SaStatic) -> Result<(), SadbError> {
         let slot = known.slot.slot;
         self.maps.statics.set(slot, record)?;
         let moving = self.maps.states.get(slot)?;
@@ -609,7 +629,7 @@ impl Sadb {
     }
 
     /// Notes a message about an SA, as the maps show it now.
-    fn tell(&mut self, kind: u8, known: &Known) -> Result<(), SadbError> {
+    pub(super) fn tell(&mut self, kind: u8, known: &Known) -> Result<(), SadbError> {
         let slot = known.slot.slot;
         let info = self.info(slot, &self.maps.states.get(slot)?)?;
         self.news.push(Message::about(kind, &info));
@@ -626,7 +646,7 @@ impl Sadb {
     }
 
     /// The SA of that name and its state, unless it is dead.
-    fn living(&self, key: &SaKey) -> Result<(Known, SaState), SadbError> {
+    pub(super) fn living(&self, key: &SaKey) -> Result<(Known, SaState), SadbError> {
         let known = self.register.find(key).ok_or(SadbError::NotFound)?;
         let moving = self.maps.states.get(known.slot.slot)?;
         if slots::is_gone(&moving, clock::boot_time()) {

@@ -1,10 +1,12 @@
 //! Tests of the SADB on real maps. They run as root.
 
 use super::fault;
+use super::spec::Encap;
 use super::testing::TestInstance;
 use super::*;
 use crate::Addr;
 use crate::abi::map;
+use crate::nat;
 use crate::policy::{Action, MAX_ACTIONS, Rule, direction, verdict};
 use crate::sa::{
     BindingKey, ESP, GhashTable, InboundKey, Lifetime, MAX_REPLAY_WINDOW, MAX_WINDOW_PAGES, PAGE_BITS, SaState,
@@ -149,6 +151,12 @@ fn outbound_traffic_goes_to_the_newest_sa() {
     assert_eq!(bound(&test), Some(old));
     let waiting = sadb.add_unbound(&spec(2, Direction::Out)).unwrap();
     assert_eq!(bound(&test), Some(old));
+    // V2-REK-10: its time has not come by a change of policy, nor by the end of the one in use.
+    put_rule(&test, Rule { priority: 5, ..rule() });
+    assert_eq!(bound(&test), Some(old));
+    sadb.add(&spec(9, Direction::Out)).unwrap();
+    sadb.delete(&key(9, Direction::Out)).unwrap();
+    assert_eq!(bound(&test), Some(old));
     sadb.switch_outbound(&key(2, Direction::Out)).unwrap();
     assert_eq!(bound(&test), Some(waiting));
     sadb.delete(&key(2, Direction::Out)).unwrap();
@@ -159,6 +167,36 @@ fn outbound_traffic_goes_to_the_newest_sa() {
     let negotiated = SaSpec { action: 77, km: km::IKEV2, iv: IvSource::FreshKey, ..spec(3, Direction::Out) };
     let slot = sadb.add(&negotiated).unwrap();
     assert_eq!(bound(&test), Some(slot));
+}
+
+/// V2-NAT-08, UDP-04: what is to be added to checksums of packets that come in by an SA in transport mode.
+#[test]
+fn the_addresses_behind_nats_become_a_delta() {
+    let test = TestInstance::with_maps(8).unwrap();
+    let mut sadb = Sadb::open(&test).unwrap();
+    let statics = Slots::<SaStatic>::open(&test, map::SA_STATIC).unwrap();
+    let nat = |nat_local: Option<&str>, nat_remote: Option<&str>| {
+        Some(Encap { sport: 1024, dport: 4500, nat_local: nat_local.map(ip), nat_remote: nat_remote.map(ip) })
+    };
+    let ends = |src: &str, dst: &str| [ip(src).into(), ip(dst).into()];
+    let header = ends("198.51.100.7", "192.0.2.1");
+    let delta = |src, dst| nat::checksum_delta(ends(src, dst), header);
+    let transport = spec(1, Direction::In);
+    for (spi, encap, mode, wanted) in [
+        (1, nat(None, Some("10.0.0.5")), Mode::Transport, delta("10.0.0.5", "192.0.2.1")),
+        (2, nat(Some("203.0.113.9"), None), Mode::Transport, delta("198.51.100.7", "203.0.113.9")),
+        (3, nat(Some("203.0.113.9"), Some("10.0.0.5")), Mode::Transport, delta("10.0.0.5", "203.0.113.9")),
+        (4, nat(Some("0.0.0.0"), Some("0.0.0.0")), Mode::Transport, 0),
+        (5, nat(Some("203.0.113.9"), Some("10.0.0.5")), Mode::Tunnel, 0),
+        (6, None, Mode::Transport, 0),
+    ] {
+        let slot = sadb.add(&SaSpec { spi, encap, mode, ..transport.clone() }).unwrap().slot;
+        assert_eq!(statics.get(slot).unwrap().checksum_delta, wanted, "{encap:?}");
+        assert!(wanted != 0 || spi > 3);
+        assert_eq!(sadb.get(&key(spi, Direction::In)).unwrap().encap, encap);
+    }
+    let any = SaSpec { spi: 7, src: ip("0.0.0.0"), encap: nat(None, Some("10.0.0.5")), ..transport };
+    assert_eq!(sadb.add(&any).unwrap_err().code(), Some(Diagnostic::BadSource));
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use super::clock;
 use super::error::SadbError;
 use super::maps::{SaMaps, Wiped};
-use super::spec::{Direction, Mode, SaInfo, SaKey, SaSpec};
+use super::spec::{Direction, Encap, Mode, SaInfo, SaKey, SaSpec};
 use super::{transform, window};
-use crate::Addr;
 use crate::sa::{
     BlowfishState, GhashTable, InboundKey, KeyText, SaSelectors, SaState, SaStatic, SlotRef, flag, ring_bits, state,
 };
+use crate::{Addr, nat};
 use bytemuck::Zeroable;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -269,7 +269,8 @@ pub(super) fn record(spec: &SaSpec, direction: u32) -> SaStatic {
         (true, IpAddr::V6(_)) => Addr::UNSPECIFIED,
         (false, _) => spec.src.into(),
     };
-    SaStatic {
+    let known = |nat: Option<IpAddr>| nat.map_or(Addr::UNSPECIFIED, Addr::from);
+    let mut record = SaStatic {
         flags: direction
             | bit(spec.mode == Mode::Tunnel, flag::TUNNEL)
             | bit(spec.esn, flag::ESN)
@@ -298,8 +299,32 @@ pub(super) fn record(spec: &SaSpec, direction: u32) -> SaStatic {
         hard: spec.hard,
         idle: spec.idle,
         outer: spec.outer,
+        nat_local: known(encap.nat_local),
+        nat_remote: known(encap.nat_remote),
         sel: spec.selectors.unwrap_or_default(),
         ..SaStatic::zeroed()
+    };
+    if direction & flag::INBOUND != 0 && spec.mode == Mode::Transport {
+        let or = |known: Addr, seen: Addr| if known.is_unspecified() { seen } else { known };
+        let summed = [or(record.nat_remote, record.src), or(record.nat_local, record.dst)];
+        record.checksum_delta = nat::checksum_delta(summed, [record.src, record.dst]);
+    }
+    record
+}
+
+/// The encapsulation as a record has it.
+fn encap(fixed: &SaStatic) -> Encap {
+    let [sport, dport] = fixed.encap_ports;
+    let nat = |bit: u32, known: Addr| {
+        // The unspecified address of no family is one of the family of the SA.
+        let any = if fixed.dst.is_v4() { Addr::v4(0) } else { Addr::UNSPECIFIED };
+        (fixed.flags & bit != 0).then(|| IpAddr::from(if known.is_unspecified() { any } else { known }))
+    };
+    Encap {
+        sport,
+        dport,
+        nat_local: nat(flag::NAT_LOCAL, fixed.nat_local),
+        nat_remote: nat(flag::NAT_REMOTE, fixed.nat_remote),
     }
 }
 
@@ -322,7 +347,8 @@ pub(super) fn info(slot: u32, fixed: &SaStatic, keys: &KeyText, moving: &SaState
         replay_window: fixed.replay_window,
         seq: moving.seq,
         top: moving.top,
-        encap: has(flag::UDP_ENCAP).then_some(fixed.encap_ports),
+        encap: has(flag::UDP_ENCAP).then(|| encap(fixed)),
+        moved_to: (fixed.peer != Addr::UNSPECIFIED).then(|| IpAddr::from(fixed.peer)),
         selectors: has(flag::SELECTORS).then_some(fixed.sel),
         pair_spi: has(flag::PAIRED).then_some(fixed.pair_spi),
         km: fixed.km,

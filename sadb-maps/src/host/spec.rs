@@ -35,9 +35,11 @@ pub struct Encap {
     pub sport: u16,
     /// Destination port of this SA's packets.
     pub dport: u16,
-    /// Address of this end as the peer sees it; `None` when no NAT is in front of this end.
+    /// Address of this end as the peer sees it, unspecified when that is not known; `None` when no NAT is in front of this
+    /// end. In transport mode the peer's checksums are made with it.
     pub nat_local: Option<IpAddr>,
-    /// Address behind the NAT that the peer is behind; `None` when it is behind none.
+    /// Address of the peer behind its NAT, unspecified when that is not known; `None` when it is behind none. In transport
+    /// mode its checksums are made with it.
     pub nat_remote: Option<IpAddr>,
 }
 
@@ -213,8 +215,10 @@ pub struct SaInfo {
     pub seq: u64,
     /// Highest sequence number accepted.
     pub top: u64,
-    /// UDP source and destination port, when encapsulated.
-    pub encap: Option<[u16; 2]>,
+    /// UDP encapsulation, with the ports as they are now.
+    pub encap: Option<Encap>,
+    /// Where the peer is now, when it has moved from the address that names the SA.
+    pub moved_to: Option<IpAddr>,
     /// Traffic selectors.
     pub selectors: Option<SaSelectors>,
     /// SPI of the partner.

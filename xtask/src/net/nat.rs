@@ -31,6 +31,17 @@ impl Host {
         ))
     }
 
+    /// As [`Host::masquerade`], for the IPv4 host `from` alone, behind `to`: one address and one port.
+    ///
+    /// # Errors
+    /// As [`Host::masquerade`].
+    pub fn translate(&self, interface: &str, from: &str, to: &str) -> Result<()> {
+        self.nftables(&format!(
+            "table ip fixed {{ chain fixed {{ type nat hook postrouting priority srcnat - 1;\n\
+             oifname {interface} ip saddr {from} meta l4proto udp snat to {to}\n}}\n}}"
+        ))
+    }
+
     /// Hands UDP to `ports` that comes in on `interface` for this router to the IPv4 address `to`.
     ///
     /// # Errors

@@ -41,9 +41,23 @@ impl Transfer {
 /// # Errors
 /// No connection within ten seconds, a stall of that length, or content that is not what was sent.
 pub fn tcp(from: &Host, to: &Host, address: IpAddr, bytes: u64, progress: impl FnMut(u64)) -> Result<Transfer> {
+    tcp_to(from, to, [address; 2], bytes, progress)
+}
+
+/// The same where the sender knows the receiver by another address than it has: `[known, own]`.
+///
+/// # Errors
+/// As [`tcp`].
+pub fn tcp_to(
+    from: &Host,
+    to: &Host,
+    [address, own]: [IpAddr; 2],
+    bytes: u64,
+    progress: impl FnMut(u64),
+) -> Result<Transfer> {
     let (listening, ready) = mpsc::channel();
     let (count, counts) = mpsc::channel();
-    let receiver = to.spawn_within(move || receive(address, bytes, &listening, &count));
+    let receiver = to.spawn_within(move || receive(own, bytes, &listening, &count));
     let port = ready.recv().map_err(|_| anyhow!("the receiver did not start"));
     let port = match port {
         Ok(port) => port,

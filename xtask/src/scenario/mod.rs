@@ -14,6 +14,8 @@ mod kernel_esp;
 mod leak;
 mod manual;
 mod nat;
+mod nat_clients;
+mod nat_transport;
 mod ours;
 mod policy;
 mod queues;
@@ -159,7 +161,32 @@ pub const ALL: &[Scenario] = &[
         "a host behind a NAT, IPv4 and IPv6: port 4500, ESP in UDP both ways, keepalives, mapped ports",
         nat::ours,
     ),
-    namespace("nat-remapped", "a NAT that forgets its mapping: the peer is followed to its new port", nat::remapped),
+    namespace(
+        "nat-remapped",
+        "a NAT that forgets its mapping: the next packet, ESP or IKE, shows the new port and is followed",
+        nat::remapped,
+    ),
+    namespace(
+        "nat-moved",
+        "a NAT that gets another address: the next packet is followed, and rules and SAs keep the names they have",
+        nat_transport::moved,
+    ),
+    namespace(
+        "nat-transport",
+        "transport mode through a NAT, IPv4 and IPv6: TCP, UDP and ICMPv6 with repaired checksums, both ways",
+        nat_transport::negotiated,
+    ),
+    namespace(
+        "nat-same-inner",
+        "two clients behind one NAT with the same inner network: the second one is refused, and told why",
+        nat_clients::tunnels,
+    ),
+    namespace(
+        "nat-flows",
+        "two clients behind one NAT in transport mode, an SA for each flow: each gets its own, and nobody another's",
+        nat_clients::flows,
+    ),
+    namespace("nat-transport-manual", "the same with keys by hand", nat_transport::by_hand),
     namespace("readme", "the configuration that the README shows, word for word", readme::two_hosts),
     interop(
         "scapy",

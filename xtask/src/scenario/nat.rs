@@ -4,11 +4,12 @@
 use super::manual::{checksums, nothing_in_clear};
 use super::topology::{A, A6, B, B6, INNER_A, INNER_A6, INNER_B, INNER_B6, NET_A, NET_A6, NET_B, NET_B6};
 use super::topology::{TwoSites, rule};
+use crate::net::Host;
 use crate::net::capture::{Capture, Seen};
 use crate::net::daemon::Daemon;
 use crate::net::nat::MAPPED;
 use crate::net::transfer;
-use crate::suite::{Suite, counter, drops, text};
+use crate::suite::{Suite, counter, drops, number, text};
 use crate::tshark;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -19,21 +20,21 @@ use std::time::{Duration, Instant};
 /// RFC 3948 section 4: somewhat more than the 20 seconds between keepalives.
 const KEEPALIVE: Duration = Duration::from_secs(22);
 
-const PRESHARED: &str = "{ label \"nat\" key \"a secret of the tests, shared by two\" }\n";
+pub(super) const PRESHARED: &str = "{ label \"nat\" key \"a secret of the tests, shared by two\" }\n";
 
 /// The addresses of one family: outer ones, networks, inner ones, and what the router calls itself on B's side.
-struct Family {
-    name: &'static str,
-    outer: [&'static str; 2],
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) outer: [&'static str; 2],
     nets: [&'static str; 2],
     inner: [IpAddr; 2],
-    public: &'static str,
+    pub(super) public: &'static str,
 }
 
-const IPV4: Family =
+pub(super) const IPV4: Family =
     Family { name: "nat4", outer: [A, B], nets: [NET_A, NET_B], inner: [INNER_A, INNER_B], public: "203.0.113.1" };
 
-const IPV6: Family = Family {
+pub(super) const IPV6: Family = Family {
     name: "nat6",
     outer: [A6, B6],
     nets: [NET_A6, NET_B6],
@@ -124,27 +125,31 @@ impl Translated {
         }
     }
 
-    /// Sets after how many seconds without a packet the router forgets a mapping.
     fn mapping_lives(&self, seconds: &str) -> Result<()> {
-        let settings = ["netfilter.nf_conntrack_udp_timeout", "netfilter.nf_conntrack_udp_timeout_stream"];
-        settings.iter().try_for_each(|setting| self.sites.router.sysctl(setting, seconds))
+        mapping_lives(&self.sites.router, seconds)
     }
 }
 
-fn config(local: &str, remote: &str, more: &str) -> String {
+/// Sets after how many seconds without a packet the router forgets a mapping.
+pub(super) fn mapping_lives(router: &Host, seconds: &str) -> Result<()> {
+    let settings = ["netfilter.nf_conntrack_udp_timeout", "netfilter.nf_conntrack_udp_timeout_stream"];
+    settings.iter().try_for_each(|setting| router.sysctl(setting, seconds))
+}
+
+pub(super) fn config(local: &str, remote: &str, more: &str) -> String {
     format!(
         "ikesa_xform {{ encr_alg aes-gcm(256) auth_alg sha256 oakley_group 31 }}\n\
          {{ label \"nat\" auth_method preshared local_addr {local} remote_addr {remote} {more} }}\n"
     )
 }
 
-fn only(sas: Vec<Value>) -> Result<Value> {
+pub(super) fn only(sas: Vec<Value>) -> Result<Value> {
     ensure!(sas.len() == 1, "there should be one IKE SA: {sas:?}");
     sas.into_iter().next().context("there is no IKE SA")
 }
 
 /// The peer's address and port in an IKE SA.
-fn mapped(sa: &Value) -> Result<SocketAddr> {
+pub(super) fn mapped(sa: &Value) -> Result<SocketAddr> {
     text(sa, "remote").parse().with_context(|| format!("the peer of {sa}"))
 }
 
@@ -193,12 +198,16 @@ fn judge(lab: &Translated, seen: &Seen) -> Result<()> {
     checksums(seen, &file, lab.family.name == IPV6.name)
 }
 
-/// V2-NAT-06, V2-NAT-09: the next IKE message, here that of a rekey, comes from the new port and is followed.
+/// V2-NAT-06, V2-NAT-09: the next packet comes from the new port, is authentic, and is followed. No IKE message is due.
 pub(super) fn remapped() -> Result<()> {
-    let lab = Translated::new(&IPV4, "childsa_lifetime_secs 60\nchildsa_softlife_secs 8\n")?;
+    let lab = Translated::new(&IPV4, "")?;
     lab.negotiate()?;
+    let received = |lab: &Translated| Ok::<_, anyhow::Error>(number(&only(lab.b.ike_sas()?)?, "messages_received"));
+    let messages = received(&lab)?;
     let [before, after] = lab.forget_mapping()?;
     println!("{before} became {after}");
+    ensure!(received(&lab)? == messages, "IKE has told of the new port, not ESP");
+    ensure!(counter(&lab.b.counters()?, "moves") > 0, "B has counted no move");
     let [a_inner, _] = lab.family.inner;
     transfer::tcp(&lab.sites.b, &lab.sites.a, a_inner, 1 << 20, |_| {}).with_context(|| lab.logs())?;
     Ok(())

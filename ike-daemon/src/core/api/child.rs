@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::IkeSpis;
+use super::{IkeSpis, NatState};
 use crate::crypto::Secret;
 use crate::wire::id::Identification;
 use crate::wire::transform::{Encr, GroupId, IntegId};
@@ -145,6 +145,15 @@ pub struct Encap {
     pub remote_port: u16,
 }
 
+/// The two ends as the peer writes them in traffic selectors of transport mode (RFC 7296 section 2.23.1).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Originals {
+    /// Our end as the peer knows it.
+    pub local: IpAddr,
+    /// The peer as it knows itself.
+    pub remote: IpAddr,
+}
+
 /// The SPIs of one pair.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SpiPair {
@@ -180,10 +189,16 @@ pub struct ChildSa {
     pub mode: Mode,
     /// Our outer address.
     pub local: IpAddr,
-    /// The peer's outer address.
+    /// The peer's outer address when the IKE SA came up: policy knows the peer by it, and it names the SAs.
     pub remote: IpAddr,
+    /// Where the peer is now: another address than `remote` when its NAT has moved it.
+    pub peer: IpAddr,
     /// UDP encapsulation, when a NAT was found.
     pub encap: Option<Encap>,
+    /// Who is behind a NAT.
+    pub nat: NatState,
+    /// The addresses that the peer makes checksums with, in transport mode through a NAT.
+    pub originals: Option<Originals>,
     /// Negotiated traffic on our side.
     pub ts_local: Vec<TrafficSelector>,
     /// Negotiated traffic on the peer's side.

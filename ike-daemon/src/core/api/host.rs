@@ -37,6 +37,10 @@ pub trait Host {
 
     /// When a packet was last accepted on the inbound SA with this SPI: fresh ESP is proof of life (RFC 7296 section 2.4).
     fn last_inbound(&self, inbound_spi: u32) -> Option<Timestamp>;
+
+    /// When a packet was last sent on the outbound SA of the pair with this inbound SPI: then a NAT needs no keepalive (RFC
+    /// 3948 section 4).
+    fn last_outbound(&self, inbound_spi: u32) -> Option<Timestamp>;
 }
 
 /// A peer's wish for a child SA, to be held against policy.
@@ -97,8 +101,19 @@ pub struct SpiRefusal {
 pub struct InstallRefusal {
     /// One phrase for the log.
     pub reason: String,
+    /// Of what kind it is.
+    pub kind: RefusalKind,
+}
+
+/// Why the SADB did not take a pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RefusalKind {
+    /// Something failed.
+    Failure,
     /// There is no room: asking again at once is of no use.
-    pub full: bool,
+    Full,
+    /// Another peer has the traffic of the pair, and packets could not be told apart (RFC 3948 section 5).
+    Taken,
 }
 
 /// Where nonces, SPIs, IVs and jitter come from. The production source is the operating system's; tests seed one.

@@ -25,10 +25,13 @@ mod rule;
 mod snapshot;
 
 pub use child::{
-    ChildKeys, ChildLifetimes, ChildPolicy, ChildSa, ChildSuite, Encap, EsnPolicy, Mode, OutboundUse, Protocol, SpiPair,
+    ChildKeys, ChildLifetimes, ChildPolicy, ChildSa, ChildSuite, Encap, EsnPolicy, Mode, Originals, OutboundUse,
+    Protocol, SpiPair,
 };
 pub use effect::{Effect, FailureCause, Level, LogLine, PeerMoved, RemoveReason, RemovedChild, Transmit};
-pub use host::{ChildQuery, ChildRefusal, EntropyError, Host, InstallRefusal, RandomSource, SpiRefusal, SpiRequest};
+pub use host::{
+    ChildQuery, ChildRefusal, EntropyError, Host, InstallRefusal, RandomSource, RefusalKind, SpiRefusal, SpiRequest,
+};
 pub use input::{Acquire, Command, EndpointConfig, Expire, ExpireKind, Path, Timestamp};
 pub use rule::{IdGlob, IdPattern, IkeProposal, LocalIdentity, Psk, RetryPolicy, Rule, SourceLine};
 pub use snapshot::{ChildSnapshot, IkeKeys, IkeSaSnapshot, IkeSpis, IkeState, NatState, Role, Stats};

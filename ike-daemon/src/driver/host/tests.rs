@@ -6,7 +6,7 @@ use sadb_maps::host::HeldPacket;
 
 use super::*;
 use crate::config::parse_rules;
-use crate::core::api::{FailureCause, IkeSpis, Path, Protocol, RemoveReason, Role, SpiPair};
+use crate::core::api::{FailureCause, IkeSpis, NatState, Path, Protocol, RemoveReason, Role, SpiPair};
 use crate::driver::memory::{MemoryKernel, child};
 use crate::driver::policy::tests::{event, ip, tunnel_rule};
 use crate::wire::id::Identification;
@@ -101,8 +101,28 @@ fn a_refused_pair_goes_back_to_the_core() {
     let mut host = host();
     host.kernel().refuse = true;
     let refusal = host.install_child(&child(300, 77)).unwrap_err();
-    assert!(refusal.full && refusal.reason == "no room");
+    assert!(refusal.kind == RefusalKind::Full && refusal.reason == "no room");
     assert_eq!((host.owned(), host.counts.install_failures), (0, 1));
+}
+
+/// UDP-05, V2-NAT-08: of two clients behind one NAT whose packets could not be told apart the second one is refused; the same
+/// client may come again, and two that no NAT hides are one host.
+#[test]
+fn the_second_client_with_the_same_traffic_is_refused() {
+    let mut host = host();
+    let nat = NatState { local: false, remote: true };
+    let client = |inbound: u32, last: u8| ChildSa {
+        nat,
+        remote_id: Identification::address([10, 0, 0, last].into()),
+        ..child(inbound, inbound + 1)
+    };
+    host.install_child(&client(300, 5)).unwrap();
+    let refusal = host.install_child(&client(302, 6)).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::Taken);
+    assert!(refusal.reason.contains("10.0.0.5") && refusal.reason.contains("192.0.2.2"), "{}", refusal.reason);
+    host.install_child(&client(304, 5)).unwrap();
+    host.install_child(&ChildSa { action: 8, ..client(306, 6) }).unwrap();
+    host.install_child(&ChildSa { nat: NatState::default(), ..client(308, 6) }).unwrap();
 }
 
 #[test]
@@ -168,7 +188,7 @@ fn a_pair_of_a_rekey_waits_for_the_peer() {
 }
 
 #[test]
-fn a_moved_pair_is_removed_under_its_new_address() {
+fn a_moved_pair_keeps_its_name() {
     let mut host = host();
     let sa = child(300, 77);
     host.install_child(&sa).unwrap();
@@ -178,6 +198,7 @@ fn a_moved_pair_is_removed_under_its_new_address() {
         new: Path { local: "192.0.2.1:4500".parse().unwrap(), remote: "192.0.2.99:1024".parse().unwrap() },
         encap: None,
     }));
+    assert_eq!(host.kernel().moved, [(PairKey::from(&sa), "192.0.2.99:1024".parse().unwrap())]);
     host.effect(&Effect::RemoveChild(RemovedChild {
         spis: sa.spis(),
         protocol: Protocol::Esp,
@@ -185,7 +206,22 @@ fn a_moved_pair_is_removed_under_its_new_address() {
         remote: sa.remote,
         reason: RemoveReason::PeerDeleted,
     }));
-    assert_eq!(host.kernel().removed, [PairKey { remote: ip("192.0.2.99"), ..PairKey::from(&sa) }]);
+    assert_eq!(host.kernel().removed, [PairKey::from(&sa)]);
+}
+
+/// V2-NAT-06: what the data path has authenticated is for the core; pairs of others are not.
+#[test]
+fn the_core_hears_of_a_peer_that_moves() {
+    let mut host = host();
+    let event = KernelEvent::Moved {
+        spi: 300,
+        local: "192.0.2.1:4500".parse().unwrap(),
+        remote: "192.0.2.99:1024".parse().unwrap(),
+    };
+    assert!(host.event(&event).is_none());
+    host.install_child(&child(300, 77)).unwrap();
+    let Some(Input::Moved { spi: 300, path }) = host.event(&event) else { panic!("the core does not hear of it") };
+    assert_eq!(path.remote, "192.0.2.99:1024".parse().unwrap());
 }
 
 #[test]
@@ -197,7 +233,9 @@ fn liveness_counts_from_the_latest_packet() {
     let latest = host.last_inbound(300).unwrap();
     let age = clock::now().since(latest);
     assert!(age >= Duration::from_secs(2) && age < Duration::from_secs(60), "{age:?}");
-    assert_eq!(host.last_inbound(301), None);
+    assert_eq!((host.last_inbound(301), host.last_outbound(301)), (None, None));
+    let latest = host.last_outbound(300).unwrap();
+    assert!(clock::now().since(latest) >= Duration::from_secs(2));
 }
 
 #[test]
