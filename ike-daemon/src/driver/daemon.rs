@@ -27,7 +27,7 @@ use super::logging::{self, LogControl};
 use super::udp::{Datagram, SocketError, Sockets};
 use crate::config::ConfigError;
 use crate::core::Endpoint;
-use crate::core::api::{Command, EndpointConfig, IkeSaSnapshot, IkeSpis, Timestamp};
+use crate::core::api::{Command, EndpointConfig, IkeSaSnapshot, IkeSpis, Timestamp, Transmit};
 use crate::door_server::{Answer, Knock};
 
 /// How often the data path is asked whether the peer uses a pair that it rekeyed.
@@ -39,6 +39,9 @@ const EVENT_ROUNDS: usize = 8;
 /// How often dead SAs are removed, and the longest sleep: the timer of the runtime stands still in suspend, the core's
 /// clock does not.
 const REAP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often SAs are looked at that others keep and that may need a keepalive, once there are any.
+const MAPPING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long the end waits for peers to answer the Deletes.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -95,6 +98,8 @@ pub struct Daemon<K: KernelSide> {
     more_events: bool,
     looked: Timestamp,
     reaped: Timestamp,
+    /// When SAs were last looked at that may need a keepalive.
+    kept: Timestamp,
 }
 
 impl<K: KernelSide> Daemon<K> {
@@ -123,6 +128,7 @@ impl<K: KernelSide> Daemon<K> {
             more_events: false,
             looked: now,
             reaped: now,
+            kept: now,
         };
         daemon.write_labels();
         daemon.tune_path_log();
@@ -166,6 +172,9 @@ impl<K: KernelSide> Daemon<K> {
             return Duration::ZERO;
         }
         let mut interval = REAP_INTERVAL;
+        if self.endpoint.host().keeps_mappings() {
+            interval = interval.min(MAPPING_INTERVAL);
+        }
         if self.endpoint.host().waits_for_use() {
             interval = interval.min(USE_INTERVAL);
         }
@@ -195,10 +204,27 @@ impl<K: KernelSide> Daemon<K> {
         }
         self.events();
         self.endpoint.host_mut().tire(now);
+        self.keep_mappings(now);
         if now.since(self.reaped) >= REAP_INTERVAL {
             self.reaped = now;
             if let Err(error) = self.endpoint.host_mut().kernel().reap() {
                 warn!(target: "ikev2d::sadb", %error, "dead SAs stay");
+            }
+        }
+    }
+
+    /// Keepalives for SAs that no IKE SA of ours sends any for.
+    fn keep_mappings(&mut self, now: Timestamp) {
+        let interval = if self.endpoint.host().keeps_mappings() { MAPPING_INTERVAL } else { REAP_INTERVAL };
+        if now.since(self.kept) < interval {
+            return;
+        }
+        self.kept = now;
+        let keepalive = self.settings.endpoint.keepalive;
+        for path in self.endpoint.host_mut().quiet_paths(now, keepalive) {
+            let transmit = Transmit { path, bytes: vec![0xff], natt_marker: false };
+            if let Err(error) = self.sockets.send(&transmit) {
+                debug!(target: "ikev2d::udp", path = %transmit.path, %error, "keepalive");
             }
         }
     }

@@ -20,6 +20,7 @@ use super::clock;
 use super::files;
 use super::hold::Waiting;
 use super::kernel::{FoundPair, KernelEvent, KernelSide, PairKey};
+use super::mappings::Mappings;
 use super::policy;
 use crate::config::RuleSet;
 use crate::core::api::{
@@ -71,6 +72,7 @@ pub(super) struct DriverHost<K> {
     renewed: HashSet<(IpAddr, IpAddr)>,
     pending: HashMap<BindingKey, u64>,
     last_acquire: u64,
+    mappings: Mappings,
     /// Packets that wait for an SA.
     pub(super) waiting: Waiting,
     pub(super) counts: HostCounts,
@@ -94,6 +96,7 @@ impl<K: KernelSide> DriverHost<K> {
             renewed: HashSet::new(),
             pending: HashMap::new(),
             last_acquire: 0,
+            mappings: Mappings::default(),
             waiting: Waiting::default(),
             counts: HostCounts::default(),
         }
@@ -329,6 +332,25 @@ impl<K: KernelSide> DriverHost<K> {
                 warn!(target: "ikev2d::sadb", %error, peer = %moved.new.remote, "an SA does not follow its peer");
             }
         }
+    }
+
+    /// Where keepalives have to go that the core does not send: it does for the pairs that are ours.
+    pub(super) fn quiet_paths(&mut self, now: Timestamp, interval: Duration) -> Vec<Path> {
+        let found = self.kernel.get_mut().mappings().unwrap_or_else(|error| {
+            debug!(target: "ikev2d::sadb", %error, "no keepalives for SAs of others");
+            Vec::new()
+        });
+        let others: Vec<(Path, Duration)> = found
+            .into_iter()
+            .filter(|(spi, ..)| !self.owned.contains_key(spi))
+            .map(|(_, path, idle)| (path, idle))
+            .collect();
+        self.mappings.due(now, interval, &others)
+    }
+
+    /// Whether keepalives may be due sooner than everything else.
+    pub(super) fn keeps_mappings(&self) -> bool {
+        !self.mappings.is_empty()
     }
 
     /// After all effects of one input: pairs left over between ends that have a new IKE SA have been replaced.

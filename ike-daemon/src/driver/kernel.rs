@@ -10,7 +10,7 @@ use sadb_maps::event::Event;
 use sadb_maps::host::{CompiledRule, HeldPacket};
 use sadb_maps::sa::BindingKey;
 
-use crate::core::api::{ChildSa, ExpireKind, InstallRefusal, Protocol, RefusalKind, RemovedChild, SpiPair};
+use crate::core::api::{ChildSa, ExpireKind, InstallRefusal, Path, Protocol, RefusalKind, RemovedChild, SpiPair};
 
 /// A pair of SAs by the names under which the SADB knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -137,6 +137,13 @@ pub trait KernelSide {
     /// # Errors
     /// It is not there.
     fn idle_outbound(&mut self, pair: &PairKey) -> Result<Option<Duration>, KernelError>;
+
+    /// Where the outbound SAs lead whose owner says that we are behind a NAT, each with its inbound SPI, 0 where it has none,
+    /// and the time since its latest packet, or since it was added.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    fn mappings(&mut self) -> Result<Vec<(u32, Path, Duration)>, KernelError>;
 
     /// Every pair that an IKEv2 daemon installed, this one or one before it.
     ///

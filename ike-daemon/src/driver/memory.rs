@@ -10,8 +10,8 @@ use sadb_maps::sa::BindingKey;
 use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
 use super::policy::tests::ip;
 use crate::core::api::{
-    ChildKeys, ChildLifetimes, ChildSa, ChildSuite, IkeSpis, InstallRefusal, Mode, NatState, OutboundUse, Protocol,
-    RefusalKind,
+    ChildKeys, ChildLifetimes, ChildSa, ChildSuite, IkeSpis, InstallRefusal, Mode, NatState, OutboundUse, Path,
+    Protocol, RefusalKind,
 };
 use crate::crypto::Secret;
 use crate::wire::id::Identification;
@@ -32,6 +32,7 @@ pub(super) struct MemoryKernel {
     pub(super) removed: Vec<PairKey>,
     pub(super) switched: Vec<PairKey>,
     pub(super) moved: Vec<(PairKey, SocketAddr)>,
+    pub(super) mappings: Vec<(u32, Path, Duration)>,
     pub(super) released: Vec<u32>,
     pub(super) exempt: usize,
     pub(super) forgotten: Vec<BindingKey>,
@@ -85,6 +86,10 @@ impl KernelSide for MemoryKernel {
 
     fn idle_inbound(&mut self, _: &PairKey) -> Result<Option<Duration>, KernelError> {
         Ok(self.idle)
+    }
+
+    fn mappings(&mut self) -> Result<Vec<(u32, Path, Duration)>, KernelError> {
+        Ok(self.mappings.clone())
     }
 
     fn pairs(&mut self) -> Result<Vec<FoundPair>, KernelError> {

@@ -12,6 +12,7 @@ mod host;
 pub mod kernel;
 mod listen;
 pub mod logging;
+mod mappings;
 #[cfg(test)]
 mod memory;
 mod policy;

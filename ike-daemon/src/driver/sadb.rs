@@ -20,7 +20,7 @@ use super::holder::Keeper;
 use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
 use super::listen::{self, Listener, Told};
 use super::{algorithms, policy};
-use crate::core::api::{self, ChildSa, ExpireKind, InstallRefusal, OutboundUse, Protocol, RefusalKind, SpiPair};
+use crate::core::api::{self, ChildSa, ExpireKind, InstallRefusal, OutboundUse, Path, Protocol, RefusalKind, SpiPair};
 use crate::wire::transform::GroupId;
 use crate::wire::ts::{Ports, TrafficSelector};
 
@@ -213,6 +213,18 @@ impl KernelSide for SadbKernel {
     fn idle_outbound(&mut self, pair: &PairKey) -> Result<Option<Duration>, KernelError> {
         let info = self.sadb.get(&outbound_key(pair)).map_err(|error| failed("cannot read an SA", &error))?;
         Ok(info.last_use)
+    }
+
+    fn mappings(&mut self) -> Result<Vec<(u32, Path, Duration)>, KernelError> {
+        let all = self.sadb.dump(Some(ESP)).map_err(|error| failed("cannot read the SADB", &error))?;
+        let natted = all.iter().filter(|info| info.is_outbound() && !info.is_inbound());
+        let path = |info: &SaInfo| {
+            let encap = info.encap.filter(|encap| encap.nat_local.is_some())?;
+            let remote = SocketAddr::new(info.moved_to.unwrap_or(info.dst), encap.dport);
+            let path = Path { local: SocketAddr::new(info.src, encap.sport), remote };
+            Some((info.pair_spi.unwrap_or(0), path, info.last_use.unwrap_or(info.age)))
+        };
+        Ok(natted.filter_map(path).collect())
     }
 
     fn pairs(&mut self) -> Result<Vec<FoundPair>, KernelError> {

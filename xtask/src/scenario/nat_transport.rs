@@ -142,6 +142,15 @@ pub(super) fn by_hand() -> Result<()> {
         + &add(SPI_B_TO_A, [B, PUBLIC], "outbound", KEY_B_TO_A, &outside);
     hosts.b.keys(&b_keys)?;
     hosts.carries(A, B, PUBLIC)?;
+    // A daemon that has negotiated nothing keeps the mapping of A, and B, which no NAT hides, sends nothing.
+    let (a_before, b_before) = (hosts.a.counters()?, hosts.b.counters()?);
+    let _daemons = [hosts.a.daemon(&config(A, B, ""), PRESHARED)?, hosts.b.daemon(&config(B, PUBLIC, ""), PRESHARED)?];
+    thread::sleep(Duration::from_secs(34));
+    let keepalives = |suite: &Suite, before| {
+        Ok::<_, anyhow::Error>(counter(&suite.counters()?, "keepalive") - counter(before, "keepalive"))
+    };
+    let (at_a, at_b) = (keepalives(&hosts.a, &a_before)?, keepalives(&hosts.b, &b_before)?);
+    ensure!((at_a, at_b) == (0, 1), "{at_a} keepalives came to A, {at_b} to B, in 34 seconds of silence");
     // What the tools save is what they load: without the addresses checksums would be wrong.
     let file = hosts.sites.lab.directory().join("saved");
     let file = file.to_string_lossy();
