@@ -18,7 +18,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ike_daemon::core::api::{ChildSa, EndpointConfig, InstallRefusal, Path, Protocol};
+use ike_daemon::core::api::{ChildSa, EndpointConfig, InstallRefusal, Path as IkePath, Protocol};
 use ike_daemon::door_server::{Deadlines, Door};
 use ike_daemon::driver::kernel::{FoundPair, KernelError, KernelEvent, PairKey};
 use ike_daemon::driver::{Daemon, Files, KernelSide, LogControl, SadbKernel, Settings};
@@ -97,7 +97,7 @@ impl KernelSide for Injected {
     fn idle_outbound(&mut self, pair: &PairKey) -> Result<Option<Duration>, KernelError> {
         self.kernel.idle_outbound(pair)
     }
-    fn mappings(&mut self) -> Result<Vec<(u32, Path, Duration)>, KernelError> {
+    fn mappings(&mut self) -> Result<Vec<(u32, IkePath, Duration)>, KernelError> {
         self.kernel.mappings()
     }
     fn holder(&mut self, sa: &ChildSa) -> Result<Option<u32>, KernelError> {
