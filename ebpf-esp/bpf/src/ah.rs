@@ -120,14 +120,15 @@ fn seal_prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
         mac.verify = 0;
         mac.then = stage::AH_SEAL_END;
     }
+    // The padding that we send is zero.
     cover(ctx, sc, place, ah_len, new_len, v4)?;
     Ok(GO)
 }
 
 /// Keeps the IP header in front of the AH header at `place`, and zeroes what the authenticator may not see: what may
-/// change on the way, and the ICV.
+/// change on the way, and the AH header from the ICV to `end` octets from its start.
 #[inline(always)]
-fn cover(ctx: *mut xdp_md, sc: *mut Scratch, place: u32, ah_len: u32, len: u32, v4: bool) -> Result<(), Counter> {
+fn cover(ctx: *mut xdp_md, sc: *mut Scratch, place: u32, end: u32, len: u32, v4: bool) -> Result<(), Counter> {
     let frame = XdpFrame(ctx);
     let header = place - ETH_LEN;
     seal::save_header(ctx, sc, header)?;
@@ -142,7 +143,7 @@ fn cover(ctx: *mut xdp_md, sc: *mut Scratch, place: u32, ah_len: u32, len: u32, 
         zero_mutable(&frame, ETH_LEN, place, v4, &mut (*sc).walk).ok_or(Counter::DropMalformed)?;
     }
     for i in 0..ICV_WORDS {
-        if FIXED + i * 4 >= ah_len {
+        if FIXED + i * 4 >= end {
             break;
         }
         frame.write(place + FIXED + i * 4, 0u32).ok_or(Counter::DropMalformed)?;
@@ -266,7 +267,8 @@ pub fn open_prepare(ctx: *mut xdp_md, parsed: &Parsed, place: u32, sa: &Usable) 
         mac.verify = 1;
         mac.then = stage::AH_OPEN_END;
     }
-    cover(ctx, sc, place, ah_len, parsed.l3_len, parsed.v4)?;
+    // What pads the ICV is the sender's choice, and authenticated (RFC 4302 section 3.3.3.2.1).
+    cover(ctx, sc, place, FIXED + sa.fixed.icv_len as u32, parsed.l3_len, parsed.v4)?;
     Ok(open::OPEN)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::api::{
     Acquire, Effect, FailureCause, IkeSaSnapshot, IkeState, Level, LocalIdentity, RemoveReason, Role, Rule, Timestamp,
 };
-use super::child::{ChildOffer, ChildSecrets, Peer, Wish, install};
+use super::child::{ChildOffer, ChildSecrets, Peer, Wish};
 use super::context::{Action, Ctx, Failure};
 use super::create_child::cause_of;
 use super::established::{Established, Task, Verdict};
@@ -113,7 +113,7 @@ impl AuthSent {
         let local_id = local_identity(&rule, &link);
         let wish = if wishes.is_empty() { None } else { Some(wishes.remove(0)) };
         let prepared = match &wish {
-            Some(wish) => ChildOffer::prepare(ctx, link.spis, link.ends, wish, GroupId::NONE),
+            Some(wish) => ChildOffer::prepare(ctx, &link, wish, GroupId::NONE),
             None => Err(Failure::new(FailureCause::Local, "nothing asks for a child any more")),
         };
         let offer = match prepared {
@@ -218,7 +218,7 @@ impl AuthSent {
         };
         let made = offer
             .agree(&sa.link, response)
-            .and_then(|agreement| install(ctx, &sa.link, &sa.peer, &offer.wish, (offer.spi, &agreement), &secrets));
+            .and_then(|agreement| offer.install(ctx, &sa.link, &sa.peer, &agreement, &secrets));
         match made {
             Ok(child) => {
                 sa.created += 1;
@@ -228,7 +228,9 @@ impl AuthSent {
                 sa.report(ctx, "the first child", &failure);
                 offer.abandon(ctx);
                 offer.wish.fail(ctx, failure.cause);
-                sa.queue.push_front(Task::DeleteSpi { protocol: offer.protocol.id(), spi: offer.spi });
+                for task in offer.deletes() {
+                    sa.queue.push_front(task);
+                }
             }
         }
         sa.conclude(ctx, Verdict::Stay)

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::api::{
-    ChildKeys, ChildLifetimes, ChildPolicy, ChildSa, ChildSnapshot, ChildSuite, Effect, FailureCause, IkeSpis, Mode,
-    Originals, OutboundUse, Protocol, RefusalKind, RemoveReason, RemovedChild, Rule, SpiPair, SpiRequest, Timestamp,
+    ChildKeys, ChildLifetimes, ChildPolicy, ChildSa, ChildSnapshot, ChildSuite, Effect, FailureCause, Mode, Originals,
+    OutboundUse, Protocol, RefusalKind, RemoveReason, RemovedChild, Rule, SpiPair, SpiRequest, Timestamp,
 };
 use super::context::{Ctx, Failure, check_nonce};
 use super::create_child::cause_of;
+use super::established::Task;
 use super::link::{Ends, Link};
 use super::proposal::{ChildAgreed, accept_child, child_offer, describe};
 use super::selectors;
@@ -126,11 +127,22 @@ impl Wish {
     }
 }
 
-/// A wish on its way to the peer: an SPI is reserved for it.
+/// Leaves of a policy what passes the NAT on the way: not AH, which covers the addresses (AH-11, RFC 3947 section 1).
+///
+/// # Errors
+/// Why nothing is left.
+pub(super) fn behind_nat(policy: &mut ChildPolicy) -> Result<(), String> {
+    policy.suites.retain(|suite| suite.protocol != Protocol::Ah);
+    if policy.suites.is_empty() {
+        return Err(format!("policy {} asks for AH, which does not pass the NAT that is on the way", policy.source));
+    }
+    Ok(())
+}
+
+/// A wish on its way to the peer: an SPI is reserved for each protocol in it.
 pub(super) struct ChildOffer {
     pub(super) wish: Wish,
-    pub(super) spi: u32,
-    pub(super) protocol: Protocol,
+    spis: Vec<(Protocol, u32)>,
     local: std::net::IpAddr,
     proposals: Vec<Proposal>,
     ts_local: Vec<TrafficSelector>,
@@ -148,30 +160,67 @@ pub(super) struct Agreement {
 }
 
 impl ChildOffer {
-    /// Reserves an SPI and makes the offer. `pfs` is the group of a key exchange of its own.
-    pub(super) fn prepare(
-        ctx: &mut Ctx<'_>,
-        spis: IkeSpis,
-        ends: Ends,
-        wish: &Wish,
-        pfs: GroupId,
-    ) -> Result<Self, Failure> {
-        let protocol = wish.policy.suites.first().map(|s| s.protocol);
-        let protocol = protocol.ok_or_else(|| Failure::new(FailureCause::Local, "the policy names no algorithm"))?;
-        let Ends { local, remote } = ends;
-        let request = SpiRequest { protocol, local, remote, ike: spis, acquire: wish.acquire };
-        let spi = ctx.host.allocate_spi(&request).map_err(|e| Failure::new(FailureCause::Local, e.to_string()))?;
-        let proposals = child_offer(&wish.policy, spi, pfs);
+    /// Reserves SPIs and makes the offer. `pfs` is the group of a key exchange of its own.
+    pub(super) fn prepare(ctx: &mut Ctx<'_>, link: &Link, wish: &Wish, pfs: GroupId) -> Result<Self, Failure> {
+        let mut wish = wish.clone();
+        if link.encap().is_some() {
+            behind_nat(&mut wish.policy).map_err(|text| Failure::new(FailureCause::Local, text))?;
+        }
+        let Ends { local, remote } = link.ends;
         let (packet_local, packet_remote) = wish.packet.unzip();
-        Ok(Self {
-            wish: wish.clone(),
-            spi,
-            protocol,
-            local,
-            proposals,
-            ts_local: selectors::offer(packet_local, &wish.policy.ts_local),
-            ts_remote: selectors::offer(packet_remote, &wish.policy.ts_remote),
-        })
+        let ts_local = selectors::offer(packet_local, &wish.policy.ts_local);
+        let ts_remote = selectors::offer(packet_remote, &wish.policy.ts_remote);
+        let mut offer = Self { wish, spis: Vec::new(), local, proposals: Vec::new(), ts_local, ts_remote };
+        for protocol in [Protocol::Esp, Protocol::Ah] {
+            if offer.wish.policy.suites.iter().all(|suite| suite.protocol != protocol) {
+                continue;
+            }
+            let request = SpiRequest { protocol, local, remote, ike: link.spis, acquire: offer.wish.acquire };
+            match ctx.host.allocate_spi(&request) {
+                Ok(spi) => offer.spis.push((protocol, spi)),
+                Err(error) => {
+                    offer.abandon(ctx);
+                    return Err(Failure::new(FailureCause::Local, error.to_string()));
+                }
+            }
+        }
+        if offer.spis.is_empty() {
+            return Err(Failure::new(FailureCause::Local, "the policy names no algorithm"));
+        }
+        offer.proposals = child_offer(&offer.wish.policy, |protocol| offer.spi(protocol), pfs);
+        Ok(offer)
+    }
+
+    /// The SPI that is reserved for a protocol; 0 for none.
+    fn spi(&self, protocol: Protocol) -> u32 {
+        self.spis.iter().find(|(of, _)| *of == protocol).map_or(0, |(_, spi)| *spi)
+    }
+
+    /// The protocol of a rekey, which has one.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.spis.first().map_or(Protocol::Esp, |(protocol, _)| *protocol)
+    }
+
+    /// What tells the peer that we have none of what it has made of the offer.
+    pub(super) fn deletes(&self) -> impl Iterator<Item = Task> {
+        self.spis.iter().map(|(protocol, spi)| Task::DeleteSpi { protocol: protocol.id(), spi: *spi })
+    }
+
+    /// Installs what was agreed, and gives the SPI of the other protocol back.
+    pub(super) fn install(
+        &self,
+        ctx: &mut Ctx<'_>,
+        link: &Link,
+        peer: &Peer,
+        agreement: &Agreement,
+        secrets: &ChildSecrets<'_>,
+    ) -> Result<Child, Failure> {
+        let agreed = agreement.agreed.suite.protocol;
+        let child = install(ctx, link, peer, &self.wish, (self.spi(agreed), agreement), secrets)?;
+        for (protocol, spi) in self.spis.iter().copied().filter(|(protocol, _)| *protocol != agreed) {
+            ctx.effect(Effect::ReleaseSpi { spi, protocol, local: self.local });
+        }
+        Ok(child)
     }
 
     /// USE_TRANSPORT_MODE, where it is wanted.
@@ -208,9 +257,15 @@ impl ChildOffer {
         Failure::new(cause_of(error.kind), detail)
     }
 
-    /// Gives the SPI back.
+    /// Gives the SPIs back.
     pub(super) fn abandon(&self, ctx: &mut Ctx<'_>) {
-        ctx.effect(Effect::ReleaseSpi { spi: self.spi, protocol: self.protocol, local: self.local });
+        self.releases().into_iter().for_each(|effect| ctx.effect(effect));
+    }
+
+    /// What gives the SPIs back.
+    pub(super) fn releases(&self) -> Vec<Effect> {
+        let local = self.local;
+        self.spis.iter().map(|(protocol, spi)| Effect::ReleaseSpi { spi: *spi, protocol: *protocol, local }).collect()
     }
 
     /// Holds a response without error against the offer.

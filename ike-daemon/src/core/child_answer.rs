@@ -2,7 +2,7 @@
 //! notification that refuses (RFC 7296 sections 1.3.1, 2.9, 3.10.1).
 
 use super::api::{ChildPolicy, ChildQuery, ChildRefusal, Effect, FailureCause, Mode, Originals, SpiPair, SpiRequest};
-use super::child::{Agreement, Child, ChildSecrets, Peer, Wish, install};
+use super::child::{Agreement, Child, ChildSecrets, Peer, Wish, behind_nat, install};
 use super::context::{Ctx, Failure};
 use super::link::{Ends, Link};
 use super::proposal::{ChildAgreed, Chosen, GroupRule, child_offer, choose_child, describe};
@@ -69,7 +69,7 @@ pub(super) fn answer(
         None => Mode::Tunnel,
     };
     let offered = || format!("{} {}", selectors::describe(ts_local), selectors::describe(ts_remote));
-    let Looked { policy, ts_local, ts_remote, originals } = look(ctx, link, peer, ask, wanted, ts_local, ts_remote)
+    let Looked { mut policy, ts_local, ts_remote, originals } = look(ctx, link, peer, ask, wanted, ts_local, ts_remote)
         .map_err(|refusal| {
             let text = format!("{refusal} (the peer offers {})", offered());
             Refusal::new(NotifyType::TS_UNACCEPTABLE, FailureCause::TsUnacceptable, text)
@@ -77,6 +77,10 @@ pub(super) fn answer(
     if policy.mode == Mode::Transport && wanted == Mode::Tunnel {
         let text = format!("the peer wants tunnel mode, policy {} transport mode", policy.source);
         return Err(Refusal::new(NotifyType::NO_PROPOSAL_CHOSEN, FailureCause::ModeRefused, text));
+    }
+    if link.encap().is_some() {
+        behind_nat(&mut policy)
+            .map_err(|text| Refusal::new(NotifyType::NO_PROPOSAL_CHOSEN, FailureCause::NoProposalChosen, text))?;
     }
     let narrowed = narrowed(&policy, &ts_local, &ts_remote, ask.rekeys).ok_or_else(|| {
         let text = format!("the peer offers {}, policy {} permits less", offered(), policy.source);
@@ -238,7 +242,7 @@ fn choose(
     };
     let sent = ask.payloads.ke.as_ref().map(|ke| ke.group);
     choose_child(policy, groups, offered, sent).ok_or_else(|| {
-        let ours = child_offer(policy, 0, if ask.in_auth { GroupId::NONE } else { pfs });
+        let ours = child_offer(policy, |_| 0, if ask.in_auth { GroupId::NONE } else { pfs });
         let text = format!("the peer offers {}; policy {} wants {}", describe(offered), policy.source, describe(&ours));
         Refusal::new(NotifyType::NO_PROPOSAL_CHOSEN, FailureCause::NoProposalChosen, text)
     })

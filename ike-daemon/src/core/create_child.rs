@@ -1,7 +1,7 @@
 //! CREATE_CHILD_SA for children, both roles: new ones and rekeys, and the collision rules of RFC 7296 sections 2.8.1 and 2.25.
 
-use super::api::{Effect, FailureCause, Protocol, RemoveReason};
-use super::child::{ChildOffer, ChildSecrets, Wish, install};
+use super::api::{FailureCause, Protocol, RemoveReason};
+use super::child::{ChildOffer, ChildSecrets, Wish};
 use super::child_answer::{Ask, Refusal, answer};
 use super::context::{Ctx, Failure};
 use super::established::{Established, Exchange, MAX_TRIES, Outstanding, Task, Verdict};
@@ -39,7 +39,9 @@ impl Established {
         let superseded = self.children.values().any(|c| c.rekeys == Some(inbound));
         let Some(child) = self.children.get(&inbound).filter(|c| !c.deleting && !superseded) else { return Ok(()) };
         let mut policy = child.policy.clone();
-        // A rekey asks for what is in use (V2-TS-12).
+        // A rekey asks for what is in use (V2-TS-12), and REKEY_SA names the protocol of both.
+        let protocol = child.suite.protocol;
+        policy.suites.retain(|suite| suite.protocol == protocol);
         policy.ts_local.clone_from(&child.ts_local);
         policy.ts_remote.clone_from(&child.ts_remote);
         let wish = Wish { acquire: None, policy, packet: None, rekeys: Some(child.spis), tries };
@@ -50,13 +52,13 @@ impl Established {
         let pfs = self.peer.rule.childsa_pfs;
         let exchange = if pfs == GroupId::NONE { None } else { Some(ctx.provider.key_exchange(pfs)?) };
         let nonce = ctx.nonce()?;
-        let offer = ChildOffer::prepare(ctx, self.link.spis, self.link.ends, wish, pfs)?;
-        let (spi, protocol, local) = (offer.spi, offer.protocol, self.link.ends.local);
+        let offer = ChildOffer::prepare(ctx, &self.link, wish, pfs)?;
         let chain = request_chain(&offer, &nonce, exchange.as_deref());
+        let releases = offer.releases();
         let pending =
             Exchange::Child(Box::new(PendingChild { offer, nonce, exchange, collision: None, deleted: Vec::new() }));
         let begun = chain.and_then(|chain| self.begin(ctx, &chain, pending));
-        begun.inspect_err(|_| ctx.effect(Effect::ReleaseSpi { spi, protocol, local }))
+        begun.inspect_err(|_| releases.into_iter().for_each(|effect| ctx.effect(effect)))
     }
 
     pub(super) fn on_child_answer(
@@ -68,19 +70,18 @@ impl Established {
         if let Some(error) = response.error() {
             return self.on_child_refused(ctx, pending, error);
         }
-        let (spi, protocol) = (pending.offer.spi, pending.offer.protocol.id());
         match self.complete_child(ctx, &mut pending, response) {
             Ok(true) => {}
             Ok(false) => {
                 pending.offer.abandon(ctx);
-                self.queue.push_back(Task::DeleteSpi { protocol, spi });
+                self.queue.extend(pending.offer.deletes());
             }
             Err(failure) => {
                 // The peer has a pair that we do not take: it is told so (V2-REK-02, V2-TS-10).
                 self.report(ctx, "CREATE_CHILD_SA", &failure);
                 pending.offer.abandon(ctx);
                 pending.offer.wish.fail(ctx, failure.cause);
-                self.queue.push_back(Task::DeleteSpi { protocol, spi });
+                self.queue.extend(pending.offer.deletes());
             }
         }
         Verdict::Stay
@@ -115,7 +116,7 @@ impl Established {
             initiator: true,
         };
         let wish = &pending.offer.wish;
-        let child = install(ctx, &self.link, &self.peer, wish, (pending.offer.spi, &agreement), &secrets)?;
+        let child = pending.offer.install(ctx, &self.link, &self.peer, &agreement, &secrets)?;
         self.created += 1;
         self.children.insert(child.spis.inbound, child);
         if let Some(old) = wish.rekeys {
@@ -264,7 +265,7 @@ fn request_chain(
 ) -> Result<ChainBuilder, Failure> {
     let mut chain = ChainBuilder::new();
     if let Some(old) = offer.wish.rekeys {
-        let notify = Notify::about_child(NotifyType::REKEY_SA, offer.protocol.id().0, old.inbound);
+        let notify = Notify::about_child(NotifyType::REKEY_SA, offer.protocol().id().0, old.inbound);
         chain.push(PayloadType::NOTIFY, &notify)?;
     }
     offer.push_mode(&mut chain)?;

@@ -158,8 +158,8 @@ fn single<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
 
 /// What a policy offers for a child, best first, with the ESN choices in order of preference. Suites that follow each
 /// other and differ in one kind of transform share a proposal, in which every cipher goes with every integrity algorithm;
-/// AEADs and other ciphers never share one (section 3.3).
-pub(super) fn child_offer(policy: &ChildPolicy, spi: u32, pfs: GroupId) -> Vec<Proposal> {
+/// AEADs and other ciphers never share one (section 3.3). Each has the SPI that `spi` gives for its protocol.
+pub(super) fn child_offer(policy: &ChildPolicy, spi: impl Fn(Protocol) -> u32, pfs: GroupId) -> Vec<Proposal> {
     let esn: &[bool] = match policy.esn {
         EsnPolicy::Preferred => &[true, false],
         EsnPolicy::Required => &[true],
@@ -173,7 +173,7 @@ pub(super) fn child_offer(policy: &ChildPolicy, spi: u32, pfs: GroupId) -> Vec<P
         Proposal {
             number,
             protocol: product.protocol.id(),
-            spi: spi.to_be_bytes().to_vec(),
+            spi: spi(product.protocol).to_be_bytes().to_vec(),
             transforms: transforms.collect(),
         }
     });

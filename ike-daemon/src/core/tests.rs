@@ -189,7 +189,7 @@ fn v2_sa_06_12_16_children() {
 /// V2-SA-03 for children.
 #[test]
 fn v2_sa_03_answers_for_children() {
-    let offered = child_offer(&policy(), 0x1000, GroupId::CURVE25519);
+    let offered = child_offer(&policy(), |_| 0x1000, GroupId::CURVE25519);
     let accepted = |number, transforms: &[Transform]| accept_child(&offered, &[esp(number, transforms)]).is_some();
     assert!(accepted(1, &[CHACHA, X25519, ESN]) && accepted(1, &[CHACHA, X25519, NO_ESN]));
     assert!(accepted(2, &[CBC, SHA, X25519, ESN]));
@@ -199,7 +199,7 @@ fn v2_sa_03_answers_for_children() {
     assert!(!accepted(2, &[CBC, X25519, ESN]), "integrity is missing");
     let reserved = Proposal { spi: vec![0, 0, 0, 9], ..esp(1, &[CHACHA, X25519, ESN]) };
     assert!(accept_child(&offered, &[reserved]).is_none());
-    let no_group = child_offer(&policy(), 0x1000, GroupId::NONE);
+    let no_group = child_offer(&policy(), |_| 0x1000, GroupId::NONE);
     assert!(accept_child(&no_group, &[esp(1, &[CHACHA, X25519, ESN])]).is_none(), "a group nobody offered");
 }
 
@@ -213,7 +213,7 @@ fn v2_sa_07_suites_share_proposals() {
     let aead = ChildSuite::esp_aead;
     let offered = |suites: &[ChildSuite]| {
         let policy = ChildPolicy { suites: suites.to_vec(), esn: EsnPolicy::Never, ..policy() };
-        let offer = child_offer(&policy, 0x1000, GroupId::NONE);
+        let offer = child_offer(&policy, |_| 0x1000, GroupId::NONE);
         let rows = |p: &Proposal| p.transforms.iter().filter(|t| **t != Transform::Esn(false)).copied().collect();
         assert!(offer.iter().zip(1..).all(|(p, number)| p.number == number));
         // What is offered is what the policy says, no more and no less.
@@ -247,7 +247,7 @@ fn v2_sa_07_suites_share_proposals() {
     assert_eq!(offered(&[cross[0], cross[0]]), [vec![e(long), i(sha256)]]);
     let ah = |integ| ChildSuite { protocol: Protocol::Ah, encr: None, integ };
     let policy = ChildPolicy { suites: vec![ah(sha256), ah(sha512)], ..policy() };
-    let [offer] = &child_offer(&policy, 0x1000, GroupId::NONE)[..] else { panic!("one proposal for AH") };
+    let [offer] = &child_offer(&policy, |_| 0x1000, GroupId::NONE)[..] else { panic!("one proposal for AH") };
     assert_eq!((offer.encr().count(), offer.integ().count(), offer.protocol), (0, 2, ProtocolId::AH));
 }
 
@@ -265,7 +265,7 @@ fn v2_sa_09_a_length_that_is_not_said() {
     let chosen = choose_child(&policy, GroupRule::NoExchange, &[esp(1, &[unsaid, SHA, NO_ESN])], None).unwrap();
     assert_eq!(chosen.agreed.suite, suite(128));
     assert_eq!(chosen.answer.transforms, [unsaid, SHA, NO_ESN]);
-    let offered = child_offer(&policy, 0x1000, GroupId::NONE);
+    let offered = child_offer(&policy, |_| 0x1000, GroupId::NONE);
     let (agreed, _) = accept_child(&offered, &[esp(1, &[unsaid, SHA, NO_ESN])]).unwrap();
     assert_eq!(agreed.suite, suite(128));
     let other = Transform::Encr(blowfish(Some(192)));

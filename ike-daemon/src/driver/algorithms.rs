@@ -33,9 +33,14 @@ pub(super) fn cipher(encr: Option<Encr>) -> Option<u8> {
     encr.map_or(Some(encr::NONE), |encr| u8::try_from(encr.id.0).ok())
 }
 
-/// The suites of one action, longest key first. Actions with AH are not negotiated yet.
+/// The suites of one action, longest key first: of ESP, or of AH. One of AH around ESP has none, because a child SA has
+/// one protocol (RFC 7296 section 3.3).
 pub(super) fn suites(action: &Action) -> Vec<ChildSuite> {
-    let Some(integ) = integrity(action.esp_auth).filter(|_| action.ah == 0) else { return Vec::new() };
+    if action.ah != 0 {
+        let integ = integrity(action.ah).filter(|_| action.encr == encr::NONE);
+        return integ.map(|integ| ChildSuite { protocol: Protocol::Ah, encr: None, integ }).into_iter().collect();
+    }
+    let Some(integ) = integrity(action.esp_auth) else { return Vec::new() };
     let ciphers = ciphers(action.encr, action.encr_bits);
     // What nobody authenticates is never negotiated (ESP-FMT-14), nor is it authenticated twice.
     let whole = ciphers.into_iter().filter(|encr| encr.is_aead() == (integ == IntegId::NONE));
@@ -164,8 +169,19 @@ mod tests {
             action(encr::AES_CBC, [128, 256], 9),
             action(99, [0, u16::MAX], 5),
             Action { ah: 5, ..action(encr::AES_GCM_16, [128, 256], 0) },
+            Action { ah: 9, ..Action::default() },
         ] {
             assert_eq!(suites(&bad), [], "{bad:?}");
+        }
+    }
+
+    /// AH alone: the integrity algorithms are those of ESP (RFC 7296 section 3.3.2).
+    #[test]
+    fn ah_has_integrity_alone() {
+        for (number, word) in
+            [(2, "HMAC-MD5-96"), (3, "HMAC-SHA1-96"), (5, "HMAC-SHA2-256-128"), (7, "HMAC-SHA2-512-256")]
+        {
+            assert_eq!(words(&Action { ah: number, ..Action::default() }), [format!("AH {word}")]);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use sadb_maps::Addr;
 use sadb_maps::event::Event;
 use sadb_maps::host::CompiledRule;
-use sadb_maps::policy::{Rule, Selectors, direction, rule_flag, verdict};
+use sadb_maps::policy::{Action, Rule, Selectors, direction, rule_flag, verdict};
 
 use super::algorithms;
 use crate::core::api::{Acquire, ChildPolicy, ChildQuery, ChildRefusal, ChildSuite, EsnPolicy, Mode};
@@ -27,6 +27,8 @@ pub(super) enum AcquireError {
     NoEnds(String),
     #[error("{0} asks for no algorithm that can be negotiated")]
     NoSuite(String),
+    #[error("{0} asks for AH around ESP, which no child SA of IKEv2 is (RFC 7296 section 3.3); keys by hand do it")]
+    Bundle(String),
     #[error("{0} and the packet are of different address families")]
     Family(String),
 }
@@ -46,7 +48,7 @@ pub(super) fn acquire(id: u64, event: &Event, rules: &[CompiledRule]) -> Result<
     } else {
         transport_selectors(rule, &event.packet).ok_or_else(|| AcquireError::Family(source(compiled)))?
     };
-    let policy = child_policy(compiled, ts_local, ts_remote).ok_or_else(|| AcquireError::NoSuite(source(compiled)))?;
+    let policy = child_policy(compiled, ts_local, ts_remote).ok_or_else(|| no_suite(compiled))?;
     let packet = packet.filter(|(l, r)| ts_local.contains(l) && ts_remote.contains(r));
     Ok(Acquire { id, local, remote, policy, packet, rule_label: None })
 }
@@ -69,7 +71,7 @@ pub(super) fn replacement(
         transport_selectors(&compiled.rule, &packet)
     };
     let (ts_local, ts_remote) = selectors.ok_or_else(|| AcquireError::Family(source(compiled)))?;
-    let policy = child_policy(compiled, ts_local, ts_remote).ok_or_else(|| AcquireError::NoSuite(source(compiled)))?;
+    let policy = child_policy(compiled, ts_local, ts_remote).ok_or_else(|| no_suite(compiled))?;
     Ok(Acquire { id, local, remote, policy, packet: None, rule_label: None })
 }
 
@@ -173,10 +175,20 @@ fn first_flow(offered: &[TrafficSelector], ours: &dyn Fn(bool) -> Option<Traffic
     common.filter(|ts| ts.protocol() != 0).find(|ts| matches!(ts.ports(), Ports::Range(low, high) if low == high))
 }
 
+fn actions(rule: &Rule) -> impl Iterator<Item = &Action> {
+    rule.actions.iter().take(usize::try_from(rule.action_count).unwrap_or(usize::MAX))
+}
+
+/// Why nothing of the rule can be negotiated.
+fn no_suite(compiled: &CompiledRule) -> AcquireError {
+    let source = source(compiled);
+    let bundle = actions(&compiled.rule).any(|action| action.ah != 0 && action.encr != 0);
+    if bundle { AcquireError::Bundle(source) } else { AcquireError::NoSuite(source) }
+}
+
 fn child_policy(compiled: &CompiledRule, ts_local: TrafficSelector, ts_remote: TrafficSelector) -> Option<ChildPolicy> {
     let rule = &compiled.rule;
-    let count = usize::try_from(rule.action_count).unwrap_or(usize::MAX);
-    let suites: Vec<ChildSuite> = rule.actions.iter().take(count).flat_map(algorithms::suites).collect();
+    let suites: Vec<ChildSuite> = actions(rule).flat_map(algorithms::suites).collect();
     if suites.is_empty() {
         return None;
     }
@@ -282,7 +294,7 @@ fn packet_selectors(packet: &Selectors) -> Option<(TrafficSelector, TrafficSelec
 pub(super) mod tests {
     use std::time::Duration;
 
-    use sadb_maps::policy::{Action, MAX_ACTIONS};
+    use sadb_maps::policy::MAX_ACTIONS;
     use sadb_maps::sa::{BindingKey, encr};
 
     use super::*;
@@ -433,6 +445,14 @@ pub(super) mod tests {
         let mut none = [tunnel_rule(7)];
         none[0].rule.action_count = 0;
         assert!(matches!(acquire(1, &good, &none), Err(AcquireError::NoSuite(_))));
+        let mut around = [tunnel_rule(7)];
+        around[0].rule.actions[0].ah = 5;
+        around[0].rule.actions[1].ah = 5;
+        assert!(matches!(acquire(1, &good, &around), Err(AcquireError::Bundle(_))));
+        // As an alternative to it, ESP alone is what is negotiated.
+        around[0].rule.actions[1].ah = 0;
+        let suites = acquire(1, &good, &around).unwrap().policy.suites;
+        assert!(!suites.is_empty() && suites.iter().all(|suite| suite.encr.is_some_and(|encr| encr.id.0 == 20)));
     }
 
     #[test]

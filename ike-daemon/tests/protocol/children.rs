@@ -172,6 +172,62 @@ fn v2_key_07_every_transform() {
     }
 }
 
+const AH: ChildSuite = ChildSuite { protocol: Protocol::Ah, encr: None, integ: IntegId::HMAC_SHA2_256_128 };
+
+/// V2-SA-02, V2-REK-02: AH and ESP as alternatives; whichever the peer takes, nothing stays reserved for the other, and
+/// a rekey stays with it.
+#[test]
+fn v2_sa_02_rek_02_ah_beside_esp() {
+    let gcm = ChildSuite::esp_aead(Encr::aes_gcm_16(256));
+    for (seed, (ours, theirs)) in (1200..).zip([
+        (vec![AH, gcm], vec![gcm]),
+        (vec![AH, gcm], vec![AH]),
+        (vec![gcm, AH], vec![AH, gcm]),
+        (vec![gcm, AH], vec![gcm, AH]),
+    ]) {
+        let mut world = World::new(seed);
+        world.a.policy().suites = ours;
+        world.b.policy().suites.clone_from(&theirs);
+        world.acquire(Side::A);
+        world.settle();
+        world.assert_mirrored(1);
+        assert_eq!(world.a.only_child().suite, theirs[0]);
+        for side in [Side::A, Side::B] {
+            world.expire(side, ExpireKind::Soft);
+            world.settle();
+            world.assert_mirrored(1);
+            assert_eq!(world.a.only_child().suite, theirs[0]);
+        }
+    }
+}
+
+/// AH-11: through a NAT nobody offers AH, and nobody takes it.
+#[test]
+fn ah_11_not_through_a_nat() {
+    let gcm = ChildSuite::esp_aead(Encr::aes_gcm_16(256));
+    let world = |seed, ours: &[ChildSuite], theirs: &[ChildSuite]| {
+        let mut world = World::new(seed);
+        world.nat = Some(("203.0.113.9".parse().unwrap(), 20_000));
+        world.a.policy().suites = ours.to_vec();
+        world.b.policy().suites = theirs.to_vec();
+        world.acquire(Side::A);
+        world.settle();
+        world
+    };
+    let met = world(1210, &[AH, gcm], &[AH, gcm]);
+    met.assert_mirrored(1);
+    assert_eq!(met.a.only_child().suite, gcm);
+    let ours = world(1211, &[AH], &[AH]);
+    assert_eq!(ours.a.acquire_failures(), [(1, FailureCause::Local)]);
+    assert!(ours.a.logged("does not pass the NAT"), "{}", ours.story());
+    let theirs = world(1212, &[gcm], &[AH]);
+    assert_eq!(theirs.a.acquire_failures(), [(1, FailureCause::NoProposalChosen)]);
+    assert!(theirs.b.logged("does not pass the NAT"), "{}", theirs.story());
+    for world in [ours, theirs] {
+        world.assert_mirrored(0);
+    }
+}
+
 /// V2-SA-07, V2-SA-14: AEADs and ciphers with an integrity algorithm beside each other: whoever answers decides by its
 /// own order.
 #[test]

@@ -1,6 +1,6 @@
 //! The data path on another kernel: what it finds there, and whether it carries packets.
 
-use super::kernel_esp::echoes;
+use super::echo::{Plan, echoes};
 use super::manual::{manual_keys, nothing_in_clear};
 use super::topology::{INNER_A, INNER_B, Protected};
 use crate::net::capture::Capture;
@@ -56,8 +56,8 @@ pub(super) fn tunnel() -> Result<()> {
         manual_keys(&net, algorithm)?;
         let before = (net.a.counters()?, net.b.counters()?);
         let capture = Capture::start(&net.sites.router, "to-a")?;
-        echoes(&net.sites.a, &net.sites.b, INNER_B, LARGEST)?;
-        echoes(&net.sites.b, &net.sites.a, INNER_A, LARGEST)?;
+        echoes(&net.sites.a, &net.sites.b, INNER_B, Plan::new(LARGEST))?;
+        echoes(&net.sites.b, &net.sites.a, INNER_A, Plan::new(LARGEST))?;
         transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, BYTES, |_| {})?;
         transfer::tcp(&net.sites.b, &net.sites.a, INNER_A, BYTES, |_| {})?;
         let seen = capture.finish()?;

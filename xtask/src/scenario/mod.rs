@@ -5,14 +5,16 @@ mod ah;
 mod baseline;
 mod damage;
 mod datagrams;
+mod echo;
 pub(crate) mod faults;
 mod first_packet;
 mod fragments;
 mod guest;
+mod ike_ah;
 pub(crate) mod kernel;
-mod kernel_esp;
 mod leak;
 mod manual;
+mod matrix;
 mod nat;
 mod nat_clients;
 mod nat_transport;
@@ -25,6 +27,7 @@ mod strongswan;
 pub(crate) mod topology;
 mod transforms;
 mod transport;
+mod xfrm;
 
 use crate::build_ebpf;
 use crate::workspace::{cargo, run_shown};
@@ -147,6 +150,11 @@ pub const ALL: &[Scenario] = &[
         transport::negotiated,
     ),
     namespace(
+        "ike-ah",
+        "AH negotiated, both modes, IPv4 and IPv6, alone or as an alternative to ESP; around ESP refused with the reason",
+        ike_ah::negotiated,
+    ),
+    namespace(
         "leak",
         "random changes of policy, SAs, tunnels and interfaces under traffic, tools killed: nothing in clear",
         leak::random_changes,
@@ -193,10 +201,15 @@ pub const ALL: &[Scenario] = &[
         "every transform against scapy; modes, families and ESN take turns",
         second_opinion::every_transform,
     ),
+    interop(
+        "scapy-ah",
+        "AH against scapy, alone and around ESP, with options and extension headers that routers change",
+        second_opinion::ah,
+    ),
     Scenario {
         name: "scapy-matrix",
         group: Group::Long,
-        about: "every transform against scapy in every mode and family, ESN on and off: minutes",
+        about: "every transform and authenticator against scapy in every mode and family, ESN on and off: minutes",
         run: second_opinion::matrix,
     },
     interop(
@@ -218,14 +231,32 @@ pub const ALL: &[Scenario] = &[
     interop("strongswan-no-proposal", "IKE and child without a common proposal", strongswan::no_common_proposal),
     guest("kernel-features", "what this kernel has of what the data path needs, by its version", guest::features),
     guest("kernel-tunnel", "two hosts of ours on this kernel: datagrams and TCP through a tunnel", guest::tunnel),
-    guest("kernel-esp", "ESP against the kernel's own, one packet shape for each mode", kernel_esp::quick),
+    guest("kernel-xfrm", "ESP and AH against the kernel's own, one case of each kind", xfrm::quick),
     guest(
         "kernel-esp-chacha20-poly1305",
         "every shape: tunnel and transport, IPv4 and IPv6, ESN, in UDP",
-        kernel_esp::chacha20_poly1305,
+        xfrm::chacha20_poly1305,
     ),
-    guest("kernel-esp-aes-128-gcm", "the same with AES-GCM and a key of 128 bits", kernel_esp::aes_128_gcm),
-    guest("kernel-esp-aes-256-gcm", "the same with AES-GCM and a key of 256 bits", kernel_esp::aes_256_gcm),
+    guest("kernel-esp-aes-128-gcm", "the same with AES-GCM and a key of 128 bits", xfrm::aes_128_gcm),
+    guest("kernel-esp-aes-256-gcm", "the same with AES-GCM and a key of 256 bits", xfrm::aes_256_gcm),
+    guest("kernel-esp-aes-cbc-sha256", "the same with AES-CBC and HMAC-SHA2-256-128", xfrm::aes_cbc_sha256),
+    guest(
+        "kernel-esp-combined",
+        "every length of key and ICV of AES-GCM, AES-CCM, AES-GMAC, ChaCha20-Poly1305; shapes take turns",
+        xfrm::combined,
+    ),
+    guest(
+        "kernel-esp-separate",
+        "AES-CBC, AES-CTR and NULL with every authenticator; shapes take turns",
+        xfrm::separate,
+    ),
+    guest("kernel-esp-legacy", "DES, triple DES and Blowfish with every authenticator", xfrm::legacy),
+    guest(
+        "kernel-ah",
+        "AH against the kernel's own: every authenticator, alone and around ESP, with options and extension headers",
+        xfrm::ah,
+    ),
+    guest("kernel-ah-sha256", "the same in every shape with HMAC-SHA2-256-128", xfrm::ah_sha256),
     interop(
         "strongswan-transforms-responds",
         "every transform that strongSwan's ESP has as well, a child SA each; we negotiate",

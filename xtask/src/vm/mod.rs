@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// What a short test runs: one kernel and one scenario that needs it.
-pub const QUICK: [&str; 3] = ["--kernel", "6.12", "kernel-esp"];
+pub const QUICK: [&str; 3] = ["--kernel", "6.12", "kernel-xfrm"];
 
 /// Installs and fetches what [`QUICK`] needs.
 ///
