@@ -73,6 +73,9 @@ pub mod map {
     pub const KM_SOCKETS: &str = "KM_SOCKETS";
     /// `LruHash<BindingKey, u64>`: boot time in nanoseconds of the last ACQUIRE for a binding.
     pub const ACQUIRES: &str = "ACQUIRES";
+    /// `LruHash<InboundKey, PathMtu>`: what routers have said about the way of the packets of an outbound SA, by its SPI,
+    /// destination and protocol.
+    pub const PATH_MTUS: &str = "PATH_MTUS";
     /// Ring buffer of [`Event`](crate::event::Event).
     pub const EVENTS: &str = "EVENTS";
     /// `PerCpuArray<u64>` indexed by [`Counter`](crate::counter::Counter).

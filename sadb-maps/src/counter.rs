@@ -108,6 +108,8 @@ counters! {
     DropSlowPathFull = "drop-slow-path-full",
     /// Events that say that a peer sends from another address or port.
     Moves = "moves",
+    /// ICMP errors of routers about sealed packets that were too big, heeded.
+    PathMtu = "path-mtu-learned",
 }
 
 /// Number of counters.

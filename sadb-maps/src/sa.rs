@@ -172,6 +172,20 @@ pub struct InboundKey {
     pub reserved: [u8; 3],
 }
 
+/// What a router has said about the largest packet that passes it (RFC 1191, RFC 8201).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PathMtu {
+    /// Octets of the outer packet.
+    pub octets: u32,
+    /// Boot time in seconds at which it said so.
+    pub at: u32,
+}
+
+/// Seconds after which a [`PathMtu`] is forgotten: the way may carry more by then (RFC 1191 section 6.3, RFC 8201 section
+/// 4).
+pub const PATH_MTU_AGE: u32 = 600;
+
 /// Key of the outbound binding (architecture section 4).
 ///
 /// `action` is the stable id of the rule's action; `src` and `dst` are the outer pair: the tunnel's ends in tunnel mode,
@@ -546,6 +560,7 @@ pub struct GhashTable(pub [u32; GHASH_WORDS]);
 
 const _: () = assert!(size_of::<SlotRef>() == 8);
 const _: () = assert!(size_of::<InboundKey>() == 24);
+const _: () = assert!(size_of::<PathMtu>() == 8);
 const _: () = assert!(size_of::<BindingKey>() == 48);
 const _: () = assert!(size_of::<Bundle>() == 16);
 const _: () = assert!(size_of::<SaSelectors>() == 80);

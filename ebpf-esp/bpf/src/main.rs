@@ -20,6 +20,7 @@ mod mac;
 mod maps;
 mod nat;
 mod open;
+mod path_mtu;
 mod policy;
 mod report;
 mod route;

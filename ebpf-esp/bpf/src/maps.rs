@@ -7,8 +7,8 @@ use sadb_maps::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_QUEUES, MAX_RULES,
 use sadb_maps::counter::{COUNTERS as COUNTER_COUNT, Counter};
 use sadb_maps::policy::{PolicyHead, Rule};
 use sadb_maps::sa::{
-    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, MAX_WINDOW_PAGES, SaState, SaStatic, SlotRef,
-    Window, WindowPage, WindowPageKey,
+    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, MAX_WINDOW_PAGES, PathMtu, SaState, SaStatic,
+    SlotRef, Window, WindowPage, WindowPageKey,
 };
 use sadb_maps::slow::{FragmentKey, MAX_KNOWN, RING, SlowState};
 use sadb_maps::spd::{
@@ -65,6 +65,8 @@ pub static SPD_FLOWS: PerCpuArray<FlowSet> = PerCpuArray::with_max_entries(FLOW_
 pub static KM_SOCKETS: HashMap<u64, u32> = HashMap::with_max_entries(64, 0);
 #[map]
 pub static ACQUIRES: LruHashMap<BindingKey, u64> = LruHashMap::with_max_entries(4096, 0);
+#[map]
+pub static PATH_MTUS: LruHashMap<InboundKey, PathMtu> = LruHashMap::with_max_entries(4096, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 #[map]

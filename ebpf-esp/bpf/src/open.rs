@@ -26,7 +26,7 @@ use crate::sa::{self, Usable, planned};
 use crate::scratch::{park, park_quoted, scratch};
 use crate::seal::{FAILED, status, update_checksum};
 use crate::tc::{OPENED_TRANSPORT, OPENED_TUNNEL, Opened};
-use crate::{ah, atomic, cipher, nat, policy, report, route, slow, stage};
+use crate::{ah, atomic, cipher, nat, path_mtu, policy, report, route, slow, stage};
 
 /// Least window used to infer the high half of a sequence number.
 const INFERENCE_WINDOW: u32 = 64;
@@ -743,6 +743,8 @@ fn clear(ctx: *mut xdp_md, parsed: &Parsed) -> Result<u32, Counter> {
         // What is said in clear about a protected flow comes from nobody who can see it; about sealed packets it may.
         if !quoted.is_sealed() {
             *selectors = quoted.inbound();
+        } else if is_local(ctx, parsed) {
+            path_mtu::learn_path_mtu(ctx);
         }
     }
     let (matched, host) = match_clear(selectors, head.generation, head.count, 1)?;

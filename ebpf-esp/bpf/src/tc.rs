@@ -23,7 +23,7 @@ use crate::policy::Chosen;
 use crate::sa::{self, Usable};
 use crate::scratch::{park, scratch};
 use crate::seal::outer_ends;
-use crate::{acquire, hold, policy, report, route};
+use crate::{acquire, hold, path_mtu, policy, report, route};
 
 /// Let the next program, or the stack, decide (`TCX_NEXT`).
 pub const NEXT: i32 = -1;
@@ -352,6 +352,11 @@ fn inner_limit(
     // Where the sealed packet goes to the same address, its route has learnt the limit from our own answers, which is not
     // the MTU of the way: used as such, every answer would be smaller than the one before.
     let mtu = if dst == parsed.dst { route::device_mtu(skb.cast(), found.ifindex)? } else { found.mtu };
+    let outermost = match sa::resolve(second) {
+        Some(ah) => ah.fixed,
+        None => sa.fixed,
+    };
+    let mtu = path_mtu::heeded(outermost, dst, mtu);
     // SAFETY: a live map value; one aligned store of a cache that any CPU may refresh.
     unsafe { (&raw mut (*sa.state).route).write_volatile((mtu as u64) << 32 | found.ifindex as u64) };
     let header = if tunnel { 0 } else { parsed.l4 - ETH_LEN };

@@ -9,8 +9,8 @@ use crate::abi::{Config, Header, MAX_QUEUES, MAX_RULES, Outer, map};
 use crate::counter::COUNTERS;
 use crate::policy::{PolicyHead, Rule};
 use crate::sa::{
-    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, MAX_WINDOW_PAGES, SaState, SaStatic, SlotRef,
-    Window, WindowPage, WindowPageKey,
+    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, MAX_WINDOW_PAGES, PathMtu, SaState, SaStatic,
+    SlotRef, Window, WindowPage, WindowPageKey,
 };
 use crate::slow::{RING, SlowState};
 use crate::spd::{
@@ -153,6 +153,7 @@ pub const MAPS: &[MapSpec] = &[
     MapSpec::new::<u32, FlowSet>(map::SPD_FLOWS, Kind::PerCpuArray, Entries::Fixed(FLOW_SETS)),
     MapSpec::new::<u64, u32>(map::KM_SOCKETS, Kind::Hash, Entries::Declared(256)),
     MapSpec::new::<BindingKey, u64>(map::ACQUIRES, Kind::LruHash, Entries::Declared(4096)),
+    MapSpec::new::<InboundKey, PathMtu>(map::PATH_MTUS, Kind::LruHash, Entries::Declared(4096)),
     MapSpec { key: 0, value: 0, ..MapSpec::new::<u32, u32>(map::EVENTS, Kind::RingBuf, Entries::Declared(1 << 18)) },
     MapSpec::new::<u32, u64>(map::COUNTERS, Kind::PerCpuArray, Entries::Fixed(COUNTERS)),
     MapSpec::new::<u32, u32>(map::XSKS, Kind::XskMap, Entries::Declared(MAX_QUEUES)),

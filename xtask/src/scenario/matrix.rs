@@ -251,7 +251,7 @@ fn keys<const N: usize>(direction: u8, octets: [usize; N]) -> [String; N] {
 }
 
 /// What a packet looks like from outside.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) tunnel: bool,
     pub(super) outer6: bool,

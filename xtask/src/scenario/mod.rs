@@ -19,6 +19,7 @@ mod nat;
 mod nat_clients;
 mod nat_transport;
 mod ours;
+mod path_mtu;
 mod policy;
 mod queues;
 mod readme;
@@ -128,6 +129,11 @@ pub const ALL: &[Scenario] = &[
     namespace("outer-header", "DSCP, ECN, DF and TTL as the tunnel is defined", ours::outer_header),
     namespace("path-log", "what the programs log about dropped packets, in the log of the daemon", ours::path_log),
     namespace("too-big-ipv6", "the same for IPv6 inside, and TCP that learns from it", ours::too_big_ipv6),
+    namespace(
+        "path-mtu",
+        "a router that passes on less: its answers reach the sender, who learns what passes when sealed",
+        path_mtu::ours,
+    ),
     namespace("forwarded", "hosts behind the gateways, all offloads on, no MTU set", ours::forwarded),
     namespace("netns-exec", "every tool through ip netns exec", ours::netns_exec),
     namespace("ike-by-traffic", "the first packet makes the daemons negotiate", ours::negotiated_by_traffic),
@@ -255,6 +261,11 @@ pub const ALL: &[Scenario] = &[
         "kernel-ah",
         "AH against the kernel's own: every authenticator, alone and around ESP, with options and extension headers",
         xfrm::ah,
+    ),
+    guest(
+        "kernel-path-mtu",
+        "a router that passes on less between us and the kernel; what it cuts the kernel puts together",
+        path_mtu::kernel,
     ),
     guest("kernel-ah-sha256", "the same in every shape with HMAC-SHA2-256-128", xfrm::ah_sha256),
     interop(

@@ -242,7 +242,7 @@ fn one(sites: &TwoSites, ours: &Suite, way: &Way, load: Load) -> Result<u64> {
 }
 
 /// The kernel's side: SAs and policy for what host A sends and gets.
-fn configure(kernel: &Host, protection: &Protection, shape: Shape) -> Result<()> {
+pub(super) fn configure(kernel: &Host, protection: &Protection, shape: Shape) -> Result<()> {
     let ((a, b), nets) = (shape.outer(), shape.nets());
     let mode = if shape.tunnel { "tunnel" } else { "transport" };
     // Around ESP, AH stands behind the IP header that ESP has put on.

@@ -1,0 +1,69 @@
+//! What routers say about sealed packets that are too big for them (RFC 4301 section 8.2): kept by the SA that the quoted
+//! packet names, so that whoever does not see the packets has an SPI to guess, and heeded for ten minutes. The stack has
+//! no use for these errors: to it, ESP and AH belong to nobody.
+
+use aya_ebpf::bindings::xdp_md;
+use ebpf_esp::esp::UDP_HEADER;
+use ebpf_esp::packet::{Frame, proto};
+use sadb_maps::Addr;
+use sadb_maps::counter::Counter;
+use sadb_maps::sa::{AH, ESP, InboundKey, PATH_MTU_AGE, PathMtu, SaStatic};
+
+use crate::frame::XdpFrame;
+use crate::maps::{PATH_MTUS, count};
+use crate::sa;
+use crate::scratch::scratch;
+
+/// The least that is believed, as in Linux (`net.ipv4.route.min_pmtu`): less costs more than it brings.
+const LEAST_V4: u32 = 552;
+/// RFC 8200 section 5.
+const LEAST_V6: u32 = 1280;
+
+const NANOSECONDS: u64 = 1_000_000_000;
+
+/// Keeps what the ICMP error in the scratch says about the packet of this host that it quotes, which is there too. 1 when
+/// there was something to keep.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn learn_path_mtu(ctx: *mut xdp_md) -> u32 {
+    let frame = XdpFrame(ctx);
+    let Some(sc) = scratch() else { return 0 };
+    // SAFETY: the scratch of this CPU.
+    let (error, quoted) = unsafe { (&(*sc).parsed, &(*sc).quoted) };
+    let octets = match (error.proto, error.icmp) {
+        (proto::ICMP, [3, 4]) => frame.read::<u16>(error.l4 + 6).map(|mtu| u16::from_be(mtu) as u32),
+        (proto::ICMPV6, [2, _]) => frame.read::<u32>(error.l4 + 4).map(u32::from_be),
+        _ => return 0,
+    };
+    // The quoted packet stands there as its answer would: what it was sent from is its destination.
+    let spi = match quoted.proto {
+        proto::ESP => frame.read::<u32>(quoted.l4),
+        proto::AH => frame.read::<u32>(quoted.l4 + 4),
+        proto::UDP if quoted.sport == 4500 || quoted.dport == 4500 => frame.read::<u32>(quoted.l4 + UDP_HEADER),
+        _ => return 0,
+    };
+    let (Some(octets), Some(spi)) = (octets, spi) else { return 0 };
+    // Routers from before RFC 1191 say nothing.
+    if octets == 0 || spi == 0 {
+        return 0;
+    }
+    let least = if quoted.v4 { LEAST_V4 } else { LEAST_V6 };
+    let known = PathMtu { octets: if octets < least { least } else { octets }, at: (sa::now() / NANOSECONDS) as u32 };
+    let proto = if quoted.proto == proto::AH { AH } else { ESP };
+    let key = InboundKey { dst: quoted.src, spi: u32::from_be(spi), proto, reserved: [0; 3] };
+    if PATH_MTUS.insert(&key, &known, 0).is_err() {
+        return 0;
+    }
+    count(Counter::PathMtu);
+    1
+}
+
+/// What passes on the way of the packets of the outermost SA: `mtu`, or what a router has said.
+#[inline(always)]
+pub fn heeded(sa: &SaStatic, dst: Addr, mtu: u32) -> u32 {
+    let key = InboundKey { dst, spi: sa.spi, proto: sa.proto, reserved: [0; 3] };
+    // SAFETY: copied at once.
+    let Some(known) = unsafe { PATH_MTUS.get(&key) }.copied() else { return mtu };
+    let age = ((sa::now() / NANOSECONDS) as u32).wrapping_sub(known.at);
+    if age > PATH_MTU_AGE || known.octets > mtu { mtu } else { known.octets }
+}
