@@ -7,7 +7,7 @@ use sadb_maps::Addr;
 use sadb_maps::abi::MAX_RULES;
 use sadb_maps::policy::{AhAlgorithm, EspAlgorithms, PolicyHead, Rule, Selectors, rule_flag};
 use sadb_maps::sa::{BindingKey, Bundle, SaStatic, SlotRef};
-use sadb_maps::spd::{AddressKey, BROKEN, Class, Page, TunnelKey, chunk_number, class_number, numbered};
+use sadb_maps::spd::{AddressKey, BROKEN, Class, FlowSet, Page, TunnelKey, chunk_number, class_number, numbered};
 
 use crate::maps::{
     CONFIG, SPD_ADDRESSES, SPD_CHUNKS, SPD_CLASSES, SPD_FLOWS, SPD_GENERATIONS, SPD_HEAD, SPD_PAGES, SPD_RULES,
@@ -71,31 +71,67 @@ impl Tables for Generation {
 }
 
 /// Index of the first rule of `generation`, which has `count` rules, that fits the packet in `direction`; [`NO_MATCH`];
-/// or one for which there is no [`rule`]. `in_scope` says which rules count: see [`scope`].
+/// or one for which there is no [`rule`]. `in_scope` says which rules count: see [`scope`]. Not a function of its own, which
+/// would stand on the stack below the search.
+#[inline(always)]
+pub fn classify(packet: *const Selectors, generation: u32, count: u32, direction: u32, in_scope: u32) -> u32 {
+    if count > MAX_RULES {
+        return BROKEN;
+    }
+    let known = recall_flow(packet, generation, direction, in_scope);
+    if known != UNKNOWN_FLOW {
+        return known as u32;
+    }
+    let rule = search(packet, generation, direction, in_scope);
+    remember_flow(packet, generation, direction, in_scope, rule);
+    rule
+}
+
+/// No flow like this was seen lately: apart from every answer.
+const UNKNOWN_FLOW: u64 = 1 << 32;
+
+/// What the flow cache of this CPU knows: the answer, or [`UNKNOWN_FLOW`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn classify(
-    packet: *const Selectors,
-    generation: u32,
-    count: u32,
-    direction: u32,
-    in_scope: u32,
-) -> u32 {
-    if packet.is_null() || count > MAX_RULES {
-        return BROKEN;
+pub extern "C" fn recall_flow(packet: *const Selectors, generation: u32, direction: u32, in_scope: u32) -> u64 {
+    if packet.is_null() {
+        return BROKEN as u64;
     }
     // SAFETY: not null; the verifier has proven the rest at the call.
     let asked = Question { packet: unsafe { &*packet }, generation, direction, scope: in_scope };
-    let seed = CONFIG.get(0).map_or(0, |config| config.mark_sealed);
-    let Some(set) = SPD_FLOWS.get_ptr_mut(flow::set_of(&asked, seed)) else { return BROKEN };
-    // SAFETY: a cell of this CPU; programs on one CPU do not interrupt each other.
-    let set = unsafe { &mut *set };
-    if let Some(rule) = flow::recall(set, &asked) {
-        return rule;
+    match flows(&asked).and_then(|set| flow::recall(set, &asked)) {
+        Some(rule) => rule as u64,
+        None => UNKNOWN_FLOW,
     }
-    let rule = search(packet, generation, direction, in_scope);
-    flow::remember(set, &asked, rule);
-    rule
+}
+
+/// Puts an answer into the flow cache of this CPU. 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn remember_flow(
+    packet: *const Selectors,
+    generation: u32,
+    direction: u32,
+    in_scope: u32,
+    rule: u32,
+) -> u32 {
+    if packet.is_null() {
+        return 0;
+    }
+    // SAFETY: not null; the verifier has proven the rest at the call.
+    let asked = Question { packet: unsafe { &*packet }, generation, direction, scope: in_scope };
+    if let Some(set) = flows(&asked) {
+        flow::remember(set, &asked, rule);
+    }
+    0
+}
+
+/// The set of the flow cache that a flow is in.
+#[inline(always)]
+fn flows(asked: &Question) -> Option<&'static mut FlowSet> {
+    let seed = CONFIG.get(0).map_or(0, |config| config.mark_sealed);
+    // SAFETY: a cell of this CPU; programs on one CPU do not interrupt each other.
+    SPD_FLOWS.get_ptr_mut(flow::set_of(asked, seed)).map(|set| unsafe { &mut *set })
 }
 
 /// As [`classify`], without the flow cache.
