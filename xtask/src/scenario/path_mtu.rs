@@ -58,7 +58,7 @@ pub(super) fn ours() -> Result<()> {
     Ok(())
 }
 
-/// TUN-09, TUN-10, TUN-11: host B is the kernel; then what A lets the router cut, the kernel puts together.
+/// TUN-09, TUN-10, TUN-11: host B is the kernel, which also puts together what A lets the router cut.
 pub(super) fn kernel() -> Result<()> {
     let sites = narrowed()?;
     let a = Suite::attach(&sites.lab, &sites.a, &["wan0"])?;
@@ -70,14 +70,15 @@ pub(super) fn kernel() -> Result<()> {
         xfrm::configure(&sites.b, &protection, shape)?;
         Ok(protection)
     };
-    for (shape, properties) in WHOLE {
-        let protection = set_up(shape, properties)?;
-        learned(&sites, &protection, shape, &[&a]).with_context(|| protection.name(shape))?;
-    }
+    // First: what is learnt about the way of an SPI is kept.
     for shape in [tunnel(4, 4, false, false), tunnel(4, 6, true, false)] {
         let protection = set_up(shape, "")?;
         forget(&sites)?;
         put_together(&sites, shape).with_context(|| format!("fragments, {}", protection.name(shape)))?;
+    }
+    for (shape, properties) in WHOLE {
+        let protection = set_up(shape, properties)?;
+        learned(&sites, &protection, shape, &[&a]).with_context(|| protection.name(shape))?;
     }
     Ok(())
 }
