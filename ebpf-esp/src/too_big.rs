@@ -16,7 +16,7 @@ pub const V4_GROWTH: u32 = 28;
 pub const V6_GROWTH: u32 = 48;
 
 /// The least MTU that IPv6 knows (RFC 8200 section 5).
-const V6_MINIMUM: u32 = 1280;
+pub const V6_MINIMUM: u32 = 1280;
 
 /// Writes the IPv4 answer to `src`, in the name of `dst`.
 #[inline(always)]

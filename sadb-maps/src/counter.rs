@@ -110,6 +110,8 @@ counters! {
     Moves = "moves",
     /// ICMP errors of routers about sealed packets that were too big, heeded.
     PathMtu = "path-mtu-learned",
+    /// Sealed packet for this host that is longer than what the programs take.
+    DropTooLong = "drop-too-long",
 }
 
 /// Number of counters.

@@ -20,6 +20,12 @@ pub const PATIENCE: u64 = 30_000_000_000;
 pub mod errand {
     /// A fragment of a sealed packet for this host: to be made whole, and opened.
     pub const FRAGMENT_IN: u32 = 1;
+    /// A fragment of a packet of this host that transport mode protects: to be made whole, and given back.
+    pub const FRAGMENT_OUT: u32 = 2;
+    /// A packet that is longer than its tunnel takes, the detail, and may be cut: its fragments are given back.
+    pub const SPLIT: u32 = 3;
+    /// A sealed packet that is longer than its way takes, the detail: its fragments are sent.
+    pub const SEALED: u32 = 4;
 }
 
 /// A packet in the `SLOW` ring.
@@ -77,6 +83,8 @@ macro_rules! outcomes {
 outcomes! {
     /// Packets made whole and given back.
     Reassembled = "reassembled",
+    /// Packets that were sent, or given back to be sealed, in fragments.
+    Fragmented = "fragmented",
     /// Packets of which fragments were missing when their time was over.
     Incomplete = "drop-reassembly-timeout",
     /// Packets with fragments that overlap or contradict each other.
@@ -91,6 +99,8 @@ outcomes! {
     Late = "drop-slow-path-late",
     /// Packets that could not be given back or sent.
     Unsent = "drop-slow-path-unsent",
+    /// Packets that are too long for their way and may not be cut.
+    Uncut = "drop-too-long-to-send",
 }
 
 /// Number of outcomes.

@@ -18,11 +18,17 @@ pub const FLAG_BUNDLE: u8 = 2;
 pub const FLAG_HELD: u8 = 4;
 /// A sealed packet for this host that came in fragments and has been made whole: it is opened.
 pub const FLAG_WHOLE: u8 = 8;
+/// The packet may be longer than its way takes, once it is sealed: it leaves in fragments then.
+pub const FLAG_LARGE: u8 = 16;
+/// The packet is longer than its tunnel takes, the slot, and may be cut: it takes the slow path.
+pub const FLAG_SPLIT: u8 = 32;
+/// A fragment of what transport mode protects as a whole: it takes the slow path.
+pub const FLAG_GATHER: u8 = 64;
 
 /// What the classifier found. The slot and the generations are cut to the bits that fit; a stale tag costs a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag {
-    /// [`FLAG_LOCAL`], [`FLAG_BUNDLE`], [`FLAG_HELD`], [`FLAG_WHOLE`].
+    /// The flags above.
     pub flags: u8,
     /// Rule index within its generation of the SPD.
     pub rule: u16,

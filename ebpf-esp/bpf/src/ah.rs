@@ -235,8 +235,10 @@ pub fn open_prepare(ctx: *mut xdp_md, parsed: &Parsed, place: u32, sa: &Usable) 
     let ah_len = header_len(sa.fixed.icv_len as u32, parsed.v4);
     let [first, spi, low] = frame.read::<[u32; 3]>(place).ok_or(Counter::DropMalformed)?;
     let end = ETH_LEN + parsed.l3_len;
+    if end > MAX_OFFSET {
+        return Err(Counter::DropTooLong);
+    }
     if (u32::from_be(first) >> 16 & 0xff) as u8 != length_field(ah_len)
-        || end > MAX_OFFSET
         || end > frame.len()
         || place + ah_len > end
         || place > ETH_LEN + HEADER_ROOM

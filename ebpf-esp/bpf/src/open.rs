@@ -100,8 +100,12 @@ pub fn end(ctx: &XdpContext) -> u32 {
 pub extern "C" fn open_prepare(ctx: *mut xdp_md) -> u32 {
     let frame = XdpFrame(ctx);
     // Something that is no IP, or no whole IP header, is the stack's to judge: it drops the latter.
-    let Content::Ip(parsed) = parse(&frame) else { return xdp_action::XDP_PASS };
-    let Some(parsed) = park(parsed) else { return xdp_action::XDP_DROP };
+    if read_inner(ctx) == 0 {
+        return xdp_action::XDP_PASS;
+    }
+    let Some(sc) = scratch() else { return xdp_action::XDP_DROP };
+    // SAFETY: the scratch of this CPU, where the packet has just been put.
+    let parsed = unsafe { &(*sc).parsed };
     status(match esp_offset(&frame, parsed) {
         Kind::Esp(offset) => match find(&frame, parsed, offset, ESP) {
             Some(sa) => prepare(ctx, parsed, offset, &sa),
@@ -128,8 +132,7 @@ pub extern "C" fn open_prepare(ctx: *mut xdp_md) -> u32 {
 #[inline(never)]
 pub extern "C" fn open_whole_prepare(ctx: *mut xdp_md) -> u32 {
     let frame = XdpFrame(ctx);
-    let Content::Ip(parsed) = parse(&frame) else { return FAILED | Counter::DropMalformed as u32 };
-    let Some(parsed) = park(parsed) else { return FAILED | Counter::DropInternal as u32 };
+    let Some(parsed) = inner(ctx) else { return FAILED | Counter::DropMalformed as u32 };
     status(match esp_offset(&frame, parsed) {
         Kind::Esp(offset) => match find(&frame, parsed, offset, ESP) {
             Some(sa) => prepare(ctx, parsed, offset, &sa),
@@ -143,7 +146,7 @@ pub extern "C" fn open_whole_prepare(ctx: *mut xdp_md) -> u32 {
     })
 }
 
-/// Reads the packet that came out of an SA into the scratch: 1 if it is one. A function of its own, so that its stack
+/// Reads the packet in hand into the scratch: 1 if it is one. A function of its own, so that its stack
 /// does not add up with the classifier's.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -318,7 +321,10 @@ fn prepare(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Resul
     sa::admit(sa, 0, now)?;
     let (iv_len, icv_len) = (sa.fixed.iv_len as u32, sa.fixed.icv_len as u32);
     let end = ETH_LEN + parsed.l3_len;
-    if end > MAX_OFFSET || end > frame.len() || offset > MAX_OFFSET {
+    if end > MAX_OFFSET {
+        return Err(Counter::DropTooLong);
+    }
+    if end > frame.len() || offset > MAX_OFFSET {
         return Err(Counter::DropMalformed);
     }
     let front = offset + ESP_HEADER + iv_len;

@@ -84,6 +84,8 @@ pub struct Plan {
     pub front: u32,
     /// Octets of ciphertext when opening.
     pub len: u32,
+    /// Octets above which the sealed packet leaves in fragments; 0 when it may not.
+    pub large: u32,
     /// Octets of the frame when TC is to cut it; 0 when XDP did.
     pub cut_to: u32,
 }

@@ -6,14 +6,17 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::XdpContext;
 use ebpf_esp::esp::{ESP_HEADER, Fields, Geometry, UDP_HEADER, ipv4_header, ipv6_header};
-use ebpf_esp::packet::{Content, ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, parse, proto};
+use ebpf_esp::packet::{ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, proto};
 use sadb_maps::Addr;
 use sadb_maps::abi::{Config, EXIT_XDP};
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{direction, verdict};
 use sadb_maps::sa::{AH, SlotRef, flag, mac};
+use sadb_maps::slow::errand;
 use sadb_maps::spd::NO_MATCH;
-use sadb_maps::tag::{FLAG_BUNDLE, FLAG_HELD, FLAG_LOCAL, FLAG_WHOLE, IPSEC0_OCTET, Tag};
+use sadb_maps::tag::{
+    FLAG_BUNDLE, FLAG_GATHER, FLAG_HELD, FLAG_LARGE, FLAG_LOCAL, FLAG_SPLIT, FLAG_WHOLE, IPSEC0_OCTET, Tag,
+};
 
 use crate::acquire;
 use crate::checksum;
@@ -21,8 +24,8 @@ use crate::frame::{HEADER_ROOM, XdpFrame, size};
 use crate::maps::{CONFIG, OUTER, SA_OUT, count};
 use crate::policy::{self, Chosen};
 use crate::sa::{self, Usable, planned};
-use crate::scratch::{Scratch, park, scratch};
-use crate::{ah, atomic, cipher, hold, nat, report, route, stage};
+use crate::scratch::{Scratch, scratch};
+use crate::{ah, atomic, cipher, hold, nat, open, report, route, slow, stage};
 
 /// Octets of an explicit IV that is the counter itself; a longer one is made by the transform.
 const IV_COUNTER: u32 = 8;
@@ -31,17 +34,32 @@ const IV_COUNTER: u32 = 8;
 #[inline(always)]
 pub fn run(ctx: &XdpContext) -> u32 {
     report::begin();
-    let outcome = seal_prepare(ctx.ctx);
+    let mut outcome = seal_choose(ctx.ctx);
+    if outcome == ESP_NEXT {
+        outcome = seal_prepare(ctx.ctx);
+    }
     if outcome == GO {
         return stage::follow_plan(ctx);
     }
-    if outcome == WHOLE {
-        return stage::next(ctx, stage::OPEN_WHOLE);
+    if outcome == ERRAND {
+        return run_errand(ctx);
     }
     if outcome == FAILED | Counter::Held as u32 {
         return hold::hand_over(ctx.ctx);
     }
     stage::drop(outcome)
+}
+
+/// On the slow path or back from it.
+#[inline(always)]
+fn run_errand(ctx: &XdpContext) -> u32 {
+    let Some(tag) = XdpFrame(ctx.ctx).read::<[u32; 3]>(0).and_then(Tag::from_words) else {
+        return stage::drop(Counter::DropForeignFrame as u32);
+    };
+    if tag.flags & FLAG_WHOLE != 0 {
+        return stage::next(ctx, stage::OPEN_WHOLE);
+    }
+    slow::run_errand(ctx.ctx, &tag)
 }
 
 /// A cipher over the job, then the authenticator, if there is a separate one, then the end.
@@ -84,8 +102,10 @@ pub fn end(ctx: &XdpContext) -> u32 {
 
 /// [`seal_finish`] is done with ESP, and AH goes around it.
 const AROUND: u32 = 0x80;
-/// What [`seal_prepare`] was given is a sealed packet to be opened.
-const WHOLE: u32 = 0x81;
+/// What [`seal_choose`] was given is not to be sealed.
+const ERRAND: u32 = 0x81;
+/// [`seal_choose`] has found an ESP SA: [`seal_prepare`] comes next.
+const ESP_NEXT: u32 = 0x82;
 /// A stage went well and has no more to say.
 pub const GO: u32 = 0;
 /// A stage failed; the low octet is the counter.
@@ -100,7 +120,48 @@ pub fn status(result: Result<u32, Counter>) -> u32 {
     }
 }
 
-/// Finds the SA, takes sequence number and IV, makes room.
+/// Reads the packet and finds the SA.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn seal_choose(ctx: *mut xdp_md) -> u32 {
+    status(choose(ctx))
+}
+
+#[inline(always)]
+fn choose(ctx: *mut xdp_md) -> Result<u32, Counter> {
+    let frame = XdpFrame(ctx);
+    let words = frame.read::<[u32; 3]>(0).ok_or(Counter::DropMalformed)?;
+    let tag = Tag::from_words(words).ok_or(Counter::DropForeignFrame)?;
+    if tag.flags & (FLAG_WHOLE | FLAG_SPLIT | FLAG_GATHER) != 0 {
+        return Ok(ERRAND);
+    }
+    // A function of its own, so that its stack does not add up with the classifier's.
+    if open::read_inner(ctx) == 0 {
+        return Err(Counter::DropForeignFrame);
+    }
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    // SAFETY: the scratch of this CPU, where the packet has just been put.
+    let parsed = unsafe { &(*sc).parsed };
+    if parsed.l3_len > 3600 || parsed.l4 > ETH_LEN + HEADER_ROOM {
+        return Err(Counter::DropTooBig);
+    }
+    let Chosen { first: sa, second } = find_sa(&tag, parsed)?;
+    // SAFETY: a live map value.
+    let route = unsafe { (*sa.state).route };
+    // SAFETY: the scratch of this CPU.
+    unsafe {
+        (*sc).subject.spi = sa.fixed.spi;
+        let plan = &mut (*sc).plan;
+        plan.place = sa.place;
+        plan.ah = second;
+        plan.route = route as u32;
+        plan.large = if tag.flags & FLAG_LARGE != 0 { (route >> 32) as u32 } else { 0 };
+        plan.next = if sa.fixed.proto == AH { stage::AH_SEAL } else { stage::seal(sa.fixed.family) };
+    }
+    Ok(if sa.fixed.proto == AH { GO } else { ESP_NEXT })
+}
+
+/// Takes sequence number and IV, makes room. A function of its own, so that its stack does not add up with the classifier's.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn seal_prepare(ctx: *mut xdp_md) -> u32 {
@@ -109,33 +170,10 @@ pub extern "C" fn seal_prepare(ctx: *mut xdp_md) -> u32 {
 
 #[inline(always)]
 fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
-    let frame = XdpFrame(ctx);
-    let words = frame.read::<[u32; 3]>(0).ok_or(Counter::DropMalformed)?;
-    let tag = Tag::from_words(words).ok_or(Counter::DropForeignFrame)?;
-    if tag.flags & FLAG_WHOLE != 0 {
-        return Ok(WHOLE);
-    }
-    let Content::Ip(parsed) = parse(&frame) else { return Err(Counter::DropForeignFrame) };
-    let parsed = park(parsed).ok_or(Counter::DropInternal)?;
-    if parsed.l3_len > 3600 || parsed.l4 > ETH_LEN + HEADER_ROOM {
-        return Err(Counter::DropTooBig);
-    }
-    let Chosen { first: sa, second } = find_sa(&tag, parsed)?;
-    // SAFETY: a live map value.
-    let route = unsafe { (*sa.state).route };
     let sc = scratch().ok_or(Counter::DropInternal)?;
+    let sa = planned()?;
     // SAFETY: the scratch of this CPU.
-    unsafe {
-        (*sc).subject.spi = sa.fixed.spi;
-        let plan = &mut (*sc).plan;
-        plan.place = sa.place;
-        plan.ah = second;
-        plan.route = route as u32;
-        plan.next = if sa.fixed.proto == AH { stage::AH_SEAL } else { stage::seal(sa.fixed.family) };
-    }
-    if sa.fixed.proto == AH {
-        return Ok(GO);
-    }
+    let (parsed, large) = unsafe { (&(*sc).parsed, (*sc).plan.large) };
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
     if !tunnel && parsed.fragment {
         return Err(Counter::DropFragment);
@@ -152,8 +190,9 @@ fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
     let back = geometry.back(payload);
     let growth = geometry.front() + back;
     let new_len = parsed.l3_len + growth;
-    let mtu = (route >> 32) as u32;
-    if mtu != 0 && new_len > mtu {
+    // SAFETY: a live map value.
+    let mtu = (unsafe { (*sa.state).route } >> 32) as u32;
+    if mtu != 0 && new_len > mtu && large == 0 {
         return Err(Counter::DropTooBig);
     }
 
@@ -448,6 +487,12 @@ pub fn outer_header(
 pub fn leave(ctx: *mut xdp_md, config: &Config, src: Addr, dst: Addr, cached: u32) -> Result<u32, Counter> {
     let frame = XdpFrame(ctx);
     count(Counter::SealedOk);
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    // SAFETY: the scratch of this CPU.
+    let large = unsafe { (*sc).plan.large };
+    if large != 0 && frame.len() - ETH_LEN > large {
+        return slow::hand_over(ctx, errand::SEALED, large);
+    }
     let mut out = cached;
     // SAFETY: read only.
     let direct = unsafe { OUTER.get(&cached) }.is_some_and(|outer| outer.exit == EXIT_XDP);

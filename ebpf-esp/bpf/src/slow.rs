@@ -4,12 +4,14 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::bpf_xdp_load_bytes;
 use ebpf_esp::packet::Parsed;
 use sadb_maps::counter::Counter;
-use sadb_maps::slow::{FragmentKey, Handed, MAX_HANDED, PATIENCE};
+use sadb_maps::slow::{FragmentKey, Handed, MAX_HANDED, PATIENCE, errand};
+use sadb_maps::tag::{FLAG_SPLIT, Tag};
 
 use crate::frame::{XdpFrame, size};
 use crate::maps::{FRAGMENTS, SLOW, SLOW_STATE, count};
 use crate::sa;
 use crate::scratch::scratch;
+use crate::stage;
 
 /// Whether somebody takes packets.
 #[inline(always)]
@@ -98,4 +100,14 @@ pub extern "C" fn is_known() -> u32 {
     // SAFETY: copied at once.
     let since = unsafe { FRAGMENTS.get(&key) }.copied();
     since.is_some_and(|since| sa::now() - since < PATIENCE) as u32
+}
+
+/// XDP on `ipsec0x`, for a frame that TC has sent on the slow path.
+#[inline(always)]
+pub fn run_errand(ctx: *mut xdp_md, tag: &Tag) -> u32 {
+    let what = if tag.flags & FLAG_SPLIT != 0 { errand::SPLIT } else { errand::FRAGMENT_OUT };
+    match hand_over(ctx, what, tag.slot) {
+        Ok(action) => action,
+        Err(reason) => stage::drop(reason as u32),
+    }
 }

@@ -3,19 +3,19 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
-    bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head,
-    bpf_skb_change_tail, bpf_skb_pull_data,
+    bpf_clone_redirect, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_redirect, bpf_redirect_neigh,
+    bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_pull_data,
 };
 use ebpf_esp::ah;
 use ebpf_esp::esp::Geometry;
 use ebpf_esp::packet::{Content, ETH_LEN, Frame, Parsed, parse, proto};
 use ebpf_esp::too_big;
-use sadb_maps::abi::Config;
+use sadb_maps::abi::{Config, MAX_XDP_MTU};
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{direction, verdict};
 use sadb_maps::sa::{AH, SlotRef, flag};
 use sadb_maps::spd::NO_MATCH;
-use sadb_maps::tag::{FLAG_BUNDLE, FLAG_HELD, FLAG_LOCAL, Tag};
+use sadb_maps::tag::{FLAG_BUNDLE, FLAG_GATHER, FLAG_HELD, FLAG_LARGE, FLAG_LOCAL, FLAG_SPLIT, Tag};
 
 use crate::frame::SkbFrame;
 use crate::maps::{CONFIG, KM_SOCKETS, SA_OUT, count, count_index};
@@ -23,7 +23,7 @@ use crate::policy::Chosen;
 use crate::sa::{self, Usable};
 use crate::scratch::{park, scratch};
 use crate::seal::outer_ends;
-use crate::{acquire, hold, path_mtu, policy, report, route};
+use crate::{acquire, hold, path_mtu, policy, report, route, slow};
 
 /// Let the next program, or the stack, decide (`TCX_NEXT`).
 pub const NEXT: i32 = -1;
@@ -33,6 +33,9 @@ pub const DROP: i32 = 2;
 const INGRESS: u64 = 1;
 /// Octets of a frame that are made linear for reading: Ethernet, IPv6, some extension headers, ports.
 const LINEAR: u32 = 160;
+
+/// Octets that every IPv4 link takes (RFC 791 section 3.2).
+const LEAST_V4: u32 = 68;
 
 /// The same with an ICMP error and the beginning of the packet that it quotes.
 const LINEAR_QUOTED: u32 = 256;
@@ -58,15 +61,19 @@ pub const OPENED_TUNNEL: u32 = 2;
 const LEAVING: u32 = 0;
 /// Routed to `ipsec0`.
 const ROUTED: u32 = 1;
-/// Key management, which held it for want of an SA.
+/// Key management, which held it for want of an SA, or the slow path, which cut it.
 const RELEASED: u32 = 2;
+/// The slow path, which made it whole: it may leave in fragments.
+const MADE_WHOLE: u32 = 3;
 
-/// Results of [`judge`]: these three, or [`PASS_COUNTED`] or [`DROP_COUNTED`] plus a counter.
+/// Results of [`judge`]: these four, or [`PASS_COUNTED`] or [`DROP_COUNTED`] plus a counter.
 const PASS_SILENT: u32 = 0;
 /// Goes to `ipsec0` with the tag in the scratch.
 const PROTECT: u32 = 1;
 /// Too long: answer with the limit in the scratch.
 const TOO_BIG: u32 = 2;
+/// Too long, and may be cut: goes to the slow path with the tag in the scratch, and a sender on this host is told the limit.
+const SPLIT: u32 = 3;
 const PASS_COUNTED: u32 = 0x100;
 const DROP_COUNTED: u32 = 0x200;
 
@@ -113,6 +120,7 @@ pub fn outer_egress(skb: *mut __sk_buff) -> i32 {
             }
         }
         TOO_BIG => answer_too_big(skb),
+        SPLIT => split(skb, config, local),
         _ => {
             if outcome & DROP_COUNTED != 0 {
                 report::dropped(outcome & 0xff);
@@ -122,6 +130,29 @@ pub fn outer_egress(skb: *mut __sk_buff) -> i32 {
             NEXT
         }
     }
+}
+
+/// Sends a packet that is too long on the slow path. A sender on this host learns the limit as well, and makes packets
+/// that fit; one elsewhere has not asked for an answer (RFC 1812 section 4.3.2.7).
+#[inline(always)]
+fn split(skb: *mut __sk_buff, config: &Config, local: bool) -> i32 {
+    if write_tag(skb).is_none() {
+        count(Counter::DropInternal);
+        return DROP;
+    }
+    // SAFETY: the context is valid.
+    unsafe {
+        let mark = (*skb).mark;
+        (*skb).mark = config.mark_tagged;
+        if !local {
+            return bpf_redirect(config.ipsec0, 0) as i32;
+        }
+        if bpf_clone_redirect(skb, config.ipsec0, 0) != 0 {
+            count(Counter::DropSlowPathFull);
+        }
+        (*skb).mark = mark;
+    }
+    answer_too_big(skb)
 }
 
 #[inline(always)]
@@ -149,7 +180,8 @@ pub fn ipsec0_egress(skb: *mut __sk_buff) -> i32 {
             return NEXT;
         }
         // What was held has seen no limit, and perhaps another policy.
-        (local, origin) = ((tag.flags & FLAG_LOCAL) as u32, RELEASED);
+        origin = if tag.flags & FLAG_LARGE != 0 { MADE_WHOLE } else { RELEASED };
+        local = (tag.flags & FLAG_LOCAL) as u32;
     }
     if policy::head().is_none() {
         count(Counter::DropTunnelNoRule);
@@ -166,6 +198,8 @@ pub fn ipsec0_egress(skb: *mut __sk_buff) -> i32 {
             NEXT
         }
         TOO_BIG => answer_too_big(skb),
+        // SAFETY: the context is valid.
+        SPLIT => split(skb, config, origin == ROUTED && unsafe { (*skb).ingress_ifindex } == 0),
         _ if outcome == PASS_COUNTED | Counter::LinkLocal as u32 => {
             count(Counter::LinkLocal);
             DROP
@@ -262,6 +296,14 @@ fn decide(skb: *mut __sk_buff, local: bool, origin: u32) -> Result<u32, Counter>
         verdict::PROTECT => {}
         _ => return Err(Counter::DropPolicyOut),
     }
+    if rule.tunnel_mode == 0 && parsed.fragment {
+        // Transport mode is for whole packets (RFC 4303 section 3.3.4).
+        if origin >= RELEASED || !slow::is_served() {
+            return Err(Counter::DropFragment);
+        }
+        slow_tag(FLAG_GATHER as u32, local as u32, 0);
+        return Ok(PROTECT);
+    }
     *binding = rule.binding(selectors);
     // SAFETY: copied at once.
     let bundle = unsafe { SA_OUT.get(&*binding) }.copied();
@@ -275,14 +317,31 @@ fn decide(skb: *mut __sk_buff, local: bool, origin: u32) -> Result<u32, Counter>
         return Ok(PROTECT);
     };
     let limit = inner_limit(skb, config, &sa, second, parsed)?;
-    if segment_len(skb, parsed) > limit {
+    let mut large = 0;
+    let len = segment_len(skb, parsed);
+    if len > limit {
+        let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
+        let may_be_cut = parsed.v4 && !parsed.df;
+        // In transport mode what is sealed is cut, and so it is in a tunnel that cannot carry the least packet of IPv6.
+        if slow::is_served()
+            && ((!tunnel && (may_be_cut || origin == MADE_WHOLE))
+                || (tunnel && !parsed.v4 && len <= too_big::V6_MINIMUM && limit < too_big::V6_MINIMUM))
+        {
+            large = FLAG_LARGE;
+        }
         decision.limit = limit;
         decision.src = parsed.src;
         decision.dst = parsed.dst;
         decision.v4 = parsed.v4 as u32;
-        return Ok(TOO_BIG);
+        if large == 0 && tunnel && may_be_cut && limit >= LEAST_V4 && slow::is_served() {
+            slow_tag(FLAG_SPLIT as u32, local as u32, limit);
+            return Ok(SPLIT);
+        }
+        if large == 0 {
+            return Ok(TOO_BIG);
+        }
     }
-    let flags = if second.slot != 0 { FLAG_BUNDLE } else { 0 } | if origin == RELEASED { FLAG_HELD } else { 0 };
+    let flags = large | if second.slot != 0 { FLAG_BUNDLE } else { 0 } | if origin >= RELEASED { FLAG_HELD } else { 0 };
     decision.tag = tag(head.generation, index, local, flags, sa.place);
     Ok(PROTECT)
 }
@@ -296,6 +355,17 @@ pub extern "C" fn tag_without_sa(policy: u32, rule: u32, local: u32) -> u32 {
     if let Some(sc) = scratch() {
         // SAFETY: the scratch of this CPU.
         unsafe { (*sc).decision.tag = tag(policy, rule, local != 0, 0, SlotRef { slot: 0, generation: 0 }) };
+    }
+    0
+}
+
+/// The tag of a packet for the slow path, which is judged anew when it comes back.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn slow_tag(flags: u32, local: u32, detail: u32) -> u32 {
+    if let Some(sc) = scratch() {
+        // SAFETY: the scratch of this CPU.
+        unsafe { (*sc).decision.tag = tag(0, 0, local != 0, flags as u8, SlotRef { slot: detail, generation: 0 }) };
     }
     0
 }
@@ -357,6 +427,8 @@ fn inner_limit(
         None => sa.fixed,
     };
     let mtu = path_mtu::heeded(outermost, dst, mtu);
+    // What is longer does not fit a frame on the way to be sealed.
+    let mtu = if mtu > MAX_XDP_MTU { MAX_XDP_MTU } else { mtu };
     // SAFETY: a live map value; one aligned store of a cache that any CPU may refresh.
     unsafe { (&raw mut (*sa.state).route).write_volatile((mtu as u64) << 32 | found.ifindex as u64) };
     let header = if tunnel { 0 } else { parsed.l4 - ETH_LEN };

@@ -9,7 +9,7 @@ use super::kernel::Link;
 use super::loader::{AttachOptions, ExitChoice, LoaderError, XdpChoice, is_linked};
 use super::maps::Table;
 use super::netdev::{Interface, Route};
-use crate::abi::{EXIT_NEIGHBOUR, EXIT_XDP, Outer, map, program};
+use crate::abi::{EXIT_NEIGHBOUR, EXIT_XDP, MAX_XDP_MTU, Outer, map, program};
 use aya::programs::links::FdLink;
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, ProgramInfo, SchedClassifier, Xdp, XdpMode};
@@ -208,7 +208,7 @@ fn attach_outer(
         (None, XdpChoice::Auto) => match try_native(instance, interface) {
             Ok(()) => true,
             Err(e) => {
-                fallback = Some(e.to_string());
+                fallback = Some(too_long(interface).unwrap_or(e).to_string());
                 false
             }
         },
@@ -221,7 +221,9 @@ fn attach_outer(
     let record = Outer { exit, mtu: interface.mtu, native: u32::from(native), mac: interface.mac, reserved: [0; 2] };
     // The programs must know the interface before they see its first packet.
     table.insert(&index, &record)?;
-    xdp(instance, program::XDP_OUTER, index, if native { XdpMode::Driver } else { XdpMode::Skb })?;
+    let mode = if native { XdpMode::Driver } else { XdpMode::Skb };
+    xdp(instance, program::XDP_OUTER, index, mode)
+        .map_err(|e| if native { too_long(interface).unwrap_or(e) } else { e })?;
     tc(instance, program::TC_OUTER_INGRESS, interface, Hook::Ingress)?;
     tc(instance, program::TC_OUTER_EGRESS, interface, Hook::Egress)?;
     Ok(InterfaceReport {
@@ -233,6 +235,12 @@ fn attach_outer(
         clsact: is_filter(instance, index),
         fallback,
     })
+}
+
+/// The reason, where it is the MTU: a driver runs programs of this kind on frames within a page only.
+fn too_long(interface: &Interface) -> Option<LoaderError> {
+    let Interface { name, mtu, .. } = interface.clone();
+    (mtu > MAX_XDP_MTU).then_some(LoaderError::TooLong { name, mtu })
 }
 
 /// Attaches XDP in the driver. The record of the interface goes first, as for any attachment.

@@ -76,6 +76,16 @@ pub enum LoaderError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The MTU is above what XDP in a driver takes.
+    #[error(
+        "{name} has an MTU of {mtu} octets and XDP in its driver takes at most {MAX_XDP_MTU}; lower it (ip link set {name}          mtu {MAX_XDP_MTU}), or have XDP run on the socket buffer, where sealed packets still have at most that length"
+    )]
+    TooLong {
+        /// The interface.
+        name: String,
+        /// Its MTU.
+        mtu: u32,
+    },
     /// No interface was found to attach.
     #[error("no Ethernet interface in this network namespace; name one")]
     NothingToAttach,

@@ -123,10 +123,15 @@ fn a_driver_that_refuses_is_a_reported_fallback() {
         // The driver refuses where the other end sends more than a page holds.
         ip("link add plain0 mtu 9000 type veth peer name plain1 mtu 9000");
         let report = Loader::attach(&test, &["plain0"], &with_capacity(9)).unwrap();
-        assert!(!report.interfaces[0].native && report.interfaces[0].fallback.is_some());
+        let said = report.interfaces[0].fallback.clone().unwrap();
+        assert!(
+            !report.interfaces[0].native && ["plain0", "9000", "3506"].iter().all(|part| said.contains(part)),
+            "{said}"
+        );
         let native = AttachOptions { xdp: XdpChoice::Native, ..AttachOptions::default() };
         Loader::detach(&test, &["plain0"]).unwrap();
-        assert!(Loader::attach(&test, &["plain0"], &native).is_err());
+        let refused = Loader::attach(&test, &["plain0"], &native).unwrap_err().to_string();
+        assert!(["plain0", "9000", "3506"].iter().all(|part| refused.contains(part)), "{refused}");
         assert_eq!(Status::read(&test).unwrap().interfaces.len(), 0);
         // Without a list every Ethernet interface is taken, and never the pair or the loopback.
         let all = Loader::attach(&test, &[], &AttachOptions::default()).unwrap();

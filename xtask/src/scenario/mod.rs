@@ -24,6 +24,7 @@ mod policy;
 mod queues;
 mod readme;
 mod second_opinion;
+mod sizes;
 mod strongswan;
 pub(crate) mod topology;
 mod transforms;
@@ -122,6 +123,16 @@ pub const ALL: &[Scenario] = &[
         "fragments",
         "ESP, AH and ESP in UDP that a router has cut: made whole by espadm slow-path, dropped without it; clear ones stay out",
         fragments::inbound,
+    ),
+    namespace(
+        "own-fragments",
+        "what the host cut itself, in transport mode: made whole, protected, cut again; ESP and AH, IPv4 and IPv6",
+        sizes::own_fragments,
+    ),
+    namespace(
+        "cut-or-answered",
+        "too long for the tunnel: cut, or answered, as the packet says",
+        sizes::cut_or_answered,
     ),
     namespace("every-size", "an echo of every size from 0 to the largest, both algorithms", manual::every_size),
     namespace("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),

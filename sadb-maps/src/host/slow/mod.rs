@@ -1,5 +1,6 @@
 //! The slow path: the process that does what the programs cannot do with one packet in hand. It makes fragments of sealed
-//! packets whole and gives them back to be opened.
+//! packets whole and gives them back to be opened, does the same with fragments of this host that transport mode protects,
+//! and cuts what is too long, before its tunnel or once it is sealed.
 //!
 //! One process at a time has it (a flock on a runtime file), and promises in the `SLOW_STATE` record to take what comes; the
 //! promise ends a moment after the process does, and then the programs drop and count. No packet gets past policy here:
@@ -7,6 +8,7 @@
 
 mod packet;
 mod reassembly;
+mod sender;
 
 use super::clock;
 use super::error::SadbError;
@@ -16,12 +18,13 @@ use super::instance::Instance;
 use super::maps::{self, Slots, failed};
 use crate::abi::{Config, map};
 use crate::slow::{Handed, Outcome, SlowState, errand};
-use crate::tag::{FLAG_WHOLE, Tag};
+use crate::tag::{FLAG_HELD, FLAG_LARGE, FLAG_LOCAL, FLAG_WHOLE, Tag};
 use aya::maps::{Map, MapData, RingBuf};
 use nix::errno::Errno;
 use nix::fcntl::Flock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use reassembly::Reassembly;
+use sender::Sender;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
@@ -34,6 +37,9 @@ const PROMISE: u64 = 3 * RENEWAL;
 
 /// Packets taken in one go, before the promise is looked after again.
 const AT_ONCE: usize = 256;
+
+/// The least MTU that IPv6 knows (RFC 8200 section 5).
+const V6_MINIMUM: usize = 1280;
 
 /// Octets of an Ethernet header.
 const ETHERNET: usize = 14;
@@ -48,7 +54,11 @@ pub struct SlowPath {
     record: Slots<SlowState>,
     state: SlowState,
     injector: Injector,
-    reassembly: Reassembly,
+    sender: Sender,
+    /// Packets from the wire.
+    inbound: Reassembly,
+    /// Packets of this host: whoever floods the wire does not drive these out.
+    outbound: Reassembly,
     /// Held for its lock.
     _lock: Flock<File>,
 }
@@ -80,7 +90,9 @@ impl SlowPath {
             state: record.get(0)?,
             record,
             injector: Injector::open(&config).map_err(|e| SadbError::io("packet socket", e))?,
-            reassembly: Reassembly::default(),
+            sender: Sender::open(&config).map_err(|e| SadbError::io("raw socket", e))?,
+            inbound: Reassembly::default(),
+            outbound: Reassembly::default(),
             _lock: lock,
         };
         // What was handed to somebody who is gone has waited too long.
@@ -116,9 +128,9 @@ impl SlowPath {
             self.one(&handed);
         }
         let now = clock::boot_time();
-        let expired = self.reassembly.expire(now);
+        let expired = self.inbound.expire(now) + self.outbound.expire(now);
         self.count(Outcome::Incomplete, expired);
-        let evicted = std::mem::take(&mut self.reassembly.evicted);
+        let evicted = std::mem::take(&mut self.inbound.evicted) + std::mem::take(&mut self.outbound.evicted);
         self.count(Outcome::Evicted, evicted);
         if taken != 0 || self.state.until < now + PROMISE - RENEWAL {
             self.promise(now)?;
@@ -140,8 +152,16 @@ impl SlowPath {
     fn one(&mut self, handed: &Handed) {
         let frame = handed.frame.get(..handed.len as usize);
         let ip = frame.and_then(|frame| frame.get(ETHERNET..)).unwrap_or_default();
+        // Flags of the tag, of packets that have one.
+        let local = frame.and_then(|frame| frame.get(1)).map_or(0, |flags| flags & FLAG_LOCAL);
         let outcome = match handed.errand {
-            errand::FRAGMENT_IN => self.fragment(handed.time, ip),
+            errand::FRAGMENT_IN => {
+                made_whole(&mut self.inbound, handed.time, ip).and_then(|whole| self.give_whole(whole, FLAG_WHOLE))
+            }
+            errand::FRAGMENT_OUT => made_whole(&mut self.outbound, handed.time, ip)
+                .and_then(|whole| self.give_whole(whole, local | FLAG_HELD | FLAG_LARGE)),
+            errand::SPLIT => self.give_cut(ip, handed.detail, local | FLAG_HELD),
+            errand::SEALED => self.send_cut(ip, handed.detail),
             _ => Err(Outcome::Malformed),
         };
         match outcome {
@@ -150,13 +170,32 @@ impl SlowPath {
         }
     }
 
-    /// A fragment of a sealed packet for this host.
-    fn fragment(&mut self, time: u64, ip: &[u8]) -> Result<Option<Outcome>, Outcome> {
-        let fragment = packet::fragment(ip).ok_or(Outcome::Malformed)?;
-        match self.reassembly.add(time, &fragment)? {
-            Some(whole) => self.give_back(FLAG_WHOLE, &whole).map(|()| Some(Outcome::Reassembled)),
-            None => Ok(None),
+    fn give_whole(&self, whole: Option<Vec<u8>>, flags: u8) -> Result<Option<Outcome>, Outcome> {
+        let Some(whole) = whole else { return Ok(None) };
+        self.give_back(flags, &whole).map(|()| Some(Outcome::Reassembled))
+    }
+
+    /// Gives a packet back in fragments that its tunnel takes.
+    fn give_cut(&self, ip: &[u8], limit: u32, flags: u8) -> Result<Option<Outcome>, Outcome> {
+        let parts = packet::split(ip, limit as usize, 0).ok_or(Outcome::Uncut)?;
+        parts.iter().try_for_each(|part| self.give_back(flags, part)).map(|()| Some(Outcome::Fragmented))
+    }
+
+    /// Sends a sealed packet in fragments, in IPv6 such that every path takes: what the stack knows of the way to a host
+    /// in transport mode it has from answers to what is not sealed yet.
+    fn send_cut(&mut self, ip: &[u8], mtu: u32) -> Result<Option<Outcome>, Outcome> {
+        let mut ip = ip.to_vec();
+        if let [first, _, _, _, ident @ ..] = ip.as_mut_slice()
+            && let Some(ident) = ident.get_mut(..2)
+            && *first >> 4 == 4
+            && *ident == [0, 0]
+        {
+            ident.copy_from_slice(&[0xff, 0xff]);
         }
+        let mtu = if ip.first().is_some_and(|first| first >> 4 == 6) { V6_MINIMUM } else { mtu as usize };
+        let parts = packet::split(&ip, mtu, self.sender.ident()).ok_or(Outcome::Uncut)?;
+        let sent = parts.iter().try_for_each(|part| self.sender.send(part));
+        sent.map(|()| Some(Outcome::Fragmented)).map_err(|_| Outcome::Unsent)
     }
 
     /// Gives a packet to the programs, which judge it by these flags of its tag.
@@ -168,6 +207,11 @@ impl SlowPath {
         frame.extend(ip);
         self.injector.send(&frame).map_err(|_| Outcome::Unsent)
     }
+}
+
+fn made_whole(packets: &mut Reassembly, time: u64, ip: &[u8]) -> Result<Option<Vec<u8>>, Outcome> {
+    let fragment = packet::fragment(ip).ok_or(Outcome::Malformed)?;
+    packets.add(time, &fragment)
 }
 
 impl Drop for SlowPath {

@@ -1,4 +1,4 @@
-//! IP packets as octets: reading fragments (RFC 791, RFC 8200 section 4.5), for octets of anybody.
+//! IP packets as octets: fragments read and made (RFC 791, RFC 8200 section 4.5), for octets of anybody.
 
 use crate::Addr;
 
@@ -43,7 +43,7 @@ pub(super) struct Fragment<'a> {
     pub(super) ecn: u8,
 }
 
-fn word(octets: &[u8], at: usize) -> Option<u16> {
+pub(super) fn word(octets: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(octets.get(at..at + 2)?.try_into().ok()?))
 }
 
@@ -139,7 +139,7 @@ pub(super) fn join(mut header: Vec<u8>, payload: &[u8], ecn: u8) -> Option<Vec<u
         *header.get_mut(6)? &= 0x40;
         *header.get_mut(7)? = 0;
         header.get_mut(10..12)?.fill(0);
-        let sum = checksum(&header);
+        let sum = !words(&header);
         header.get_mut(10..12)?.copy_from_slice(&sum.to_be_bytes());
     } else {
         let len = u16::try_from(total.checked_sub(V6_HEADER)?).ok()?.to_be_bytes();
@@ -151,11 +151,116 @@ pub(super) fn join(mut header: Vec<u8>, payload: &[u8], ecn: u8) -> Option<Vec<u
     Some(header)
 }
 
-/// The Internet checksum (RFC 1071) of an even number of octets.
-fn checksum(octets: &[u8]) -> u16 {
-    let sum = octets.chunks_exact(2).filter_map(|pair| word(pair, 0)).fold(0u32, |sum, word| sum + u32::from(word));
+/// The one's complement sum of the words of up to 64 KiB (RFC 1071); the checksum is what it lacks.
+pub(super) fn words(octets: &[u8]) -> u16 {
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => u32::from(u16::from_be_bytes([*high, *low])),
+        [high] => u32::from(*high) << 8,
+        _ => 0,
+    };
+    let sum = octets.chunks(2).fold(0u32, |sum, octets| sum + pair(octets));
     let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
+    ((folded & 0xffff) + (folded >> 16)) as u16
+}
+
+/// Cuts a packet into fragments of at most `mtu` octets; one that is a fragment itself into smaller ones. `ident` goes into
+/// the fragment header of IPv6. `None` when the packet forbids it, is malformed, or `mtu` is too small.
+pub(super) fn split(ip: &[u8], mtu: usize, ident: u32) -> Option<Vec<Vec<u8>>> {
+    match ip.first()? >> 4 {
+        4 => split_v4(ip, mtu),
+        6 => split_v6(ip, mtu, ident),
+        _ => None,
+    }
+}
+
+fn split_v4(ip: &[u8], mtu: usize) -> Option<Vec<Vec<u8>>> {
+    const FORBIDDEN: u16 = 0x4000;
+    const MORE: u16 = 0x2000;
+    let header_len = usize::from(ip.first()? & 0xf) * 4;
+    let ip = ip.get(..usize::from(word(ip, 2)?))?;
+    let place = word(ip, 6)?;
+    let (header, payload) = ip.split_at_checked(header_len)?;
+    if header_len < V4_HEADER || place & FORBIDDEN != 0 {
+        return None;
+    }
+    let later = later_header(header)?;
+    let mut fragments = vec![];
+    let (mut rest, mut offset) = (payload, usize::from(place & 0x1fff));
+    while !rest.is_empty() {
+        let mut fragment = if fragments.is_empty() { header.to_vec() } else { later.clone() };
+        let room = mtu.checked_sub(fragment.len())? & !7;
+        let (part, behind) = rest.split_at_checked(room.min(rest.len())).filter(|_| room != 0)?;
+        let more = if behind.is_empty() { place & MORE } else { MORE };
+        let len = u16::try_from(fragment.len() + part.len()).ok()?;
+        let here = u16::try_from(offset).ok().filter(|at| at & !0x1fff == 0)?;
+        fragment.get_mut(2..4)?.copy_from_slice(&len.to_be_bytes());
+        fragment.get_mut(6..8)?.copy_from_slice(&(here | more).to_be_bytes());
+        fragment.get_mut(10..12)?.fill(0);
+        let sum = !words(&fragment);
+        fragment.get_mut(10..12)?.copy_from_slice(&sum.to_be_bytes());
+        fragment.extend_from_slice(part);
+        fragments.push(fragment);
+        (rest, offset) = (behind, offset + part.len() / 8);
+    }
+    Some(fragments)
+}
+
+/// The header of the fragments behind the first: only options that say so are copied (RFC 791 section 3.1).
+fn later_header(header: &[u8]) -> Option<Vec<u8>> {
+    const END: u8 = 0;
+    const NOTHING: u8 = 1;
+    const COPIED: u8 = 0x80;
+    let (fixed, mut options) = header.split_at_checked(V4_HEADER)?;
+    let mut later = fixed.to_vec();
+    while let Some(kind) = options.first() {
+        let len = match *kind {
+            END => break,
+            NOTHING => 1,
+            _ => usize::from(*options.get(1)?),
+        };
+        let (option, behind) = options.split_at_checked(len).filter(|_| len != 0)?;
+        if kind & COPIED != 0 {
+            later.extend_from_slice(option);
+        }
+        options = behind;
+    }
+    later.resize(later.len().next_multiple_of(4), END);
+    *later.first_mut()? = 0x40 | u8::try_from(later.len() / 4).ok()?;
+    Some(later)
+}
+
+fn split_v6(ip: &[u8], mtu: usize, ident: u32) -> Option<Vec<Vec<u8>>> {
+    let ip = ip.get(..usize::from(word(ip, 4)?) + V6_HEADER)?;
+    // Hop-by-hop options and a routing header stay in front of the fragment header.
+    let (mut named, mut at) = (6, V6_HEADER);
+    for _ in 0..MAX_EXTENSIONS {
+        match *ip.get(named)? {
+            HOP_BY_HOP | ROUTING => (named, at) = (at, at + (usize::from(*ip.get(at + 1)?) + 1) * 8),
+            FRAGMENT => return None,
+            _ => break,
+        }
+    }
+    let next = *ip.get(named)?;
+    let (front, payload) = ip.split_at_checked(at)?;
+    let room = mtu.checked_sub(at + FRAGMENT_HEADER)? & !7;
+    if room == 0 {
+        return None;
+    }
+    let mut fragments = vec![];
+    let last = payload.len().div_ceil(room).checked_sub(1)?;
+    for (index, part) in payload.chunks(room).enumerate() {
+        let mut fragment = front.to_vec();
+        *fragment.get_mut(named)? = FRAGMENT;
+        let len = u16::try_from(at - V6_HEADER + FRAGMENT_HEADER + part.len()).ok()?;
+        fragment.get_mut(4..6)?.copy_from_slice(&len.to_be_bytes());
+        let place = u16::try_from(index * room).ok()? | u16::from(index != last);
+        fragment.extend([next, 0]);
+        fragment.extend(place.to_be_bytes());
+        fragment.extend(ident.to_be_bytes());
+        fragment.extend_from_slice(part);
+        fragments.push(fragment);
+    }
+    Some(fragments)
 }
 
 #[cfg(test)]
@@ -193,6 +298,7 @@ pub(super) mod samples {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reassembly::Reassembly;
     use super::samples::{v4, v6};
     use super::*;
 
@@ -230,10 +336,63 @@ mod tests {
         let found = fragment(&ip).unwrap();
         let whole = join(found.header.clone(), &[5; 100], 2).unwrap();
         assert_eq!((whole.len(), whole[1], word(&whole, 2), word(&whole, 6)), (120, 2, Some(120), Some(0)));
-        assert_eq!(checksum(&whole[..20]), 0);
+        assert_eq!(words(&whole[..20]), 0xffff);
         assert_eq!(join(found.header, &[0; 65_516], 0), None, "longer than IP can be");
         let ip = v6(1, 0, true, &[9; 8]);
         let whole = join(fragment(&ip).unwrap().header, &[5; 100], 1).unwrap();
         assert_eq!((whole.len(), word(&whole, 4), whole[1]), (148, Some(108), 0x10));
+    }
+
+    /// ESP-FMT-12, TUN-11: what is cut and made whole again is what it was.
+    #[test]
+    fn fragments_make_the_packet_again() {
+        let content: Vec<u8> = (0..3000).map(|i| i as u8 ^ (i >> 8) as u8).collect();
+        let whole_v4 = join(fragment(&v4(0, 7, 0, true, &[0; 8])).unwrap().header, &content, 0).unwrap();
+        let whole_v6 = join(fragment(&v6(7, 0, true, &[0; 8])).unwrap().header, &content, 0).unwrap();
+        for (whole, header) in [(&whole_v4, 20), (&whole_v6, 48)] {
+            for mtu in [header + 16, 576, 1000, 1280, 1499, 1500, 3000, 4000] {
+                let parts = split(whole, mtu, 9).unwrap();
+                assert!(parts.iter().all(|part| part.len() <= mtu));
+                let mut reassembly = Reassembly::default();
+                let made: Vec<_> = parts
+                    .iter()
+                    .filter_map(|part| fragment(part))
+                    .filter_map(|part| reassembly.add(0, &part).unwrap())
+                    .collect();
+                if parts.len() == 1 && whole[0] >> 4 == 4 {
+                    assert_eq!(&parts[0], whole, "nothing to cut");
+                } else {
+                    assert_eq!(made, [whole.clone()], "MTU {mtu}");
+                }
+            }
+            assert_eq!(split(whole, header + 7, 9), None);
+            assert_eq!(split(&whole[..100], 576, 9), None);
+        }
+        let mut forbidden = whole_v4.clone();
+        forbidden[6] |= 0x40;
+        assert_eq!(split(&forbidden, 576, 9), None);
+        let first = split(&whole_v6, 576, 9).unwrap().remove(0);
+        assert_eq!(split(&first, 400, 9), None, "a router must not cut IPv6");
+        // A fragment in the middle becomes smaller ones in the middle.
+        let middle = split(&whole_v4, 1500, 9).unwrap().remove(1);
+        let parts = split(&middle, 576, 9).unwrap();
+        let read: Vec<_> = parts.iter().map(|part| fragment(part).unwrap()).collect();
+        assert!(read.iter().all(|part| part.more) && read[0].offset == 1480);
+        assert_eq!(read.iter().map(|part| part.payload.len()).sum::<usize>(), 1480);
+    }
+
+    #[test]
+    fn options_that_say_so_are_copied() {
+        let mut ip = v4(0, 7, 0, false, &[5; 1000]);
+        // Record route (not copied), nothing, loose source route (copied).
+        let options = [7, 7, 4, 0, 0, 0, 0, 1, 0x83, 7, 4, 1, 2, 3, 4, 0];
+        ip.splice(20..20, options);
+        ip[0] = 0x49;
+        ip[2..4].copy_from_slice(&1036u16.to_be_bytes());
+        let parts = split(&ip, 576, 9).unwrap();
+        assert_eq!((parts[0][0], &parts[0][20..36]), (0x49, &options[..]));
+        assert_eq!((parts[1][0], &parts[1][20..28]), (0x47, &[0x83, 7, 4, 1, 2, 3, 4, 0][..]));
+        ip[21] = 99;
+        assert_eq!(split(&ip, 576, 9), None, "an option that is longer than the header");
     }
 }
