@@ -2,8 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Version of everything in this crate that the kernel side sees. A tool refuses an instance with another version.
-pub const ABI_VERSION: u32 = 10;
+/// Version of everything in this crate that the kernel side sees. A tool refuses an instance with another version, save
+/// `espadm upgrade`, which moves it: whoever raises the number adds the step that leads there to `host::migrate`.
+pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 11 } else { 10 };
 
 /// Magic of [`Header`]: "IPSE" in ASCII, host order.
 pub const HEADER_MAGIC: u32 = 0x4950_5345;
@@ -190,7 +191,7 @@ pub mod stage {
     }
 }
 
-/// Identity of an instance. Written once, by the loader.
+/// Identity of an instance. Written once, by the loader. In every version of the maps the record begins with this one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Header {

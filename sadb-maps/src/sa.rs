@@ -375,6 +375,9 @@ pub struct SaStatic {
     pub checksum_delta: u16,
     /// Zero.
     pub reserved3: u16,
+    /// As a later version might have it.
+    #[cfg(feature = "next-abi")]
+    pub test_padding: [u32; 16],
     /// Key area: what the data path computes with. The cipher's part at 0 (ChaCha20: eight words; AES: a schedule of 60
     /// words of the SA's direction, rounds at [`AES_ROUNDS_WORD`]; DES: 32, triple DES: 96 words of the SA's direction),
     /// the states of HMAC at [`HMAC_WORD`].
@@ -566,7 +569,8 @@ const _: () = assert!(size_of::<Bundle>() == 16);
 const _: () = assert!(size_of::<SaSelectors>() == 80);
 const _: () = assert!(size_of::<Lifetime>() == 32);
 const _: () = assert!(size_of::<OuterHeader>() == 4);
-const _: () = assert!(size_of::<SaStatic>() == 832 && align_of::<SaStatic>() == 64);
+const _: () = assert!(size_of::<SaStatic>() == if cfg!(feature = "next-abi") { 896 } else { 832 });
+const _: () = assert!(align_of::<SaStatic>() == 64);
 const _: () = assert!(size_of::<SaState>() == 128 && align_of::<SaState>() == 64);
 const _: () = assert!(size_of::<Window>() == 512);
 const _: () = assert!(size_of::<WindowPage>() == 1024 && size_of::<WindowPageKey>() == 8);

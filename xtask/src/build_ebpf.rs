@@ -57,14 +57,14 @@ pub fn run_quietly() -> Result<Vec<PathBuf>> {
     build(&package, &target("ebpf-build"), &target("ebpf"), &["--bins"])
 }
 
-/// Builds the object of the data path with one of its deliberate faults, a feature of its package, into a directory of its
-/// own, and hands back its path.
+/// Builds the object of the data path with a feature of its package that is for tests, into a directory of its own, and hands
+/// back its path.
 ///
 /// # Errors
 /// As [`run_quietly`].
-pub(crate) fn faulty(fault: &str) -> Result<PathBuf> {
-    let arguments = ["--bin", "ipsec-esp", "--features", fault];
-    let objects = target("faults").join(fault);
+pub(crate) fn variant(feature: &str) -> Result<PathBuf> {
+    let arguments = ["--bin", "ipsec-esp", "--features", feature];
+    let objects = target("variants").join(feature);
     build(&root().join("ebpf-esp/bpf"), &target("ebpf-build"), &objects, &arguments)?.pop().context("no object")
 }
 

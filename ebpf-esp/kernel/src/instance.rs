@@ -123,7 +123,7 @@ pub(crate) fn attach(instance: &str, object: &Path, interfaces: &[String]) -> Re
 }
 
 /// The octets of an object, for as long as this process lives.
-fn read(object: &Path) -> Result<&'static [u8]> {
+pub(crate) fn read(object: &Path) -> Result<&'static [u8]> {
     let octets = std::fs::read(object).with_context(|| format!("reading {}", object.display()))?;
     Ok(octets.leak())
 }

@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod ecn;
 mod instance;
+mod next_abi;
 mod packets;
 
 mod programs;
@@ -69,6 +70,14 @@ enum Task {
         /// Outer interfaces
         interfaces: Vec<String>,
     },
+    /// Move an instance to an object that was built with the feature next-abi, or from there to the programs that espadm has
+    Move {
+        /// Instance of the data path
+        #[arg(long, env = "IPSEC_INSTANCE")]
+        instance: String,
+        /// The object; without, the way back
+        object: Option<PathBuf>,
+    },
     /// Nanoseconds for each packet, as JSON
     Bench {
         /// The test-only object
@@ -99,6 +108,7 @@ fn main() -> ExitCode {
         Task::Packets { object } => packets::run(object.as_deref()),
         Task::Ecn => ecn::run(),
         Task::Attach { instance, object, interfaces } => instance::attach(&instance, &object, &interfaces),
+        Task::Move { instance, object } => next_abi::run(&instance, object.as_deref()),
         Task::Bench { object } => bench::run(&object),
         Task::Policy { object } => spd::check(&object),
         Task::PolicyBench { object, ipsecconf } => spd::bench(&object, &ipsecconf),

@@ -19,7 +19,6 @@ use tracing::{debug, info, warn};
 use super::answers;
 use super::clock::{self, SystemSource};
 use super::files::{self, Configuration, Files};
-use super::hold;
 use super::host::{DriverHost, Input};
 use super::kernel::KernelSide;
 use super::listen::LEASE_INTERVAL;
@@ -36,8 +35,7 @@ const USE_INTERVAL: Duration = Duration::from_millis(50);
 /// Rounds of events taken before everything else gets its turn.
 const EVENT_ROUNDS: usize = 8;
 
-/// How often dead SAs are removed, and the longest sleep: the timer of the runtime stands still in suspend, the core's
-/// clock does not.
+/// How often dead SAs are removed.
 const REAP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often SAs are looked at that others keep and that may need a keepalive, once there are any.
@@ -171,18 +169,13 @@ impl<K: KernelSide> Daemon<K> {
         if self.more_events {
             return Duration::ZERO;
         }
-        let mut interval = REAP_INTERVAL;
+        // The data path may be attached anew, or somebody may leave the lease.
+        let mut interval = LEASE_INTERVAL;
         if self.endpoint.host().keeps_mappings() {
             interval = interval.min(MAPPING_INTERVAL);
         }
         if self.endpoint.host().waits_for_use() {
             interval = interval.min(USE_INTERVAL);
-        }
-        if self.endpoint.host().waiting.len() > 0 {
-            interval = interval.min(hold::INTERVAL);
-        }
-        if !self.endpoint.host().has_lease() || self.endpoint.host().retries() || self.ring.is_none() {
-            interval = interval.min(LEASE_INTERVAL);
         }
         let mut wake = self.looked.after(interval);
         if let Some(timeout) = self.endpoint.poll_timeout() {
@@ -256,6 +249,10 @@ impl<K: KernelSide> Daemon<K> {
                     self.drain();
                 }
             }
+        }
+        for input in self.endpoint.host_mut().lost() {
+            self.input(input);
+            self.drain();
         }
         match self.endpoint.host_mut().kernel().new_event_fd() {
             Ok(None) => {}

@@ -19,9 +19,6 @@ const IN_ALL: usize = 1024;
 /// How long a packet waits.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How often those are looked for whose time is over, or whose SA somebody else has added.
-pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-
 /// What became of packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct HoldCounts {

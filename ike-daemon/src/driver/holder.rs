@@ -69,6 +69,11 @@ impl Keeper {
         }
     }
 
+    /// Has the next look come at once: the data path is another one.
+    pub(super) fn look_again(&mut self) {
+        self.asked = None;
+    }
+
     fn leave(&mut self) {
         self.lost = self.lost();
         self.holder = None;
@@ -76,7 +81,7 @@ impl Keeper {
     }
 
     /// Whether the next attempt comes soon.
-    pub(super) fn retries(&self) -> bool {
+    fn retries(&self) -> bool {
         self.holder.is_none() && self.refusals < REFUSALS
     }
 

@@ -106,16 +106,6 @@ impl<K: KernelSide> DriverHost<K> {
         self.kernel.get_mut()
     }
 
-    /// Whether the data path's events come first-hand.
-    pub(super) fn has_lease(&self) -> bool {
-        self.kernel.borrow().has_lease()
-    }
-
-    /// Whether the data path wants to be asked again in a second.
-    pub(super) fn retries(&self) -> bool {
-        self.kernel.borrow().retries()
-    }
-
     /// Packets that the data path had to drop although they could have waited.
     pub(super) fn packets_lost(&self) -> u64 {
         self.kernel.borrow().packets_lost()
@@ -206,6 +196,30 @@ impl<K: KernelSide> DriverHost<K> {
         let (action, local, remote) = (orphan.action, pair.key.local, pair.key.remote);
         let binding = BindingKey { action, src: local.into(), dst: remote.into(), ..BindingKey::default() };
         self.request(binding, |id, rules| policy::replacement(id, action, local, remote, rules))
+    }
+
+    /// Pairs of which the data path knows nothing, when it is another one than before: to the core, as if a hard limit had
+    /// ended them, so that the peers hear of it and the next packet asks for others.
+    pub(super) fn lost(&mut self) -> Vec<Input> {
+        if !self.kernel.get_mut().is_other() {
+            return Vec::new();
+        }
+        let present = match self.kernel.get_mut().pairs() {
+            Ok(present) => present,
+            Err(error) => {
+                warn!(target: "ikev2d::sadb", %error, "SAs cannot be looked for in the data path");
+                return Vec::new();
+            }
+        };
+        let is_there = |key: &PairKey| present.iter().any(|pair| pair.key == *key);
+        self.orphans.retain(|orphan| is_there(&orphan.key));
+        let lost = self.owned.values().filter(|owned| !is_there(&owned.key)).map(|owned| owned.key.spis.inbound);
+        let lost: Vec<u32> = lost.collect();
+        if !lost.is_empty() {
+            info!(target: "ikev2d::sadb", pairs = lost.len(), "SAs went with the data path that had them; their peers hear of it");
+        }
+        let gone = |spi| Input::Expire(Expire { spi, inbound: true, kind: ExpireKind::Hard });
+        lost.into_iter().map(gone).collect()
     }
 
     /// Does what the core wants done.

@@ -170,7 +170,7 @@ pub trait KernelSide {
     /// The maps cannot be read.
     fn rules(&mut self) -> Result<Vec<CompiledRule>, KernelError>;
 
-    /// What happened since the last call.
+    /// What happened since the last call. To be called once a second, so that a data path that is attached anew is found.
     ///
     /// # Errors
     /// Ring, bus or maps cannot be read.
@@ -182,13 +182,9 @@ pub trait KernelSide {
     /// No descriptors are left.
     fn new_event_fd(&mut self) -> Result<Option<OwnedFd>, KernelError>;
 
-    /// Whether the events come from the data path itself; otherwise they come from the process that reads it, and
-    /// [`KernelSide::events`] has to be called once a second to take its place when it ends.
-    fn has_lease(&self) -> bool;
-
-    /// Whether [`KernelSide::events`] has to be called once a second for another reason: something was refused that may
-    /// be had a moment later.
-    fn retries(&self) -> bool;
+    /// Whether SAs and policy lie in other maps than at the last call: the instance was attached anew, or has moved. What was
+    /// installed before may not be there.
+    fn is_other(&mut self) -> bool;
 
     /// Packets without an SA that came since the last call; none when there are no more for now. The descriptor of
     /// [`KernelSide::new_event_fd`] becomes readable for them too. Without the event lease there are none: then the data

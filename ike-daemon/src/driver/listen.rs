@@ -55,6 +55,10 @@ pub(super) struct Listener {
     /// Whether the log of the programs is wanted, and what reads it while the lease is ours.
     wants_log: bool,
     log: Option<PathLog>,
+    /// The ring is one that nobody fills any more, and has not been emptied yet.
+    is_over: bool,
+    /// It has been said that there is nothing to listen to.
+    complained: bool,
 }
 
 impl Listener {
@@ -72,6 +76,8 @@ impl Listener {
             publisher,
             wants_log: false,
             log: None,
+            is_over: false,
+            complained: false,
         };
         this.tune()?;
         Ok(this)
@@ -80,6 +86,38 @@ impl Listener {
     /// Whether the ring is ours.
     pub(super) fn has_lease(&self) -> bool {
         matches!(self.source, Source::Ring(_))
+    }
+
+    /// Looks whether the ring is still the one that the programs write to, and the log; to be called once a second. What is
+    /// in a ring that is not is still taken, and then the lease is asked for anew.
+    pub(super) fn follow(&mut self) {
+        if let Source::Ring(lease) = &self.source {
+            self.is_over = !lease.is_current();
+        }
+        if self.log.as_ref().is_some_and(|log| !log.is_current()) {
+            // The old one turns it off, so it goes first.
+            (self.log, self.fresh) = (None, true);
+            self.open_log();
+        }
+    }
+
+    /// Leaves a ring that is over and empty.
+    fn leave(&mut self) {
+        info!(target: "ikev2d::sadb", "the data path was detached, or has other maps");
+        (self.log, self.source) = (None, Source::Nothing);
+        (self.is_over, self.fresh) = (false, true);
+    }
+
+    /// As [`Listener::tune`], and says once why it cannot be: the data path may be attached again.
+    fn try_to_tune(&mut self) {
+        match self.tune() {
+            Ok(()) => self.complained = false,
+            Err(error) if !self.complained => {
+                warn!(target: "ikev2d::sadb", %error, "no events of the data path until it is attached");
+                self.complained = true;
+            }
+            Err(_) => {}
+        }
     }
 
     fn tune(&mut self) -> Result<(), KernelError> {
@@ -123,13 +161,22 @@ impl Listener {
     /// The next thing there is to hear; `None` when there is nothing more.
     pub(super) fn next(&mut self) -> Result<Option<Told>, KernelError> {
         if !self.has_lease() && self.asked.elapsed() >= LEASE_INTERVAL {
-            self.tune()?;
+            self.try_to_tune();
         }
         if let Some(log) = &mut self.log {
             log.flush();
         }
         match &mut self.source {
-            Source::Ring(lease) => Ok(lease.next_event().map(Told::Event)),
+            Source::Ring(lease) => {
+                if let Some(event) = lease.next_event() {
+                    return Ok(Some(Told::Event(event)));
+                }
+                if self.is_over {
+                    self.leave();
+                    self.try_to_tune();
+                }
+                Ok(None)
+            }
             Source::Nothing => Ok(None),
             Source::Bus(bus) => loop {
                 match bus.next_message().map_err(|error| KernelError(error.to_string()))? {

@@ -43,6 +43,8 @@ pub(super) struct MemoryKernel {
     pub(super) sent: Vec<HeldPacket>,
     /// Bindings that have an SA.
     pub(super) bound: Vec<BindingKey>,
+    /// The data path is another one than before.
+    pub(super) is_other: bool,
 }
 
 impl KernelSide for MemoryKernel {
@@ -117,12 +119,8 @@ impl KernelSide for MemoryKernel {
         Ok(None)
     }
 
-    fn has_lease(&self) -> bool {
-        false
-    }
-
-    fn retries(&self) -> bool {
-        false
+    fn is_other(&mut self) -> bool {
+        std::mem::take(&mut self.is_other)
     }
 
     fn packets(&mut self) -> Vec<HeldPacket> {

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sadb_maps::Addr;
 use sadb_maps::event::{Event, kind};
@@ -14,11 +14,11 @@ use sadb_maps::host::{
 use sadb_maps::policy::{Rule, rule_flag};
 use sadb_maps::sa::{AH, BindingKey, ESP, Lifetime, SaSelectors, km};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::holder::Keeper;
 use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
-use super::listen::{self, Listener, Told};
+use super::listen::{self, LEASE_INTERVAL, Listener, Told};
 use super::{algorithms, policy};
 use crate::core::api::{self, ChildSa, ExpireKind, InstallRefusal, OutboundUse, Path, Protocol, RefusalKind, SpiPair};
 use crate::wire::transform::GroupId;
@@ -34,10 +34,15 @@ const MAX_EVENTS: usize = 256;
 pub struct SadbKernel {
     sadb: Sadb,
     spd: Spd,
+    instance: Instance,
     sockets: KmSockets,
-    registered: Vec<u64>,
+    registered: Vec<(OwnedFd, u64)>,
     listener: Listener,
     keeper: Keeper,
+    /// When it was last asked whether the instance is the same.
+    looked: Instant,
+    /// The instance is another one than the core knows.
+    is_other: bool,
 }
 
 impl SadbKernel {
@@ -50,10 +55,13 @@ impl SadbKernel {
         Ok(Self {
             sadb: Sadb::open(instance).map_err(failed)?,
             spd: Spd::open(instance).map_err(failed)?,
+            instance: instance.clone(),
             sockets: KmSockets::open(instance).map_err(failed)?,
             registered: Vec::new(),
             listener: Listener::new(instance)?,
             keeper: Keeper::new(instance),
+            looked: Instant::now(),
+            is_other: false,
         })
     }
 
@@ -61,6 +69,33 @@ impl SadbKernel {
     fn rule(&mut self, action: u64) -> Result<Option<Rule>, KernelError> {
         let rules = self.rules()?;
         Ok(rules.into_iter().map(|compiled| compiled.rule).find(|rule| rule.action_id == action))
+    }
+
+    /// Looks, once a second, whether the maps are still those of the instance: it may have been attached anew, or have moved
+    /// to other maps. SAs and policy follow by themselves.
+    fn follow(&mut self) {
+        if self.looked.elapsed() < LEASE_INTERVAL {
+            return;
+        }
+        self.looked = Instant::now();
+        self.listener.follow();
+        if self.sockets.is_current() {
+            return;
+        }
+        // While nothing is attached nothing stops what key management sends.
+        let Ok(mut sockets) = KmSockets::open(&self.instance) else { return };
+        for (socket, cookie) in &mut self.registered {
+            match sockets.register(&*socket) {
+                Ok(new) => *cookie = new,
+                Err(error) => {
+                    warn!(target: "ikev2d::sadb", %error, "IKE may not pass the data path; trying again");
+                    return;
+                }
+            }
+        }
+        info!(target: "ikev2d::sadb", "the data path was attached anew, or has other maps");
+        (self.sockets, self.is_other) = (sockets, true);
+        self.keeper.look_again();
     }
 
     /// One direction, ignoring that it may be gone.
@@ -135,7 +170,7 @@ impl SadbKernel {
 
 impl Drop for SadbKernel {
     fn drop(&mut self) {
-        for cookie in self.registered.drain(..) {
+        for (_, cookie) in self.registered.drain(..) {
             // The kernel gives no cookie twice: what stays behind opens nothing.
             let _ = self.sockets.unregister(cookie);
         }
@@ -253,6 +288,7 @@ impl KernelSide for SadbKernel {
     }
 
     fn events(&mut self) -> Result<Vec<KernelEvent>, KernelError> {
+        self.follow();
         // One process for all that the data path says.
         if self.keeper.tend(self.listener.has_lease()) {
             self.listener.refresh();
@@ -271,12 +307,8 @@ impl KernelSide for SadbKernel {
             .map_err(|error| KernelError(format!("cannot wait for events: {error}")))
     }
 
-    fn has_lease(&self) -> bool {
-        self.listener.has_lease()
-    }
-
-    fn retries(&self) -> bool {
-        self.listener.has_lease() && self.keeper.retries()
+    fn is_other(&mut self) -> bool {
+        std::mem::take(&mut self.is_other)
     }
 
     fn packets(&mut self) -> Vec<HeldPacket> {
@@ -301,7 +333,9 @@ impl KernelSide for SadbKernel {
 
     fn exempt_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), KernelError> {
         let cookie = self.sockets.register(socket).map_err(|error| failed("cannot register a socket", &error))?;
-        self.registered.push(cookie);
+        let kept =
+            socket.try_clone_to_owned().map_err(|error| KernelError(format!("cannot keep a socket: {error}")))?;
+        self.registered.push((kept, cookie));
         Ok(())
     }
 }
@@ -452,6 +486,9 @@ fn selectors(src: &TrafficSelector, dst: &TrafficSelector) -> SaSelectors {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
+    use sadb_maps::host::Loader;
     use sadb_maps::host::pfkey::Message;
     use sadb_maps::host::testing::TestInstance;
     use sadb_maps::policy::Action;
@@ -479,7 +516,7 @@ mod tests {
     fn a_pair_is_installed_found_and_removed() {
         let test = TestInstance::with_maps(8).unwrap();
         let mut kernel = open(&test);
-        assert!(kernel.has_lease());
+        assert!(kernel.listener.has_lease());
         assert!(kernel.new_event_fd().unwrap().is_some() && kernel.new_event_fd().unwrap().is_none());
         let spi = kernel.allocate_spi(Protocol::Esp, ip("192.0.2.1"), ip("192.0.2.2")).unwrap();
         assert!(spi >= FIRST_SPI);
@@ -519,6 +556,34 @@ mod tests {
         assert_eq!((info.selectors.unwrap().sport, info.selectors.unwrap().dport), ([4000; 2], [80; 2]));
     }
 
+    /// The socket may be used again, events come from the new ring, and the core hears that its SAs are elsewhere.
+    #[test]
+    fn a_data_path_that_is_attached_anew_is_followed() {
+        let test = TestInstance::with_maps(8).unwrap();
+        let mut kernel = open(&test);
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        kernel.exempt_socket(socket.as_fd()).unwrap();
+        kernel.install(&child(300, 77, OutboundUse::Now), 0).unwrap();
+        assert_eq!(kernel.pairs().unwrap().len(), 1);
+        let look = |kernel: &mut SadbKernel| {
+            kernel.looked -= LEASE_INTERVAL;
+            kernel.listener.asked -= LEASE_INTERVAL;
+            kernel.events().unwrap()
+        };
+        look(&mut kernel);
+        assert!(kernel.listener.has_lease() && !kernel.is_other());
+        Loader::detach_all(&test).unwrap();
+        look(&mut kernel);
+        assert!(!kernel.listener.has_lease() && !kernel.is_other() && kernel.pairs().is_err());
+        sadb_maps::host::layout::create_pinned(&test, 5).unwrap();
+        look(&mut kernel);
+        assert!(kernel.listener.has_lease() && kernel.is_other() && !kernel.is_other());
+        assert!(kernel.new_event_fd().unwrap().is_some());
+        assert!(kernel.pairs().unwrap().is_empty());
+        assert!(kernel.sockets.is_registered(kernel.registered[0].1).unwrap());
+        kernel.install(&child(300, 77, OutboundUse::Now), 0).unwrap();
+    }
+
     #[test]
     fn a_refused_half_leaves_nothing() {
         let test = TestInstance::with_maps(8).unwrap();
@@ -551,7 +616,7 @@ mod tests {
         let test = TestInstance::with_maps(2).unwrap();
         let first = open(&test);
         let mut second = SadbKernel::open(&test).unwrap();
-        assert!(first.has_lease() && !second.has_lease());
+        assert!(first.listener.has_lease() && !second.listener.has_lease());
         assert!(second.new_event_fd().unwrap().is_some());
         let compiled = tunnel_rule(7);
         let event = policy::tests::event(&compiled, "10.1.0.5", "10.2.0.9");
@@ -560,9 +625,9 @@ mod tests {
         let mine = |heard: &KernelEvent| matches!(heard, KernelEvent::Acquire(heard) if heard.binding == event.binding);
         assert!(events.iter().any(mine), "{events:?}");
         drop(first);
-        second.listener.asked -= listen::LEASE_INTERVAL;
+        second.listener.asked -= LEASE_INTERVAL;
         second.events().unwrap();
-        assert!(second.has_lease() && second.new_event_fd().unwrap().is_some());
+        assert!(second.listener.has_lease() && second.new_event_fd().unwrap().is_some());
     }
 
     /// A message of the bus is only a hint: an SA that the maps show alive has not met its hard limit, whoever says so.

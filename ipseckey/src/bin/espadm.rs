@@ -1,9 +1,9 @@
-//! `espadm`: the data path on interfaces, tunnels, statistics and events.
+//! `espadm`: the data path on interfaces and its replacement by another version, tunnels, statistics and events.
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipseckey::path::properties::{self, Properties};
-use ipseckey::path::{events, tables};
+use ipseckey::path::{events, sd_notify, tables};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -15,6 +15,8 @@ use sadb_maps::host::loader::{AttachOptions, ExitChoice, Loader, XdpChoice};
 use sadb_maps::host::slow::{self, SlowPath, Told};
 use sadb_maps::host::status::Status;
 use sadb_maps::host::tunnels::{Tunnel, Tunnels};
+use sadb_maps::host::upgrade::UpgradeOptions;
+use sadb_maps::host::watch::{Seen, Wanted, Watch};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -39,6 +41,8 @@ struct Cli {
 enum Verb {
     /// Attach interfaces; without a list every Ethernet interface that is no port of another
     Attach(Attach),
+    /// Attach interfaces as they come, until killed; also before there is any
+    Watch(WatchArguments),
     /// Detach interfaces; what they carry then goes unprotected and unchecked
     Detach {
         /// Interfaces
@@ -47,6 +51,15 @@ enum Verb {
         /// Detach every interface and remove the instance with its SAs and policy
         #[arg(long, conflicts_with = "interfaces")]
         all: bool,
+    },
+    /// Replace the programs of an attached instance by those of this version; no SA and no packet is lost
+    Upgrade {
+        /// Replace them even when they are the same
+        #[arg(long)]
+        force: bool,
+        /// Number of SAs to make room for; those that are there move
+        #[arg(long, value_name = "N")]
+        capacity: Option<u32>,
     },
     /// Show what is attached
     Show {
@@ -79,6 +92,28 @@ struct Attach {
     /// Interfaces
     #[arg(value_name = "INTERFACE")]
     interfaces: Vec<String>,
+    #[command(flatten)]
+    how: How,
+    /// Refuse when an interface would stay unattached
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Args)]
+struct WatchArguments {
+    /// Interfaces: names, in which * stands for any characters and ? for one; without, every Ethernet interface that is no
+    /// port of another
+    #[arg(value_name = "PATTERN")]
+    patterns: Vec<String>,
+    #[command(flatten)]
+    how: How,
+    /// Take down what is up and not attached
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Args)]
+struct How {
     /// How XDP runs: in the driver, on the socket buffer, or in the driver where that works
     #[arg(long, value_enum, default_value = "auto")]
     mode: Mode,
@@ -97,9 +132,29 @@ struct Attach {
     /// Seconds in which further packets of a flow raise no second ACQUIRE
     #[arg(long, value_name = "SECONDS")]
     acquire_hold: Option<u32>,
-    /// Refuse when an interface would stay unattached
-    #[arg(long)]
-    strict: bool,
+}
+
+impl How {
+    fn options(&self) -> AttachOptions {
+        let defaults = AttachOptions::default();
+        AttachOptions {
+            capacity: self.capacity,
+            xdp: match self.mode {
+                Mode::Auto => XdpChoice::Auto,
+                Mode::Native => XdpChoice::Native,
+                Mode::Generic => XdpChoice::Generic,
+            },
+            exit: match self.exit {
+                Exit::Auto => ExitChoice::Auto,
+                Exit::Neighbour => ExitChoice::Neighbour,
+                Exit::Xdp => ExitChoice::Xdp,
+            },
+            mark_tunnel_in: self.mark_tunnel.unwrap_or(defaults.mark_tunnel_in),
+            mark_transport_in: self.mark_transport.unwrap_or(defaults.mark_transport_in),
+            acquire_hold: self.acquire_hold.unwrap_or(defaults.acquire_hold),
+            object: None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -167,6 +222,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let instance = Instance::from_env_or(cli.instance.as_deref())?;
     match &cli.command {
         Verb::Attach(options) => attach(&instance, options, cli.json),
+        Verb::Watch(options) => watch(&instance, options, cli.json),
         Verb::Detach { all: true, .. } => {
             Loader::detach_all(&instance)?;
             Ok(ExitCode::SUCCESS)
@@ -174,6 +230,12 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Detach { interfaces, .. } => {
             Loader::detach(&instance, &names(interfaces))?;
             warn_of_unjudged(&Status::read(&instance)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Upgrade { force, capacity } => {
+            let options = UpgradeOptions { force: *force, capacity: *capacity, object: None };
+            let report = Loader::upgrade(&instance, &options)?;
+            print(cli.json, &report, || tables::upgraded(&report))?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Show { strict, all } => {
@@ -233,28 +295,10 @@ fn attach(instance: &Instance, options: &Attach, json: bool) -> anyhow::Result<E
             bail!("--strict: {} cannot be attached and is up; take it down first", unattachable.join(" "));
         }
     }
-    let defaults = AttachOptions::default();
-    let chosen = AttachOptions {
-        capacity: options.capacity,
-        xdp: match options.mode {
-            Mode::Auto => XdpChoice::Auto,
-            Mode::Native => XdpChoice::Native,
-            Mode::Generic => XdpChoice::Generic,
-        },
-        exit: match options.exit {
-            Exit::Auto => ExitChoice::Auto,
-            Exit::Neighbour => ExitChoice::Neighbour,
-            Exit::Xdp => ExitChoice::Xdp,
-        },
-        mark_tunnel_in: options.mark_tunnel.unwrap_or(defaults.mark_tunnel_in),
-        mark_transport_in: options.mark_transport.unwrap_or(defaults.mark_transport_in),
-        acquire_hold: options.acquire_hold.unwrap_or(defaults.acquire_hold),
-        object: None,
-    };
-    let report = Loader::attach(instance, &names(&options.interfaces), &chosen)?;
+    let report = Loader::attach(instance, &names(&options.interfaces), &options.how.options())?;
     print(json, &report, || tables::attached(&report))?;
-    let for_the_load =
-        options.mark_tunnel.is_some() || options.mark_transport.is_some() || options.acquire_hold.is_some();
+    let How { mark_tunnel, mark_transport, acquire_hold, .. } = &options.how;
+    let for_the_load = mark_tunnel.is_some() || mark_transport.is_some() || acquire_hold.is_some();
     if for_the_load && !report.loaded {
         eprintln!(
             "espadm: warning: the data path was loaded before; marks and --acquire-hold are those of then. \
@@ -263,6 +307,41 @@ fn attach(instance: &Instance, options: &Attach, json: bool) -> anyhow::Result<E
     }
     warn_of_unjudged(&Status::read(instance)?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Attaches what comes until the instance is detached, or this is killed.
+fn watch(instance: &Instance, options: &WatchArguments, json: bool) -> anyhow::Result<ExitCode> {
+    /// Time before another try, when the kernel or another tool was in the way.
+    const RETRY: Duration = Duration::from_secs(1);
+    let wanted = Wanted { names: options.patterns.clone(), strict: options.strict };
+    let (mut watch, seen) = Watch::begin(instance, wanted, options.how.options())?;
+    let say = |seen: &[Seen]| -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        for one in seen {
+            if json {
+                serde_json::to_writer(&mut out, one)?;
+                writeln!(out)?;
+            } else {
+                writeln!(out, "{}", tables::seen(one))?;
+            }
+        }
+        Ok(out.flush()?)
+    };
+    say(&seen)?;
+    sd_notify::ready().context("telling the service manager")?;
+    loop {
+        match watch.wait() {
+            Ok(seen) => say(&seen)?,
+            Err(error) if !instance.is_attached() => {
+                eprintln!("espadm: {error}; the watch is over");
+                return Ok(ExitCode::SUCCESS);
+            }
+            Err(error) => {
+                eprintln!("espadm: warning: {error}; trying again");
+                std::thread::sleep(RETRY);
+            }
+        }
+    }
 }
 
 fn tunnel(instance: &Instance, verb: &TunnelVerb, json: bool) -> anyhow::Result<ExitCode> {

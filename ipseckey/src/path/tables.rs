@@ -3,8 +3,10 @@
 use sadb_maps::host::attach::InterfaceReport;
 use sadb_maps::host::features::Feature;
 use sadb_maps::host::loader::AttachReport;
-use sadb_maps::host::status::Status;
+use sadb_maps::host::status::{Status, Watcher};
 use sadb_maps::host::tunnels::{DfOption, OuterOptions, Tunnel};
+use sadb_maps::host::upgrade::UpgradeReport;
+use sadb_maps::host::watch::Seen;
 use std::collections::BTreeMap;
 
 /// A table. The first row is the heading; columns in `right` are aligned to the right.
@@ -87,6 +89,54 @@ pub fn attached(report: &AttachReport) -> String {
     out
 }
 
+/// What a watch did or found, in one line.
+pub fn seen(seen: &Seen) -> String {
+    match seen {
+        Seen::Attached(i) => {
+            let mut line =
+                format!("{}: attached: XDP {}, TC {}, exit {}, MTU {}", i.name, mode(i), hooks(i), exit(i), i.mtu);
+            if let Some(why) = &i.fallback {
+                line.push_str(&format!("; generic because native XDP failed: {why}"));
+            }
+            line
+        }
+        Seen::Refused { name, reason } => format!("{name}: cannot be attached: {reason}"),
+        Seen::TakenDown(name) => format!("{name}: taken down, because it is not attached"),
+        Seen::Unjudged(name) => format!("{name}: up and not attached: what a route sends there leaves in clear"),
+        Seen::Gone(index) => format!("interface {index} that was attached is gone"),
+        Seen::Mended => "ipsec0: made whole again".to_owned(),
+    }
+}
+
+/// What an upgrade did.
+pub fn upgraded(report: &UpgradeReport) -> String {
+    let UpgradeReport { before, after, replaced, capacity, moved, load_ms, switch_us } = report;
+    if !replaced {
+        return format!("programs {after} are loaded already; --force replaces them all the same\n");
+    }
+    let before = before.as_ref().map_or("of an unknown version".to_owned(), ToString::to_string);
+    let mut out = format!(
+        "programs {before} replaced by {after}: loaded and verified in {load_ms} ms, exchanged in {}.{:03} ms\n",
+        switch_us / 1000,
+        switch_us % 1000
+    );
+    if let Some(moved) = moved {
+        out.push_str(&format!("{moved} SAs moved to other maps, with room for {capacity}\n"));
+    }
+    out
+}
+
+/// Which programs are loaded, and whether this tool has others.
+fn builds(status: &Status) -> String {
+    let loaded = status.loaded.as_ref().map_or("of an unknown version".to_owned(), ToString::to_string);
+    match &status.installed {
+        Some(installed) if status.loaded.as_ref() != Some(installed) => {
+            format!("programs {loaded}; installed are {installed}, 'espadm upgrade' loads them\n")
+        }
+        _ => format!("programs {loaded}\n"),
+    }
+}
+
 /// The state of the data path; with `details` memory by map and programs too.
 pub fn status(status: &Status, details: bool) -> String {
     if !status.attached {
@@ -95,8 +145,13 @@ pub fn status(status: &Status, details: bool) -> String {
     let memory: u64 = status.maps.iter().map(|m| m.bytes).sum();
     let mut out =
         format!("instance {}: room for {} SAs, {} in maps\n", status.instance, status.capacity, octets(memory));
+    out.push_str(&builds(status));
     if !status.pair {
         out.push_str("ipsec0 is missing, down or without its programs; 'espadm attach' mends it\n");
+    }
+    if let Some(Watcher { process, strict }) = status.watcher {
+        let more = if strict { "; what it cannot attach it takes down" } else { "" };
+        out.push_str(&format!("interfaces that come are attached by process {process}{more}\n"));
     }
     let mut rows = vec![["INTERFACE", "XDP", "TC", "EXIT", "MTU"].map(str::to_owned)];
     for i in &status.interfaces {
@@ -180,6 +235,7 @@ pub fn tunnels(all: &[Tunnel]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sadb_maps::host::build::Build;
     use sadb_maps::host::status::{MapReport, ProgramReport};
 
     fn full() -> Status {
@@ -187,7 +243,10 @@ mod tests {
             instance: "default".to_owned(),
             attached: true,
             capacity: 16_383,
+            loaded: Some(Build::of(b"loaded")),
+            installed: Some(Build::of(b"loaded")),
             pair: true,
+            watcher: None,
             interfaces: vec![
                 InterfaceReport {
                     name: "eth0".to_owned(),
@@ -216,11 +275,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_loaded_and_what_is_installed_is_said() {
+        let (old, new) = (Build::of(b"old"), Build::of(b"new"));
+        let two = Status { loaded: Some(old.clone()), installed: Some(new.clone()), ..full() };
+        let said = format!("programs {old}; installed are {new}, 'espadm upgrade' loads them\n");
+        assert!(status(&two, false).contains(&said));
+        let unknown = Status { loaded: None, ..full() };
+        assert!(status(&unknown, false).contains("programs of an unknown version; installed are "));
+        let watched = Status { watcher: Some(Watcher { process: 42, strict: true }), ..full() };
+        assert!(status(&watched, false).contains("attached by process 42; what it cannot attach it takes down\n"));
+        let none = Status { installed: None, ..full() };
+        assert!(!status(&none, false).contains("installed"));
+        let done = UpgradeReport {
+            before: Some(old),
+            after: new,
+            replaced: true,
+            capacity: 63,
+            moved: None,
+            load_ms: 900,
+            switch_us: 1042,
+        };
+        assert!(upgraded(&done).contains(": loaded and verified in 900 ms, exchanged in 1.042 ms\n"));
+        let moved = UpgradeReport { moved: Some(2), ..done.clone() };
+        assert!(upgraded(&moved).ends_with("ms\n2 SAs moved to other maps, with room for 63\n"));
+        assert!(upgraded(&UpgradeReport { replaced: false, ..done }).contains("loaded already; --force"));
+    }
+
+    #[test]
     fn the_state_is_a_table() {
+        let build = Build::of(b"loaded").to_string();
         assert_eq!(
-            status(&full(), false),
+            status(&full(), false).replace(&build, "0.1.0-BUILD"),
             "\
 instance default: room for 16383 SAs, 3.0 MiB in maps
+programs 0.1.0-BUILD
 
 INTERFACE  XDP      TC      EXIT        MTU
 eth0       native   tcx     neighbour  1500

@@ -5,11 +5,12 @@ use super::clsact::{self, Hook};
 use super::error::SadbError;
 use super::fault;
 use super::instance::Instance;
-use super::kernel::Link;
+use super::kernel::{self, Link};
 use super::loader::{AttachOptions, ExitChoice, LoaderError, XdpChoice, is_linked};
-use super::maps::Table;
+use super::maps::{Slots, Table};
 use super::netdev::{Interface, Route};
-use crate::abi::{EXIT_NEIGHBOUR, EXIT_XDP, MAX_XDP_MTU, Outer, map, program};
+use super::staging;
+use crate::abi::{Config, EXIT_NEIGHBOUR, EXIT_XDP, MAX_XDP_MTU, Outer, map, program};
 use aya::programs::links::FdLink;
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, ProgramInfo, SchedClassifier, Xdp, XdpMode};
@@ -17,10 +18,10 @@ use aya_obj::programs::XdpAttachType;
 use serde::Serialize;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An attached interface.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InterfaceReport {
     /// Name.
     pub name: String,
@@ -37,6 +38,21 @@ pub struct InterfaceReport {
     /// Why XDP is generic although that was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
+}
+
+impl InterfaceReport {
+    /// Of an interface that is attached.
+    pub(super) fn of(instance: &Instance, interface: &Interface, record: &Outer) -> Self {
+        Self {
+            name: interface.name.clone(),
+            ifindex: interface.index,
+            native: record.native != 0,
+            xdp_exit: record.exit == EXIT_XDP,
+            mtu: record.mtu,
+            clsact: is_filter(instance, interface.index),
+            fallback: None,
+        }
+    }
 }
 
 /// Pin of a link.
@@ -70,7 +86,7 @@ pub(super) fn all_links_dead(instance: &Instance) -> Result<bool, LoaderError> {
 /// namespace.
 pub(super) fn detach_links(instance: &Instance) -> Result<(), LoaderError> {
     let route = Route::open()?;
-    let programs: Vec<u32> = TC_PROGRAMS.iter().filter_map(|(name, _)| program_id(instance, name)).collect();
+    let programs: Vec<u32> = TC_PROGRAMS.iter().flat_map(|(name, _)| program_ids(instance, name)).collect();
     for interface in route.interfaces()? {
         for hook in Hook::BOTH {
             for id in &programs {
@@ -89,9 +105,10 @@ const TC_PROGRAMS: [(&str, Hook); 4] = [
     (program::TC_IPSEC0X_INGRESS, Hook::Ingress),
 ];
 
-/// The number of a pinned program; `None` when it is not pinned.
-fn program_id(instance: &Instance, name: &str) -> Option<u32> {
-    ProgramInfo::from_pin(instance.pin(name)).ok().map(|info| info.id())
+/// The numbers of a pinned program: one, or none when it is not pinned, or two while one takes the place of the other.
+fn program_ids(instance: &Instance, name: &str) -> Vec<u32> {
+    let pins = staging::directories(instance).map(|directory| directory.join(name));
+    pins.iter().filter_map(|pin| ProgramInfo::from_pin(pin).ok().map(|info| info.id())).collect()
 }
 
 /// How a program is attached to an interface.
@@ -107,9 +124,8 @@ fn attachment(instance: &Instance, name: &str, index: u32) -> Option<Attached> {
         return Some(Attached::Link);
     }
     let (_, hook) = TC_PROGRAMS.iter().find(|(tc, _)| *tc == name)?;
-    let id = program_id(instance, name)?;
-    let found = Route::open().and_then(|route| clsact::program(&route, index, *hook)).ok()?;
-    (found == Some(id)).then_some(Attached::Filter)
+    let found = Route::open().and_then(|route| clsact::program(&route, index, *hook)).ok()??;
+    program_ids(instance, name).contains(&found).then_some(Attached::Filter)
 }
 
 fn remove_link(path: PathBuf) -> Result<(), LoaderError> {
@@ -226,15 +242,7 @@ fn attach_outer(
         .map_err(|e| if native { too_long(interface).unwrap_or(e) } else { e })?;
     tc(instance, program::TC_OUTER_INGRESS, interface, Hook::Ingress)?;
     tc(instance, program::TC_OUTER_EGRESS, interface, Hook::Egress)?;
-    Ok(InterfaceReport {
-        name: interface.name.clone(),
-        ifindex: index,
-        native,
-        xdp_exit: exit == EXIT_XDP,
-        mtu: interface.mtu,
-        clsact: is_filter(instance, index),
-        fallback,
-    })
+    Ok(InterfaceReport { fallback, ..InterfaceReport::of(instance, interface, &record) })
 }
 
 /// The reason, where it is the MTU: a driver runs programs of this kind on frames within a page only.
@@ -255,9 +263,10 @@ pub(super) fn take_off(instance: &Instance, ifindex: u32) -> Result<(), LoaderEr
     let route = Route::open()?;
     for name in [program::TC_OUTER_EGRESS, program::TC_OUTER_INGRESS, program::XDP_OUTER] {
         remove_link(link_path(instance, name, ifindex))?;
-        let filter = TC_PROGRAMS.iter().find(|(tc, _)| *tc == name).zip(program_id(instance, name));
-        if let Some(((_, hook), id)) = filter {
-            clsact::remove(&route, ifindex, *hook, id)?;
+        if let Some((_, hook)) = TC_PROGRAMS.iter().find(|(tc, _)| *tc == name) {
+            for id in program_ids(instance, name) {
+                clsact::remove(&route, ifindex, *hook, id)?;
+            }
         }
     }
     let mut table = Table::<u32, Outer>::open(instance, map::OUTER)?;
@@ -269,6 +278,82 @@ pub(super) fn forget_missing(instance: &Instance, present: &[Interface]) -> Resu
     let known = Table::<u32, Outer>::open(instance, map::OUTER)?.keys()?;
     let missing = known.into_iter().filter(|index| present.iter().all(|interface| interface.index != *index));
     missing.into_iter().try_for_each(|index| take_off(instance, index))
+}
+
+/// The programs on interfaces in the order in which they are replaced: who takes packets before who sends them there, and the
+/// one by which everything enters last.
+const ORDER: [&str; 7] = [
+    program::XDP_IPSEC0,
+    program::TC_OUTER_INGRESS,
+    program::TC_IPSEC0X_INGRESS,
+    program::XDP_IPSEC0X,
+    program::TC_IPSEC0_EGRESS,
+    program::XDP_OUTER,
+    program::TC_OUTER_EGRESS,
+];
+
+/// Gives every link and filter the program of its name that is pinned in `directory`. Each packet meets the one or the other.
+/// One that has no successor there is detached, last.
+///
+/// # Errors
+/// The kernel refuses a program its place; some have been replaced then, and doing it again is no harm.
+pub(super) fn switch(instance: &Instance, directory: &Path) -> Result<(), LoaderError> {
+    let route = Route::open()?;
+    let interfaces = route.interfaces()?;
+    let mut links = links(instance)?;
+    for name in ORDER {
+        let pin = directory.join(name);
+        if !pin.exists() {
+            continue;
+        }
+        let program = kernel::object(&pin).map_err(LoaderError::io("opening a program"))?;
+        let prefix = format!("link_{name}_");
+        let (own, rest) = links.into_iter().partition::<Vec<_>, _>(|path| {
+            path.file_name().and_then(|file| file.to_str()).is_some_and(|file| file.starts_with(&prefix))
+        });
+        links = rest;
+        for path in own {
+            fault::point();
+            let refused = |e| LoaderError::kernel(format!("replacing program {name}"), &e);
+            Link::open(&path).and_then(|link| link.update(&program)).map_err(refused)?;
+        }
+        if let Some((_, hook)) = TC_PROGRAMS.iter().find(|(tc, _)| *tc == name) {
+            let ids = program_ids(instance, name);
+            for interface in &interfaces {
+                if clsact::program(&route, interface.index, *hook)?.is_some_and(|id| ids.contains(&id)) {
+                    fault::point();
+                    clsact::put(&route, interface.index, *hook, program.as_fd(), name)?;
+                }
+            }
+        }
+    }
+    links.into_iter().try_for_each(remove_link)
+}
+
+/// Whether a link of this name runs the program that is pinned in `directory`.
+pub(super) fn runs(instance: &Instance, name: &str, directory: &Path) -> bool {
+    let Ok(wanted) = ProgramInfo::from_pin(directory.join(name)) else { return false };
+    let prefix = format!("link_{name}_");
+    let links = links(instance).unwrap_or_default();
+    let own = links
+        .iter()
+        .filter(|path| path.file_name().and_then(|file| file.to_str()).is_some_and(|file| file.starts_with(&prefix)));
+    own.into_iter().any(|path| Link::open(path).and_then(|link| link.program()).is_ok_and(|id| id == wanted.id()))
+}
+
+/// Attaches what is missing on the pair and on the attached interfaces.
+pub(super) fn complete(instance: &Instance, route: &Route) -> Result<(), LoaderError> {
+    let all = route.interfaces()?;
+    let config = Slots::<Config>::open(instance, map::CONFIG)?.get(0)?;
+    let find = |index: u32| all.iter().find(|interface| interface.index == index);
+    if let Some((inner, outer)) = find(config.ipsec0).zip(find(config.ipsec0x)) {
+        pair(instance, inner, outer)?;
+    }
+    let known = Table::<u32, Outer>::open(instance, map::OUTER)?.keys()?;
+    for interface in known.into_iter().filter_map(find) {
+        outer(instance, interface, &AttachOptions::default())?;
+    }
+    Ok(())
 }
 
 /// The attached interfaces by index, and whether each still has its programs.
@@ -289,6 +374,6 @@ pub(super) fn pair_is_whole(instance: &Instance, inner: u32, outer: u32) -> bool
 }
 
 /// Whether an attached interface has filters instead of links.
-pub(super) fn is_filter(instance: &Instance, index: u32) -> bool {
+fn is_filter(instance: &Instance, index: u32) -> bool {
     attachment(instance, program::TC_OUTER_EGRESS, index) == Some(Attached::Filter)
 }

@@ -8,6 +8,9 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SadbError {
+    /// The maps are on their way to others, and whoever moved them died.
+    #[error("an upgrade of the data path was cut short; run espadm upgrade to finish it")]
+    Moving,
     /// The SA (protocol, SPI, destination, direction) is there already.
     #[error("the security association exists already")]
     Exists,
@@ -119,6 +122,7 @@ impl SadbError {
             | Self::TooDiverse
             | Self::TooManyBindings(_) => libc::ENOMEM,
             Self::Busy(_) => libc::ETIMEDOUT,
+            Self::Moving => libc::EAGAIN,
             Self::Epoch(e) => e.raw_os_error().unwrap_or(libc::EIO),
             Self::Instance(_) => libc::ENODEV,
             Self::Map { .. } => libc::EIO,

@@ -40,9 +40,7 @@ pub enum InstanceError {
         ours: u64,
     },
     /// The maps were made by another version.
-    #[error(
-        "instance {name:?} has map version {theirs}, this tool knows {ours}; run espadm detach --all and attach again"
-    )]
+    #[error("instance {name:?} has map version {theirs}, this tool knows {ours}; {}", after_abi(*theirs, *ours))]
     Abi {
         /// Name of the instance.
         name: String,
@@ -62,7 +60,7 @@ pub enum InstanceError {
     /// A pinned program is missing.
     #[error(
         "instance {name:?} has no program {program}: it is damaged, or another version attached it; \
-         run espadm detach --all and attach again"
+         run espadm upgrade, or espadm detach --all and attach again"
     )]
     NoProgram {
         /// Name of the instance.
@@ -88,6 +86,15 @@ pub enum InstanceError {
         #[source]
         source: io::Error,
     },
+}
+
+/// What to do about maps of another version.
+fn after_abi(theirs: u32, ours: u32) -> &'static str {
+    if theirs > ours {
+        "use the tools that attached it, or run espadm detach --all with these and attach again"
+    } else {
+        "run espadm upgrade, or espadm detach --all and attach again"
+    }
 }
 
 impl InstanceError {
@@ -189,6 +196,14 @@ impl Instance {
         };
         let remove = |path: &Path| {
             fault::point();
+            if path.is_dir() {
+                // Of an upgrade that was cut short: pins, and no further directories.
+                for entry in std::fs::read_dir(path).map_err(|e| InstanceError::io(path, e))? {
+                    let pin = entry.map_err(|e| InstanceError::io(path, e))?.path();
+                    gone(std::fs::remove_file(&pin), &pin)?;
+                }
+                return gone(std::fs::remove_dir(path), path);
+            }
             gone(std::fs::remove_file(path), path)
         };
         // The header first: who dies on the way leaves remains, not an instance that lacks something.
@@ -222,11 +237,19 @@ impl Instance {
     /// # Errors
     /// Not attached (the header is empty), another version, another namespace.
     pub fn check_header(&self, header: &Header) -> Result<(), InstanceError> {
+        if header.magic == HEADER_MAGIC && header.abi != ABI_VERSION {
+            return Err(InstanceError::Abi { name: self.name.clone(), theirs: header.abi, ours: ABI_VERSION });
+        }
+        self.check_place(header)
+    }
+
+    /// Checks the network namespace, whatever the version is.
+    ///
+    /// # Errors
+    /// Not attached (the header is empty), another namespace.
+    pub(super) fn check_place(&self, header: &Header) -> Result<(), InstanceError> {
         if header.magic != HEADER_MAGIC {
             return Err(InstanceError::NotAttached(self.name.clone()));
-        }
-        if header.abi != ABI_VERSION {
-            return Err(InstanceError::Abi { name: self.name.clone(), theirs: header.abi, ours: ABI_VERSION });
         }
         let (ours, cookie) = own_netns()?;
         if (header.netns_inode, header.netns_cookie) != (ours, cookie) {

@@ -1,6 +1,7 @@
-//! The few bpf(2) commands that aya does not offer: looking at a pinned link, detaching it at once, making a bare map.
+//! The few bpf(2) commands that aya does not offer: looking at a pinned link, giving it another program, detaching it at
+//! once.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -8,6 +9,7 @@ use std::path::Path;
 
 const BPF_OBJ_GET: i64 = 7;
 const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
+const BPF_LINK_UPDATE: i64 = 29;
 const BPF_LINK_DETACH: i64 = 34;
 
 /// Leading fields of `union bpf_attr` for pinned objects.
@@ -18,11 +20,28 @@ pub(super) struct ObjectAttr {
     flags: u32,
 }
 
+impl ObjectAttr {
+    /// The path must live through the call.
+    pub(super) fn new(path: &CStr, fd: u32) -> Self {
+        Self { pathname: path.as_ptr() as u64, fd, flags: 0 }
+    }
+}
+
+/// `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
 #[repr(C)]
-struct InfoAttr {
-    fd: u32,
-    len: u32,
-    info: u64,
+pub(super) struct InfoAttr {
+    pub(super) fd: u32,
+    pub(super) len: u32,
+    pub(super) info: u64,
+}
+
+/// `union bpf_attr` for `BPF_LINK_UPDATE`.
+#[repr(C)]
+struct UpdateAttr {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
 }
 
 #[repr(C)]
@@ -55,8 +74,14 @@ pub(super) fn descriptor(result: i64) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(result as i32) }
 }
 
-fn path_string(path: &Path) -> io::Result<CString> {
+pub(super) fn path_string(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+/// Opens a pin: a map, a program or a link.
+pub(super) fn object(path: &Path) -> io::Result<OwnedFd> {
+    let path = path_string(path)?;
+    bpf(BPF_OBJ_GET, &ObjectAttr::new(&path, 0)).map(descriptor)
 }
 
 /// A pinned link.
@@ -64,13 +89,20 @@ pub(super) struct Link(OwnedFd);
 
 impl Link {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let path = path_string(path)?;
-        let attr = ObjectAttr { pathname: path.as_ptr() as u64, fd: 0, flags: 0 };
-        bpf(BPF_OBJ_GET, &attr).map(|fd| Self(descriptor(fd)))
+        object(path).map(Self)
     }
 
     /// Index of the interface that the link is attached to; 0 when that is gone, or its network namespace.
     pub(super) fn ifindex(&self) -> io::Result<u32> {
+        Ok(self.info()?.ifindex)
+    }
+
+    /// Number of the program.
+    pub(super) fn program(&self) -> io::Result<u32> {
+        Ok(self.info()?.program)
+    }
+
+    fn info(&self) -> io::Result<LinkInfo> {
         let mut info = LinkInfo::default();
         let attr = InfoAttr {
             fd: self.0.as_fd().as_raw_fd() as u32,
@@ -78,7 +110,22 @@ impl Link {
             info: &raw mut info as u64,
         };
         bpf(BPF_OBJ_GET_INFO_BY_FD, &attr)?;
-        Ok(info.ifindex)
+        Ok(info)
+    }
+
+    /// Puts another program in the place of the one that is there; every packet meets the one or the other. A link whose
+    /// interface is gone stays as it is.
+    pub(super) fn update(&self, program: &OwnedFd) -> io::Result<()> {
+        let attr = UpdateAttr {
+            link: self.0.as_raw_fd() as u32,
+            program: program.as_raw_fd() as u32,
+            flags: 0,
+            old_program: 0,
+        };
+        match bpf(BPF_LINK_UPDATE, &attr) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOLINK) => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     /// Detaches the program now. Dropping the last reference would do it as well, but some time later.
@@ -89,12 +136,4 @@ impl Link {
             other => other.map(drop),
         }
     }
-}
-
-#[cfg(any(test, feature = "testing"))]
-pub(super) fn pin(fd: impl AsFd, path: &Path) -> io::Result<()> {
-    const BPF_OBJ_PIN: i64 = 6;
-    let path = path_string(path)?;
-    let fd = fd.as_fd().as_raw_fd() as u32;
-    bpf(BPF_OBJ_PIN, &ObjectAttr { pathname: path.as_ptr() as u64, fd, flags: 0 }).map(drop)
 }

@@ -11,7 +11,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 /// The registered sockets of an instance.
-pub struct KmSockets(Table<u64, u32>);
+pub struct KmSockets {
+    instance: Instance,
+    /// Number of the map.
+    id: u32,
+    table: Table<u64, u32>,
+}
 
 impl std::fmt::Debug for KmSockets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -25,8 +30,15 @@ impl KmSockets {
     /// # Errors
     /// Not attached, another network namespace, another version.
     pub fn open(instance: &Instance) -> Result<Self, SadbError> {
+        let id = maps::map_id(instance, map::KM_SOCKETS)?;
         maps::checked_header(instance)?;
-        Table::open(instance, map::KM_SOCKETS).map(Self)
+        Ok(Self { instance: instance.clone(), id, table: Table::open(instance, map::KM_SOCKETS)? })
+    }
+
+    /// Whether the programs still look here. They do not once the instance was detached, or attached anew: open another
+    /// registry then, and register again. Worth asking every second or so.
+    pub fn is_current(&self) -> bool {
+        maps::map_id(&self.instance, map::KM_SOCKETS).is_ok_and(|id| id == self.id)
     }
 
     /// Lets what this socket sends leave in clear, and gives its cookie. Ends with [`KmSockets::unregister`]; the
@@ -37,15 +49,23 @@ impl KmSockets {
     pub fn register(&mut self, socket: impl AsFd) -> Result<u64, SadbError> {
         let cookie = sockopt::u64(&socket, libc::SO_COOKIE).map_err(|e| SadbError::io("SO_COOKIE", e))?;
         let owner = std::process::id();
-        if self.0.insert(&cookie, &owner).is_err() {
-            for (old, pid) in self.0.entries()? {
+        if self.table.insert(&cookie, &owner).is_err() {
+            for (old, pid) in self.table.entries()? {
                 if !Path::new(&format!("/proc/{pid}")).exists() {
-                    self.0.remove(&old)?;
+                    self.table.remove(&old)?;
                 }
             }
-            self.0.insert(&cookie, &owner)?;
+            self.table.insert(&cookie, &owner)?;
         }
         Ok(cookie)
+    }
+
+    /// Whether the socket with this cookie has the right.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn is_registered(&self, cookie: u64) -> Result<bool, SadbError> {
+        Ok(self.table.get(&cookie)?.is_some())
     }
 
     /// Takes the right back.
@@ -53,7 +73,7 @@ impl KmSockets {
     /// # Errors
     /// The map cannot be written.
     pub fn unregister(&mut self, cookie: u64) -> Result<(), SadbError> {
-        self.0.remove(&cookie)
+        self.table.remove(&cookie)
     }
 }
 
@@ -69,10 +89,21 @@ mod tests {
         let mut km = KmSockets::open(&test).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let cookie = km.register(&socket).unwrap();
-        assert_eq!(km.0.get(&cookie).unwrap(), Some(std::process::id()));
+        assert_eq!(km.table.get(&cookie).unwrap(), Some(std::process::id()));
         assert_eq!(km.register(&socket).unwrap(), cookie);
         km.unregister(cookie).unwrap();
-        assert!(km.0.keys().unwrap().is_empty());
+        assert!(km.table.keys().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_registry_that_nobody_looks_into_is_known() {
+        let test = TestInstance::with_maps(2).unwrap();
+        let km = KmSockets::open(&test).unwrap();
+        assert!(km.is_current());
+        test.remove_pins().unwrap();
+        assert!(!km.is_current());
+        crate::host::layout::create_pinned(&test, 2).unwrap();
+        assert!(!km.is_current() && KmSockets::open(&test).unwrap().is_current());
     }
 
     #[test]
@@ -81,10 +112,10 @@ mod tests {
         let mut km = KmSockets::open(&test).unwrap();
         // A process number that cannot be: above the largest that the kernel gives out.
         for cookie in 0..256 {
-            km.0.insert(&(1 << 60 | cookie), &0x7fff_ffff).unwrap();
+            km.table.insert(&(1 << 60 | cookie), &0x7fff_ffff).unwrap();
         }
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let cookie = km.register(&socket).unwrap();
-        assert_eq!(km.0.keys().unwrap(), [cookie]);
+        assert_eq!(km.table.keys().unwrap(), [cookie]);
     }
 }

@@ -5,6 +5,8 @@
 
 use super::error::SadbError;
 use super::instance::{Instance, InstanceError};
+#[cfg(any(test, feature = "testing"))]
+use super::raw::{RawMap, Shape};
 use crate::abi::{Config, Header, MAX_QUEUES, MAX_RULES, Outer, map};
 use crate::counter::COUNTERS;
 use crate::policy::{PolicyHead, Rule};
@@ -81,6 +83,19 @@ impl MapSpec {
         match self.entries {
             Entries::Fixed(n) | Entries::Declared(n) => n,
             Entries::PerSlot(n) => capacity.saturating_mul(n),
+        }
+    }
+
+    /// The map as it is made for `capacity` SA slots.
+    #[cfg(any(test, feature = "testing"))]
+    fn shape(&self, capacity: u32) -> Shape {
+        const BPF_F_NO_PREALLOC: u32 = 1;
+        Shape {
+            kind: self.kind as u32,
+            key: self.key as u32,
+            value: self.value as u32,
+            entries: self.max_entries(capacity),
+            flags: if self.on_demand { BPF_F_NO_PREALLOC } else { 0 },
         }
     }
 
@@ -174,58 +189,17 @@ pub(super) fn check(instance: &Instance, capacity: u32) -> Result<(), SadbError>
     Ok(())
 }
 
+/// Makes and pins every map of the table, without any program, and writes the header. For tests.
+///
+/// # Errors
+/// Something is pinned there already; no permission.
 #[cfg(any(test, feature = "testing"))]
-mod raw {
-    use super::super::kernel::{bpf, descriptor, pin};
-    use super::*;
-    use std::io;
-    use std::os::fd::OwnedFd;
-
-    const BPF_MAP_CREATE: i64 = 0;
-    const BPF_F_NO_PREALLOC: u32 = 1;
-
-    /// The leading fields of `union bpf_attr` for `BPF_MAP_CREATE`.
-    #[repr(C)]
-    #[derive(Default)]
-    struct CreateAttr {
-        map_type: u32,
-        key_size: u32,
-        value_size: u32,
-        max_entries: u32,
-        map_flags: u32,
-        inner_map_fd: u32,
-        numa_node: u32,
-        name: [u8; 16],
+pub fn create_pinned(instance: &Instance, capacity: u32) -> Result<(), SadbError> {
+    instance.create_pin_dir()?;
+    for spec in MAPS {
+        RawMap::create(spec.name, spec.shape(capacity))
+            .and_then(|map| map.pin(&instance.pin(spec.name)))
+            .map_err(|e| SadbError::io(spec.name, e))?;
     }
-
-    fn create(spec: &MapSpec, capacity: u32) -> io::Result<OwnedFd> {
-        let mut attr = CreateAttr {
-            map_type: spec.kind as u32,
-            key_size: spec.key as u32,
-            value_size: spec.value as u32,
-            max_entries: spec.max_entries(capacity),
-            map_flags: if spec.on_demand { BPF_F_NO_PREALLOC } else { 0 },
-            ..CreateAttr::default()
-        };
-        for (to, from) in attr.name.iter_mut().zip(spec.name.bytes().take(15)) {
-            *to = from;
-        }
-        bpf(BPF_MAP_CREATE, &attr).map(descriptor)
-    }
-
-    /// Makes and pins every map of the table, without any program, and writes the header. For tests.
-    ///
-    /// # Errors
-    /// Something is pinned there already; no permission.
-    pub fn create_pinned(instance: &Instance, capacity: u32) -> Result<(), SadbError> {
-        instance.create_pin_dir()?;
-        for spec in MAPS {
-            let fd = create(spec, capacity).map_err(|e| SadbError::io(spec.name, e))?;
-            pin(fd, &instance.pin(spec.name)).map_err(|e| SadbError::io(spec.name, e))?;
-        }
-        super::super::maps::write_header(instance, &instance.new_header(capacity)?)
-    }
+    super::maps::write_header(instance, &instance.new_header(capacity)?)
 }
-
-#[cfg(any(test, feature = "testing"))]
-pub use raw::create_pinned;

@@ -15,42 +15,18 @@ use super::kernel::Link;
 use super::layout::MAPS;
 use super::lock::InstanceLock;
 use super::maps::{self, Slots, Table};
+use super::migrate::Target;
 use super::netdev::{self, IPSEC0, IPSEC0X, Interface, PAIR_GROUP, Route};
-use crate::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_SA_CAPACITY, MAX_XDP_MTU, Outer, map, program};
-use aya::maps::ProgramArray;
-use aya::programs::{Program, SchedClassifier, TestRun, TestRunOptions, Xdp};
-use aya::{Ebpf, EbpfLoader};
+use super::object::{self, Loaded, OBJECT};
+use super::upgrade;
+use crate::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_SA_CAPACITY, MAX_XDP_MTU, Outer, map};
 use serde::Serialize;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The programs, embedded; `None` when they had not been built.
-#[cfg(ebpf_object)]
-pub(super) const OBJECT: Option<&[u8]> = Some(aya::include_bytes_aligned!(env!("IPSEC_EBPF_OBJECT")));
-/// The programs, embedded; `None` when they had not been built.
-#[cfg(not(ebpf_object))]
-pub(super) const OBJECT: Option<&[u8]> = None;
-
 /// Prefix of the alias by which the loader knows a pair as its own.
 const ALIAS: &str = "ipsec instance ";
-
-/// Every program that is pinned, in the order of loading: the stages before those that jump to them.
-pub(super) fn programs() -> impl Iterator<Item = &'static str> {
-    program::STAGES.iter().map(|(name, _)| *name).chain(ATTACHED)
-}
-
-/// The programs that are not reached through the `STAGES` map.
-const ATTACHED: [&str; 8] = [
-    program::XDP_IPSEC0,
-    program::XDP_IPSEC0X,
-    program::XDP_OUTER,
-    program::TC_OUTER_EGRESS,
-    program::TC_OUTER_INGRESS,
-    program::TC_IPSEC0_EGRESS,
-    program::TC_IPSEC0X_INGRESS,
-    program::ARM_SWEEP,
-];
 
 /// Why an interface cannot be attached or detached.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +39,7 @@ pub enum LoaderError {
     #[error("a capacity of {0} SAs is not possible; 1 to {max} are", max = MAX_SA_CAPACITY - 1)]
     Capacity(u32),
     /// The instance has another capacity.
-    #[error("the instance has room for {0} SAs and keeps it until everything is detached")]
+    #[error("the instance has room for {0} SAs; 'espadm upgrade --capacity' changes that and keeps them")]
     OtherCapacity(u32),
     /// No such interface.
     #[error("no interface {0:?} in this network namespace")]
@@ -103,6 +79,23 @@ pub enum LoaderError {
         /// The whole chain of reasons.
         reason: String,
     },
+    /// The new maps are too small.
+    #[error("{present} SAs are there, more than the {capacity} that there would be room for; nothing was changed")]
+    NoRoom {
+        /// What was asked for.
+        capacity: u32,
+        /// What is there.
+        present: usize,
+    },
+    /// The numbers of an SA do not suffice for the move.
+    #[error(
+        "the outbound SA with SPI {0:#x} is so near the end of its sequence numbers that it cannot be moved; \
+         rekey or delete it first; nothing was changed"
+    )]
+    NearEnd(u32),
+    /// Another process watches the instance.
+    #[error("process {0} watches the interfaces of this instance already")]
+    Watched(u32),
     /// The instance.
     #[error(transparent)]
     Instance(#[from] InstanceError),
@@ -227,44 +220,16 @@ impl Loader {
         interfaces: &[&str],
         options: &AttachOptions,
     ) -> Result<AttachReport, LoaderError> {
-        let slots = match options.capacity {
-            Some(n) if n == 0 || n >= MAX_SA_CAPACITY => return Err(LoaderError::Capacity(n)),
-            // Slot 0 is never used.
-            capacity => capacity.map(|n| n + 1),
-        };
+        let slots = slots(options.capacity)?;
         let mut lock = InstanceLock::acquire(instance)?;
         let route = Route::open()?;
         let outer = choose(&route, interfaces)?;
-        let found = usable_header(instance)?;
-        let started = Instant::now();
-        let header = match found {
-            Some(header) if slots.is_some_and(|n| n != header.capacity) => {
-                return Err(LoaderError::OtherCapacity(header.capacity.saturating_sub(1)));
-            }
-            Some(header) => {
-                mend_pair(instance, &route)?;
-                attach::forget_missing(instance, &route.interfaces()?)?;
-                header
-            }
-            None => {
-                lock.announce()?;
-                remove_base(instance, &route)?;
-                match load_base(instance, &route, slots.unwrap_or(DEFAULT_SA_CAPACITY), options) {
-                    Ok(header) => header,
-                    Err(e) => {
-                        // Half a base is of no use to anybody; the first failure is what counts.
-                        let _ = remove_base(instance, &route);
-                        return Err(features::explain(e));
-                    }
-                }
-            }
-        };
-        let load = if found.is_none() { started.elapsed() } else { Duration::ZERO };
+        let base = base(instance, &mut lock, &route, slots, options)?;
         let reports: Result<_, _> = outer.iter().map(|i| attach::outer(instance, i, options)).collect();
         Ok(AttachReport {
-            loaded: found.is_none(),
-            load_ms: load.as_millis() as u64,
-            capacity: header.capacity.saturating_sub(1),
+            loaded: base.load.is_some(),
+            load_ms: base.load.map_or(0, |load| load.as_millis() as u64),
+            capacity: base.header.capacity.saturating_sub(1),
             memory: super::status::memory(instance)?.iter().map(|m| m.bytes).sum(),
             interfaces: reports?,
         })
@@ -276,6 +241,7 @@ impl Loader {
     /// [`LoaderError::NoInterface`] for one that is not attached.
     pub fn detach(instance: &Instance, interfaces: &[&str]) -> Result<(), LoaderError> {
         let _lock = InstanceLock::acquire(instance)?;
+        upgrade::finish(instance, &Target::OURS)?;
         maps::checked_header(instance)?;
         let route = Route::open()?;
         let attached = Table::<u32, Outer>::open(instance, map::OUTER)?;
@@ -310,6 +276,56 @@ impl Loader {
     }
 }
 
+/// The number of slots that options ask for.
+pub(super) fn slots(capacity: Option<u32>) -> Result<Option<u32>, LoaderError> {
+    match capacity {
+        Some(n) if n == 0 || n >= MAX_SA_CAPACITY => Err(LoaderError::Capacity(n)),
+        // Slot 0 is never used.
+        capacity => Ok(capacity.map(|n| n + 1)),
+    }
+}
+
+/// The base of an instance.
+pub(super) struct Base {
+    pub(super) header: Header,
+    /// How long making it took; `None` when it was there.
+    pub(super) load: Option<Duration>,
+}
+
+/// Finds the base and mends it, or makes it.
+pub(super) fn base(
+    instance: &Instance,
+    lock: &mut InstanceLock,
+    route: &Route,
+    slots: Option<u32>,
+    options: &AttachOptions,
+) -> Result<Base, LoaderError> {
+    upgrade::finish(instance, &Target::OURS)?;
+    match usable_header(instance)? {
+        Some(header) if slots.is_some_and(|n| n != header.capacity) => {
+            Err(LoaderError::OtherCapacity(header.capacity.saturating_sub(1)))
+        }
+        Some(header) => {
+            mend_pair(instance, route)?;
+            attach::forget_missing(instance, &route.interfaces()?)?;
+            Ok(Base { header, load: None })
+        }
+        None => {
+            let started = Instant::now();
+            lock.announce()?;
+            remove_base(instance, route)?;
+            match load_base(instance, route, slots.unwrap_or(DEFAULT_SA_CAPACITY), options) {
+                Ok(header) => Ok(Base { header, load: Some(started.elapsed()) }),
+                Err(e) => {
+                    // Half a base is of no use to anybody; the first failure is what counts.
+                    let _ = remove_base(instance, route);
+                    Err(features::explain(e))
+                }
+            }
+        }
+    }
+}
+
 /// The interfaces to attach: those named, or all that make sense.
 fn choose(route: &Route, names: &[&str]) -> Result<Vec<Interface>, LoaderError> {
     let all = route.interfaces()?;
@@ -337,7 +353,7 @@ fn choose(route: &Route, names: &[&str]) -> Result<Vec<Interface>, LoaderError> 
 /// version's: its SAs and what it is attached to are not thrown away unasked.
 fn usable_header(instance: &Instance) -> Result<Option<Header>, LoaderError> {
     match maps::checked_header(instance) {
-        Ok(header) => match programs().find(|name| !instance.pin(name).exists()) {
+        Ok(header) => match missing_program(instance) {
             None => Ok(Some(header)),
             Some(program) => Err(InstanceError::NoProgram { name: instance.name().to_owned(), program }.into()),
         },
@@ -345,6 +361,15 @@ fn usable_header(instance: &Instance) -> Result<Option<Header>, LoaderError> {
         Err(SadbError::Instance(InstanceError::OtherNamespace { .. })) if attach::all_links_dead(instance)? => Ok(None),
         Err(e) => Err(e.into()),
     }
+}
+
+fn missing_program(instance: &Instance) -> Option<&'static str> {
+    object::programs().find(|name| !instance.pin(name).exists())
+}
+
+/// Whether every program of this build is pinned.
+pub(super) fn is_whole(instance: &Instance) -> bool {
+    missing_program(instance).is_none()
 }
 
 /// Removes all that belongs to the instance: links, pins, the pair.
@@ -430,6 +455,13 @@ fn mend_pair(instance: &Instance, route: &Route) -> Result<(), LoaderError> {
     attach::pair(instance, &inner, &outer)
 }
 
+/// Whether the pair is there, up and with its programs.
+pub(super) fn pair_is_whole(instance: &Instance, all: &[Interface]) -> Result<bool, LoaderError> {
+    let config = Slots::<Config>::open(instance, map::CONFIG)?.get(0)?;
+    let good = |index| all.iter().any(|i| i.index == index && i.up);
+    Ok(good(config.ipsec0) && good(config.ipsec0x) && attach::pair_is_whole(instance, config.ipsec0, config.ipsec0x))
+}
+
 fn with_pair(config: Config, inner: &Interface, outer: &Interface) -> Config {
     Config { ipsec0: inner.index, ipsec0x: outer.index, ipsec0_mac: inner.mac, ipsec0x_mac: outer.mac, ..config }
 }
@@ -443,19 +475,8 @@ fn load_base(
 ) -> Result<Header, LoaderError> {
     let object = options.object.or(OBJECT).ok_or(LoaderError::NoObject)?;
     instance.create_pin_dir()?;
-    let mut loader = EbpfLoader::new();
-    for spec in MAPS {
-        loader.map_pin_path(spec.name, instance.pin(spec.name));
-        if !matches!(spec.entries, super::layout::Entries::Declared(_)) {
-            loader.map_max_entries(spec.name, spec.max_entries(capacity));
-        }
-    }
-    let mut ebpf = loader.load(object).map_err(|e| LoaderError::kernel("loading the eBPF maps", &e))?;
-    for name in programs() {
-        load_program(&mut ebpf, name, &instance.pin(name))?;
-    }
-    join_stages(&mut ebpf)?;
-    pin_inner_maps(&ebpf, instance)?;
+    let mut loaded = Loaded::new(object, MAPS, capacity, None)?;
+    loaded.pin(&instance.pin_dir(), MAPS)?;
     let (inner, outer) = make_pair(instance, route)?;
     let config = Config {
         mark_tagged: random_mark()?,
@@ -467,61 +488,10 @@ fn load_base(
     };
     Slots::open(instance, map::CONFIG)?.set(0, &with_pair(config, &inner, &outer))?;
     attach::pair(instance, &inner, &outer)?;
-    let sweep = program_mut::<SchedClassifier>(&mut ebpf, program::ARM_SWEEP)?;
-    // The kernel builds a packet for a TC program and wants at least an Ethernet header.
-    let frame = [0; 64];
-    sweep
-        .test_run(TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() })
-        .map_err(|e| LoaderError::kernel("arming the sweep timer", &e))?;
+    loaded.arm_sweep()?;
     let header = instance.new_header(capacity)?;
     maps::write_header(instance, &header)?;
     Ok(header)
-}
-
-fn program_mut<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoaderError>
-where
-    &'a mut P: TryFrom<&'a mut Program>,
-{
-    let program = ebpf.program_mut(name).ok_or(LoaderError::NoProgram(name))?;
-    program.try_into().map_err(|_| LoaderError::NoProgram(name))
-}
-
-/// Puts the stages where the programs look for them.
-fn join_stages(ebpf: &mut Ebpf) -> Result<(), LoaderError> {
-    for (name, index) in program::STAGES {
-        let failed = |e: &dyn std::error::Error| LoaderError::kernel(format!("stage {name}"), e);
-        let stage = program_mut::<Xdp>(ebpf, name)?.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|e| failed(&e))?;
-        let map = ebpf.map_mut(map::STAGES).ok_or(LoaderError::NoProgram(map::STAGES))?;
-        let mut stages = ProgramArray::try_from(map).map_err(|e| failed(&e))?;
-        stages.set(*index, &stage, 0).map_err(|e| failed(&e))?;
-    }
-    Ok(())
-}
-
-fn load_program(ebpf: &mut Ebpf, name: &'static str, path: &Path) -> Result<(), LoaderError> {
-    let failed = |e| LoaderError::kernel(format!("loading program {name}"), &e);
-    if name.starts_with("xdp") || program::STAGES.iter().any(|(stage, _)| *stage == name) {
-        program_mut::<Xdp>(ebpf, name)?.load().map_err(failed)?;
-    } else {
-        program_mut::<SchedClassifier>(ebpf, name)?.load().map_err(failed)?;
-    }
-    let program = ebpf.program_mut(name).ok_or(LoaderError::NoProgram(name))?;
-    fault::point();
-    program.pin(path).map_err(|e| LoaderError::kernel(format!("pinning program {name}"), &e))
-}
-
-/// Pins the maps that only the programs know. A timer or an array of programs in a map lasts only as long as user
-/// space has a hold on that map.
-fn pin_inner_maps(ebpf: &Ebpf, instance: &Instance) -> Result<(), LoaderError> {
-    for (name, inner) in ebpf.maps() {
-        // Global data has a dot in its name, which the file system reserves, and nothing in it that needs a hold.
-        if name.contains('.') || MAPS.iter().any(|spec| spec.name == name) {
-            continue;
-        }
-        fault::point();
-        inner.pin(instance.pin(name)).map_err(|e| LoaderError::kernel(format!("pinning map {name}"), &e))?;
-    }
-    Ok(())
 }
 
 /// A mark that nobody guesses, so that nobody's packets pass for ours.

@@ -1,22 +1,11 @@
 //! Tests of the loader with the real object, each in network namespaces of its own. They run as root.
 
-use super::loader::OBJECT;
-use super::testing::{TestInstance, in_new_netns};
+use super::object::OBJECT;
+use super::testing::{TestInstance, an_sa, in_new_netns, ip, two_interfaces};
 use super::*;
 use crate::abi::program;
-use crate::sa::{ESP, encr};
 use std::process::Command;
 use std::time::{Duration, Instant};
-
-fn ip(arguments: &str) {
-    assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
-}
-
-fn two_interfaces() {
-    ip("link add lan0 type veth peer name lan1");
-    ip("link set lan0 up");
-    ip("link set lan1 up");
-}
 
 fn with_capacity(n: u32) -> AttachOptions {
     AttachOptions { capacity: Some(n), ..AttachOptions::default() }
@@ -29,16 +18,6 @@ fn has_object(test: &Instance) -> bool {
         assert!(!test.is_attached() && !Status::read(test).unwrap().attached);
     }
     OBJECT.is_some()
-}
-
-fn an_sa() -> SaSpec {
-    SaSpec {
-        encr: encr::CHACHA20_POLY1305,
-        key: SecretKey::new(vec![7; 32]),
-        salt: SecretKey::new(vec![7; 4]),
-        direction: Direction::In,
-        ..SaSpec::new(ESP, 0x1001, [192, 0, 2, 1].into(), [192, 0, 2, 2].into())
-    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::error::SadbError;
 use super::fault;
 use super::instance::{Instance, InstanceError};
 use super::layout;
+use super::raw::RawMap;
 use crate::abi::{Config, Header, Outer, map};
 use crate::event::Event;
 use crate::policy::{PolicyHead, Rule};
@@ -16,6 +17,7 @@ use crate::spd::{AddressKey, Chunk, Class, Page, TunnelKey};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use zeroize::Zeroize;
 
 macro_rules! pod {
@@ -215,9 +217,26 @@ pub(super) fn failed(map: &'static str, operation: &'static str) -> impl Fn(MapE
     move |source| SadbError::Map { map, operation, source }
 }
 
+/// The header, whatever version made it: its first octets are the same in every one.
+pub(super) fn any_header(instance: &Instance) -> Result<Header, SadbError> {
+    if !instance.is_attached() {
+        return Err(InstanceError::NotAttached(instance.name().to_owned()).into());
+    }
+    header_in(&instance.pin_dir())
+}
+
+/// The header that is pinned in a directory.
+pub(super) fn header_in(directory: &Path) -> Result<Header, SadbError> {
+    let failed = |e| SadbError::io(map::HEADER, e);
+    let value = RawMap::open(&directory.join(map::HEADER)).and_then(|map| map.get(&[0; 4])).map_err(failed)?;
+    let header = value.as_ref().and_then(|value| value.get(..size_of::<Header>()));
+    // One that is shorter is none of ours.
+    Ok(header.map(bytemuck::pod_read_unaligned).unwrap_or_default())
+}
+
 /// Reads and checks the header.
 pub(super) fn header(instance: &Instance) -> Result<Header, SadbError> {
-    let header = Slots::<Header>::open(instance, map::HEADER)?.get(0)?;
+    let header = any_header(instance)?;
     instance.check_header(&header)?;
     Ok(header)
 }

@@ -61,7 +61,12 @@ pub(super) struct Interface {
 impl Interface {
     /// Whether packets that leave the host leave here: Ethernet, no port of another, not of the data path.
     pub(super) fn is_outer(&self) -> bool {
-        self.ethernet && !self.loopback && !self.port && self.name != IPSEC0 && self.name != IPSEC0X
+        self.is_attachable() && !self.port
+    }
+
+    /// Whether programs can be attached: Ethernet, not of the data path.
+    pub(super) fn is_attachable(&self) -> bool {
+        self.ethernet && !self.loopback && self.name != IPSEC0 && self.name != IPSEC0X
     }
 
     /// Whether packets may leave the host here and no program of ours can judge them: up, and without Ethernet framing.
@@ -121,6 +126,14 @@ impl Route {
         link.header.flags = LinkFlags::Up | LinkFlags::Noarp;
         link.header.change_mask = LinkFlags::Up | LinkFlags::Noarp;
         self.act(RouteNetlinkMessage::SetLink(link), 0, "taking ipsec0 up")
+    }
+
+    /// Takes an interface down.
+    pub(super) fn down(&self, index: u32) -> Result<(), LoaderError> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.header.change_mask = LinkFlags::Up;
+        self.act(RouteNetlinkMessage::SetLink(link), 0, "taking an interface down")
     }
 
     /// Writes on the interface whose it is.

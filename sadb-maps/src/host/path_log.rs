@@ -36,6 +36,8 @@ impl Log for Sink {
 /// The log, turned on for as long as this value lives. Its descriptor is readable when there are lines.
 pub struct PathLog {
     instance: Instance,
+    /// Number of the program whose log it is.
+    program: u32,
     logger: EbpfLogger<Sink>,
 }
 
@@ -55,13 +57,16 @@ impl PathLog {
         _lease: &EventLease,
         say: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Self, LoaderError> {
-        let name = program::XDP_OUTER;
-        let info = ProgramInfo::from_pin(instance.pin(name))
-            .map_err(|e| LoaderError::kernel(format!("program {name}"), &e))?;
-        let logger = EbpfLogger::init_from_id_with_logger(info.id(), Sink(Box::new(say)))
+        let program = program_id(instance)?;
+        let logger = EbpfLogger::init_from_id_with_logger(program, Sink(Box::new(say)))
             .map_err(|e| LoaderError::kernel("log of the programs", &e))?;
         turn(instance, true)?;
-        Ok(Self { instance: instance.clone(), logger })
+        Ok(Self { instance: instance.clone(), program, logger })
+    }
+
+    /// Whether the programs still write here. They do not once others have taken their place: open another log then.
+    pub fn is_current(&self) -> bool {
+        program_id(&self.instance).is_ok_and(|id| id == self.program)
     }
 
     /// Says what there is to say.
@@ -81,6 +86,13 @@ impl Drop for PathLog {
         // An instance that is gone has nothing to be turned off; a log that stays on only fills its ring.
         let _ = turn(&self.instance, false);
     }
+}
+
+fn program_id(instance: &Instance) -> Result<u32, LoaderError> {
+    let name = program::XDP_OUTER;
+    let info =
+        ProgramInfo::from_pin(instance.pin(name)).map_err(|e| LoaderError::kernel(format!("program {name}"), &e))?;
+    Ok(info.id())
 }
 
 fn turn(instance: &Instance, on: bool) -> Result<(), SadbError> {

@@ -17,7 +17,7 @@ use super::pfkey::{Message, kind};
 use super::slots::{self, Known, LARVAL_SECONDS, Register};
 use super::spd::store::PolicyMaps;
 use super::spec::{Direction, IvSource, Mode, SaInfo, SaKey, SaSpec, SaUpdate};
-use super::{clock, repair, transform, tunnels, window};
+use super::{clock, repair, staging, transform, tunnels, window};
 use crate::sa::{BindingKey, Bundle, Lifetime, OuterHeader, SaState, SaStatic, SlotRef, flag, km, state};
 use bytemuck::Zeroable;
 use std::collections::BTreeSet;
@@ -573,6 +573,9 @@ impl Sadb {
         let mut held = Held { lock, begun: false };
         // What a failure before its end left unsaid.
         self.news.clear();
+        if self.seen != Some(held.lock.mark()) && staging::maps_are_moving(&self.instance) {
+            return Err(SadbError::Moving);
+        }
         if self.seen != Some(held.lock.mark()) && !self.maps.are_pinned(&self.instance)? {
             // The instance was attached anew, and nothing would come of changes to the maps that it had before.
             (self.maps, self.policy) = (SaMaps::open(&self.instance)?, PolicyMaps::open(&self.instance)?);

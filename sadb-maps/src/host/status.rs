@@ -1,12 +1,14 @@
 //! What is attached: interfaces and their modes, memory by map, programs with what the verifier counted.
 
 use super::attach::{self, InterfaceReport};
+use super::build::Build;
 use super::error::SadbError;
 use super::instance::{Instance, InstanceError};
 use super::loader::{self, LoaderError};
-use super::maps::{self, Slots};
+use super::maps;
 use super::netdev::Route;
-use crate::abi::{Config, EXIT_XDP, map};
+use super::object;
+use super::watch;
 use aya::maps::MapInfo;
 use aya::programs::ProgramInfo;
 use serde::Serialize;
@@ -36,6 +38,15 @@ pub struct ProgramReport {
     pub machine_code: u32,
 }
 
+/// A process that watches the interfaces of an instance.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Watcher {
+    /// Number of the process.
+    pub process: u32,
+    /// It takes down what is not attached.
+    pub strict: bool,
+}
+
 /// State of an instance.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -45,8 +56,14 @@ pub struct Status {
     pub attached: bool,
     /// Number of SAs that fit.
     pub capacity: u32,
+    /// The programs that are loaded; `None` when nothing is attached, or by a version that left no record.
+    pub loaded: Option<Build>,
+    /// The programs that this tool has; `None` when it was built without. `espadm upgrade` loads them.
+    pub installed: Option<Build>,
     /// Whether `ipsec0` and `ipsec0x` are there and up, with their programs; `espadm attach` mends them.
     pub pair: bool,
+    /// Who attaches interfaces that come later; `None` when nobody does. `espadm watch` does.
+    pub watcher: Option<Watcher>,
     /// The outer interfaces that have their programs.
     pub interfaces: Vec<InterfaceReport>,
     /// Ethernet interfaces of this network namespace that are not attached: what leaves there is not judged.
@@ -75,7 +92,10 @@ impl Status {
             instance: instance.name().to_owned(),
             attached: header.is_some(),
             capacity: header.map_or(0, |h| h.capacity.saturating_sub(1)),
+            loaded: None,
+            installed: Build::installed(),
             pair: false,
+            watcher: None,
             interfaces: vec![],
             unattached: vec![],
             unattachable: vec![],
@@ -86,26 +106,16 @@ impl Status {
         let outer = if status.attached { attach::attached(instance)? } else { vec![] };
         for interface in &all {
             match outer.iter().find(|(index, ..)| *index == interface.index) {
-                Some((index, record, true)) => status.interfaces.push(InterfaceReport {
-                    name: interface.name.clone(),
-                    ifindex: *index,
-                    native: record.native != 0,
-                    xdp_exit: record.exit == EXIT_XDP,
-                    mtu: record.mtu,
-                    clsact: attach::is_filter(instance, *index),
-                    fallback: None,
-                }),
+                Some((_, record, true)) => status.interfaces.push(InterfaceReport::of(instance, interface, record)),
                 _ if interface.is_outer() => status.unattached.push(interface.name.clone()),
                 _ if interface.is_beyond_reach() => status.unattachable.push(interface.name.clone()),
                 _ => {}
             }
         }
         if status.attached {
-            let config = Slots::<Config>::open(instance, map::CONFIG)?.get(0)?;
-            let up = |index| all.iter().any(|i| i.index == index && i.up);
-            status.pair = up(config.ipsec0)
-                && up(config.ipsec0x)
-                && attach::pair_is_whole(instance, config.ipsec0, config.ipsec0x);
+            status.pair = loader::pair_is_whole(instance, &all)?;
+            status.loaded = Build::loaded(instance).map_err(LoaderError::io("record of the build"))?;
+            status.watcher = watch::watcher(instance)?.map(|(process, strict)| Watcher { process, strict });
             status.maps = memory(instance)?;
             status.programs = programs(instance)?;
         }
@@ -147,5 +157,6 @@ fn programs(instance: &Instance) -> Result<Vec<ProgramReport>, LoaderError> {
             machine_code: info.size_jitted(),
         })
     };
-    loader::programs().map(read).collect()
+    // Another build may have other programs.
+    object::programs().filter(|name| instance.pin(name).exists()).map(read).collect()
 }

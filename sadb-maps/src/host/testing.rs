@@ -71,3 +71,31 @@ pub(super) fn in_new_netns<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         thread.join().unwrap()
     })
 }
+
+/// Runs ip(8) with these arguments.
+#[cfg(test)]
+pub(super) fn ip(arguments: &str) {
+    assert!(std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
+}
+
+/// Makes the interfaces `lan0` and `lan1`, which are the ends of one pair.
+#[cfg(test)]
+pub(super) fn two_interfaces() {
+    ip("link add lan0 type veth peer name lan1");
+    ip("link set lan0 up");
+    ip("link set lan1 up");
+}
+
+/// An inbound SA.
+#[cfg(test)]
+pub(super) fn an_sa() -> super::SaSpec {
+    use super::{Direction, SaSpec, SecretKey};
+    use crate::sa::{ESP, encr};
+    SaSpec {
+        encr: encr::CHACHA20_POLY1305,
+        key: SecretKey::new(vec![7; 32]),
+        salt: SecretKey::new(vec![7; 4]),
+        direction: Direction::In,
+        ..SaSpec::new(ESP, 0x1001, [192, 0, 2, 1].into(), [192, 0, 2, 2].into())
+    }
+}

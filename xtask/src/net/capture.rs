@@ -128,6 +128,24 @@ impl Capture {
     }
 }
 
+/// Puts frames on an interface, as they were seen there or elsewhere.
+///
+/// # Errors
+/// There is no such interface, or it does not take them.
+pub fn replay(host: &Host, interface: &str, frames: &[Vec<u8>]) -> Result<()> {
+    host.within(|| {
+        let socket = open(interface).with_context(|| format!("sending on {interface}"))?;
+        for frame in frames {
+            // SAFETY: the frame lives across the call, and its length is given as such.
+            let sent = unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+            if sent < 0 {
+                return Err(std::io::Error::last_os_error()).context("sending a frame");
+            }
+        }
+        Ok(())
+    })
+}
+
 /// An AF_PACKET socket on an interface, for whole frames; of the thread's namespace.
 pub(crate) fn open(interface: &str) -> Result<OwnedFd> {
     let name = std::ffi::CString::new(interface)?;

@@ -25,7 +25,7 @@ pub(crate) fn object() -> Option<String> {
 
 pub(super) fn are_seen() -> Result<()> {
     for (fault, scenario, reason) in FAULTS {
-        let object = build_ebpf::faulty(fault)?;
+        let object = build_ebpf::variant(fault)?;
         let mut command = Command::new(binaries()?.join("xtask"));
         command.args(["scenario", "--built", scenario]).env(OBJECT, &object).stdin(Stdio::null());
         let output = command.output().with_context(|| format!("could not start scenario {scenario}"))?;

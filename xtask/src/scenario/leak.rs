@@ -198,6 +198,7 @@ impl Storm<'_> {
             }
             8 => match self.below(4) {
                 0 => self.tool("SA flush", suite, "ipseckey", &["flush"]),
+                1 => self.tool("upgrade", suite, "espadm", &["upgrade", "--force"]),
                 _ => self.tool("attach again", suite, "espadm", &["attach", "wan0"]),
             },
             9 => {

@@ -11,6 +11,7 @@ mod first_packet;
 mod fragments;
 mod guest;
 mod ike_ah;
+mod interfaces;
 pub(crate) mod kernel;
 mod leak;
 mod manual;
@@ -29,6 +30,7 @@ mod strongswan;
 pub(crate) mod topology;
 mod transforms;
 mod transport;
+mod upgrade;
 mod xfrm;
 
 use crate::build_ebpf;
@@ -109,6 +111,26 @@ pub const ALL: &[Scenario] = &[
         policy::defaults,
     ),
     namespace(
+        "interfaces",
+        "an interface that comes is attached before it is used, goes and comes again; ipsec0 made anew; units for systemd",
+        interfaces::come_and_go,
+    ),
+    namespace(
+        "upgrade",
+        "20 upgrades of the programs under TCP traffic: no packet dropped, none in clear, SAs and counters kept",
+        upgrade::same_maps,
+    ),
+    namespace(
+        "upgrade-capacity",
+        "maps for more and fewer SAs under TCP traffic: SAs and policy move, no number comes twice, replays are refused",
+        upgrade::capacity,
+    ),
+    namespace(
+        "upgrade-abi",
+        "the same to maps of a later version, which these tools refuse, and back",
+        upgrade::other_abi,
+    ),
+    namespace(
         "icmp-errors",
         "an ICMP error about a protected flow goes with it, and one in clear is not believed",
         policy::icmp_errors,
@@ -156,6 +178,11 @@ pub const ALL: &[Scenario] = &[
     namespace("first-packet-dropped", "nobody to hold them, or no SA in time: counted", first_packet::dropped),
     namespace("ike-both-begin", "both hosts begin at once: one IKE SA is left", ours::both_begin),
     namespace("ike-kill-9", "killed daemons: traffic goes on, then stops, never in clear", ours::killed_daemon),
+    namespace(
+        "ike-attached-anew",
+        "the data path detached and attached again under the daemon: it follows, and the peer hears which SAs are gone",
+        ours::attached_anew,
+    ),
     namespace(
         "ike-damage",
         "every message cut short at many places and with a bit flipped in every octet, in all exchanges",

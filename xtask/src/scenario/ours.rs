@@ -2,7 +2,9 @@
 //! traffic, a killed daemon, a tool in a mount namespace of its own.
 
 use super::manual::{manual_keys, nothing_in_clear};
-use super::topology::{A, B, INNER_A, INNER_B, KEY_A_TO_B, KEY_B_TO_A, Protected, SPI_A_TO_B, SPI_B_TO_A, rule};
+use super::topology::{
+    A, B, INNER_A, INNER_B, KEY_A_TO_B, KEY_B_TO_A, NET_A, NET_B, Protected, SPI_A_TO_B, SPI_B_TO_A, rule,
+};
 use crate::net::capture::Capture;
 use crate::net::transfer;
 use crate::suite::{Suite, counter, text};
@@ -113,6 +115,40 @@ pub(super) fn killed_daemon() -> Result<()> {
     Ok(())
 }
 
+/// The data path is detached and attached again under the daemon: it may send IKE in clear again, hears of the traffic that
+/// wants an SA, and tells the peer which SAs are no more.
+pub(super) fn attached_anew() -> Result<()> {
+    let net = Protected::new("anew", "encr_algs chacha20-poly1305", &["--acquire-hold", "1"])?;
+    // Between the hosts themselves everything is protected too, IKE excepted.
+    let policies = [[A, B, NET_A, NET_B], [B, A, NET_B, NET_A]].map(|[here, there, near, far]| {
+        let algorithms = "encr_algs chacha20-poly1305";
+        rule(near, far, algorithms) + &format!("{{ laddr {here} raddr {there} }} ipsec {{ {algorithms} sa shared }}\n")
+    });
+    net.a.policy(&policies[0])?;
+    net.b.policy(&policies[1])?;
+    let daemons = [net.a.daemon(&config(A, B, ""), PRESHARED)?, net.b.daemon(&config(B, A, ""), PRESHARED)?];
+    let logs = || format!("A:\n{}\nB:\n{}", daemons[0].log_end(), daemons[1].log_end());
+    let passes = || transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, 1 << 20, |_| {}).with_context(logs);
+    passes()?;
+    let spis = net.b.outbound_spis()?;
+    ensure!(!spis.is_empty(), "no SA carries the traffic");
+    net.a.tool("espadm", &["detach", "--all"])?;
+    net.a.tool("espadm", &["attach", "--acquire-hold", "1", "wan0"])?;
+    net.a.policy(&policies[0])?;
+    let capture = Capture::start(&net.sites.router, "to-a")?;
+    passes()?;
+    // The first ring was a second away at most; negotiating takes no longer than before.
+    let start = Instant::now();
+    while net.b.outbound_spis()?.iter().any(|spi| spis.contains(spi)) {
+        ensure!(start.elapsed() < Duration::from_secs(5), "B sends on SAs that A has lost\n{}", logs());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    passes()?;
+    nothing_in_clear(&capture.finish()?)?;
+    ensure!(net.a.ike_sas()?.len() == 1 && net.b.ike_sas()?.len() == 1, "the IKE SA was lost\n{}", logs());
+    Ok(())
+}
+
 /// A packet that would not fit when sealed is answered with the exact size that does, also under strict reverse path
 /// filtering, and one of that size goes through.
 pub(super) fn too_big() -> Result<()> {
@@ -158,6 +194,13 @@ pub(super) fn path_log() -> Result<()> {
     while daemon.log()?.matches(said).count() == lines {
         ensure!(start.elapsed() < Duration::from_secs(2), "the log stays off\n{}", daemon.log_end());
         std::thread::sleep(Duration::from_millis(20));
+    }
+    // Other programs write another log.
+    net.a.tool("espadm", &["upgrade", "--force"])?;
+    let (lines, start) = (daemon.log()?.matches(said).count(), Instant::now());
+    while daemon.log()?.matches(said).count() == lines {
+        ensure!(start.elapsed() < Duration::from_secs(8), "the log of the new programs is off\n{}", daemon.log_end());
+        ensure!(!net.sites.b.ping(&target, &["-W", "0.2"])?, "a clear packet got an answer");
     }
     Ok(())
 }

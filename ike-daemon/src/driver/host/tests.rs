@@ -300,3 +300,31 @@ fn packets_leave_by_the_sa_of_the_other_side() {
     assert_eq!(host.kernel().sent, [packet]);
     assert_eq!((host.waiting.len(), host.waiting.counts.refused), (0, 0));
 }
+
+#[test]
+fn pairs_that_went_with_their_data_path_are_told_to_the_core() {
+    let mut host = host();
+    let (kept, lost) = (child(300, 77), child(400, 78));
+    host.install_child(&kept).unwrap();
+    host.install_child(&lost).unwrap();
+    assert!(host.lost().is_empty());
+    host.kernel().found = vec![FoundPair { key: PairKey::from(&kept), action: 7 }];
+    assert!(host.lost().is_empty(), "it is the same data path");
+    host.kernel().is_other = true;
+    let told = host.lost();
+    assert!(
+        matches!(told.as_slice(), [Input::Expire(Expire { spi: 400, inbound: true, kind: ExpireKind::Hard })]),
+        "{told:?}"
+    );
+    assert!(host.lost().is_empty());
+}
+
+#[test]
+fn what_an_earlier_daemon_left_is_forgotten_with_its_data_path() {
+    let found = vec![orphan(500, "192.0.2.2")];
+    let kernel = MemoryKernel { found, ..MemoryKernel::default() };
+    let mut host = DriverHost::new(kernel, rules());
+    (host.kernel().found, host.kernel().is_other) = (vec![], true);
+    assert!(host.lost().is_empty());
+    assert_eq!(host.orphans(), 0);
+}
