@@ -124,10 +124,7 @@ impl KernelSide for Injected {
     fn new_event_fd(&mut self) -> Result<Option<OwnedFd>, KernelError> {
         Ok(None)
     }
-    fn has_lease(&self) -> bool {
-        false
-    }
-    fn retries(&self) -> bool {
+    fn is_other(&mut self) -> bool {
         false
     }
     fn packets(&mut self) -> Vec<HeldPacket> {

@@ -362,7 +362,7 @@ mod tests {
                 if parts.len() == 1 && whole[0] >> 4 == 4 {
                     assert_eq!(&parts[0], whole, "nothing to cut");
                 } else {
-                    assert_eq!(made, [whole.clone()], "MTU {mtu}");
+                    assert_eq!(made, std::slice::from_ref(whole), "MTU {mtu}");
                 }
             }
             assert_eq!(split(whole, header + 7, 9), None);
