@@ -54,7 +54,8 @@ pub enum LoaderError {
     },
     /// The MTU is above what XDP in a driver takes.
     #[error(
-        "{name} has an MTU of {mtu} octets and XDP in its driver takes at most {MAX_XDP_MTU}; lower it (ip link set {name}          mtu {MAX_XDP_MTU}), or have XDP run on the socket buffer, where sealed packets still have at most that length"
+        "{name} has an MTU of {mtu} octets and XDP in its driver takes at most {MAX_XDP_MTU}; lower it (ip link set {name} \
+         mtu {MAX_XDP_MTU}), or have XDP run on the socket buffer, where sealed packets still have at most that length"
     )]
     TooLong {
         /// The interface.
