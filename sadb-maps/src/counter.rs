@@ -112,12 +112,6 @@ counters! {
     PathMtu = "path-mtu-learned",
     /// Sealed packet for this host that is longer than what the programs take.
     DropTooLong = "drop-too-long",
-    /// Packets sealed on the LAN interface where they arrived, without the stack.
-    ShortcutSealed = "shortcut-sealed",
-    /// Opened packets sent out of a LAN interface without the stack.
-    ShortcutOpened = "shortcut-opened",
-    /// Packets that met the gateway shortcut and were left to the stack, which judges them as any other.
-    ShortcutLeft = "shortcut-left",
 }
 
 /// Number of counters.

@@ -281,7 +281,10 @@ pub fn open_end(ctx: &XdpContext) -> u32 {
     if outcome == open::DELIVER {
         outcome = open::inside_ah(ctx.ctx);
     }
-    open::deliver_or_conclude(ctx, outcome)
+    if outcome == open::DELIVER {
+        outcome = open::open_deliver(ctx.ctx);
+    }
+    open::conclude(ctx, outcome)
 }
 
 #[unsafe(no_mangle)]

@@ -16,7 +16,6 @@ mod ctr;
 mod frame;
 mod gcm;
 mod hold;
-mod limit;
 mod mac;
 mod maps;
 mod nat;
@@ -28,7 +27,6 @@ mod route;
 mod sa;
 mod scratch;
 mod seal;
-mod shortcut;
 mod slow;
 mod stage;
 mod sweep;
@@ -79,11 +77,6 @@ pub fn ah_open_end(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn open_end(ctx: XdpContext) -> u32 {
     open::end(&ctx)
-}
-
-#[xdp]
-pub fn shortcut(ctx: XdpContext) -> u32 {
-    shortcut::run(&ctx)
 }
 
 /// The programs of a cipher: one that seals, one that opens.

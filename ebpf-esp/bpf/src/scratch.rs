@@ -88,10 +88,6 @@ pub struct Plan {
     pub large: u32,
     /// Octets of the frame when TC is to cut it; 0 when XDP did.
     pub cut_to: u32,
-    /// Where the packet is sealed: 0 on `ipsec0x`, else by the gateway shortcut: see [`crate::shortcut`].
-    pub shortcut: u32,
-    /// Destination and source MAC address of the sealed packet, where the shortcut has found them.
-    pub macs: [u16; 6],
 }
 
 /// See the module.

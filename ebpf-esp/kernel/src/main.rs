@@ -82,11 +82,6 @@ enum Task {
     Bench {
         /// The test-only object
         object: PathBuf,
-        /// Transforms to measure, by name; all without it
-        transforms: Vec<String>,
-        /// Times that every kind takes its turn
-        #[arg(long, default_value_t = 50)]
-        rounds: usize,
     },
     /// Random rules and packets through the classifier in the kernel, compared with the plain scan
     Policy {
@@ -114,7 +109,7 @@ fn main() -> ExitCode {
         Task::Ecn => ecn::run(),
         Task::Attach { instance, object, interfaces } => instance::attach(&instance, &object, &interfaces),
         Task::Move { instance, object } => next_abi::run(&instance, object.as_deref()),
-        Task::Bench { object, transforms, rounds } => bench::run(&object, &transforms, rounds),
+        Task::Bench { object } => bench::run(&object),
         Task::Policy { object } => spd::check(&object),
         Task::PolicyBench { object, ipsecconf } => spd::bench(&object, &ipsecconf),
         Task::Programs { object } => programs::run(&object),

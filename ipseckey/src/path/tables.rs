@@ -1,6 +1,6 @@
 //! Tables: columns as wide as their widest cell, two blanks between them.
 
-use sadb_maps::host::attach::{InterfaceReport, Shortcut};
+use sadb_maps::host::attach::InterfaceReport;
 use sadb_maps::host::features::Feature;
 use sadb_maps::host::loader::AttachReport;
 use sadb_maps::host::status::{Status, Watcher};
@@ -54,27 +54,8 @@ fn exit(interface: &InterfaceReport) -> &'static str {
     if interface.xdp_exit { "xdp" } else { "neighbour" }
 }
 
-fn lan(interface: &InterfaceReport) -> &'static str {
-    match interface.shortcut {
-        Shortcut::None => "-",
-        Shortcut::In => "in",
-        Shortcut::Both => "both",
-    }
-}
-
 fn hooks(interface: &InterfaceReport) -> &'static str {
     if interface.clsact { "clsact" } else { "tcx" }
-}
-
-/// How an interface is attached, on a line.
-fn attachment(interface: &InterfaceReport) -> String {
-    let shortcut = match interface.shortcut {
-        Shortcut::None => "",
-        Shortcut::In => ", gateway shortcut to tunnels",
-        Shortcut::Both => ", gateway shortcut to and from tunnels",
-    };
-    let (mode, hooks, exit) = (mode(interface), hooks(interface), exit(interface));
-    format!("XDP {mode}, TC {hooks}, exit {exit}, MTU {}{shortcut}", interface.mtu)
 }
 
 /// What the kernel has and lacks.
@@ -99,9 +80,10 @@ pub fn attached(report: &AttachReport) -> String {
     }
     out.push_str(&format!("room for {} SAs, {} in maps\n", report.capacity, octets(report.memory)));
     for interface in &report.interfaces {
-        out.push_str(&format!("{}: {}\n", interface.name, attachment(interface)));
-        for note in &interface.notes {
-            out.push_str(&format!("{}: {note}\n", interface.name));
+        let (mode, hooks, exit) = (mode(interface), hooks(interface), exit(interface));
+        out.push_str(&format!("{}: XDP {mode}, TC {hooks}, exit {exit}, MTU {}\n", interface.name, interface.mtu));
+        if let Some(why) = &interface.fallback {
+            out.push_str(&format!("{}: generic because native XDP failed: {why}\n", interface.name));
         }
     }
     out
@@ -111,9 +93,10 @@ pub fn attached(report: &AttachReport) -> String {
 pub fn seen(seen: &Seen) -> String {
     match seen {
         Seen::Attached(i) => {
-            let mut line = format!("{}: attached: {}", i.name, attachment(i));
-            for note in &i.notes {
-                line.push_str(&format!("; {note}"));
+            let mut line =
+                format!("{}: attached: XDP {}, TC {}, exit {}, MTU {}", i.name, mode(i), hooks(i), exit(i), i.mtu);
+            if let Some(why) = &i.fallback {
+                line.push_str(&format!("; generic because native XDP failed: {why}"));
             }
             line
         }
@@ -170,12 +153,12 @@ pub fn status(status: &Status, details: bool) -> String {
         let more = if strict { "; what it cannot attach it takes down" } else { "" };
         out.push_str(&format!("interfaces that come are attached by process {process}{more}\n"));
     }
-    let mut rows = vec![["INTERFACE", "XDP", "TC", "EXIT", "SHORTCUT", "MTU"].map(str::to_owned)];
+    let mut rows = vec![["INTERFACE", "XDP", "TC", "EXIT", "MTU"].map(str::to_owned)];
     for i in &status.interfaces {
-        rows.push([i.name.clone(), mode(i).into(), hooks(i).into(), exit(i).into(), lan(i).into(), i.mtu.to_string()]);
+        rows.push([i.name.clone(), mode(i).into(), hooks(i).into(), exit(i).into(), i.mtu.to_string()]);
     }
     out.push('\n');
-    out.push_str(&table(&rows, [false, false, false, false, false, true]));
+    out.push_str(&table(&rows, [false, false, false, false, true]));
     if !details {
         return out;
     }
@@ -272,8 +255,7 @@ mod tests {
                     xdp_exit: false,
                     mtu: 1500,
                     clsact: false,
-                    shortcut: Shortcut::Both,
-                    notes: vec![],
+                    fallback: None,
                 },
                 InterfaceReport {
                     name: "wlan-long".to_owned(),
@@ -282,8 +264,7 @@ mod tests {
                     xdp_exit: true,
                     mtu: 9000,
                     clsact: true,
-                    shortcut: Shortcut::None,
-                    notes: vec![],
+                    fallback: None,
                 },
             ],
             unattached: vec!["eth1".to_owned()],

@@ -9,7 +9,7 @@ mod wireguard;
 
 use super::{Figures, Part, tools};
 use anyhow::Result;
-use contestants::{Cipher, Contestant, Ends, Kind, Way};
+use contestants::{Cipher, Contestant, Ends, Kind};
 use flow::Rate;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use std::fmt::Write;
 /// What is measured here.
 pub(super) const PARTS: &[Part] = &[Part {
     name: "path",
-    about: "TCP through this suite, beside clear, strongSwan's ESP in user space and wireguard-go (about 2 minutes)",
+    about: "TCP through this suite, beside clear, strongSwan's ESP in user space and wireguard-go (about 80 s)",
     run,
 }];
 
@@ -103,12 +103,9 @@ impl Spread {
 
 /// What is told as a ratio, between the same ends.
 fn comparisons() -> Vec<(Kind, Kind)> {
-    let ours = |cipher| Kind::Ours(cipher, Way::Stack);
-    let swans = Cipher::ALL.map(|cipher| (ours(cipher), Kind::Strongswan(cipher)));
-    let all = Cipher::ALL.map(|cipher| (ours(cipher), Kind::WireguardGo));
-    let ways = [Way::XdpExit, Way::Shortcut, Way::ShortcutXdpExit];
-    let ways = ways.map(|way| (Kind::Ours(Cipher::ChaCha20, way), ours(Cipher::ChaCha20)));
-    swans.into_iter().chain(all).chain(ways).collect()
+    let swans = Cipher::ALL.map(|cipher| (Kind::Ours(cipher), Kind::Strongswan(cipher)));
+    let all = Cipher::ALL.map(|cipher| (Kind::Ours(cipher), Kind::WireguardGo));
+    swans.into_iter().chain(all).collect()
 }
 
 fn report(all: &[Series], load: &tools::Load) -> Figures {
@@ -125,7 +122,7 @@ fn report(all: &[Series], load: &tools::Load) -> Figures {
         let find = |kind: Kind| all.iter().find(|series| series.ends == ends && series.kind == kind);
         let _ = writeln!(
             text,
-            "\n{:<42} {:>7} {:>16} {:>9} {:>5} {:>11}",
+            "\n{:<30} {:>7} {:>16} {:>9} {:>5} {:>11}",
             format!("between {}", ends.name()),
             "Gbit/s",
             "lowest..highest",
@@ -139,7 +136,7 @@ fn report(all: &[Series], load: &tools::Load) -> Figures {
             let of_clear = clear.map_or(f64::NAN, |clear| series.ratio(clear).median);
             let _ = writeln!(
                 text,
-                "{:<42} {median:>7.2} {:>16} {of_clear:>9.2} {:>5.2} {:>11.2}",
+                "{:<30} {median:>7.2} {:>16} {of_clear:>9.2} {:>5.2} {:>11.2}",
                 series.kind.title(),
                 format!("{lowest:.2}..{highest:.2}"),
                 series.busy().median,

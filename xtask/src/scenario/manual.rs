@@ -22,22 +22,22 @@ pub(super) fn manual_keys(net: &Protected, name: &str) -> Result<()> {
 
 pub(super) fn chacha20() -> Result<()> {
     let net = Protected::new("chacha", "encr_algs chacha20-poly1305", &[])?;
-    through_the_tunnel(&net, "chacha20-poly1305", OCTETS)
+    through_the_tunnel(&net, "chacha20-poly1305")
 }
 
 pub(super) fn aes_gcm() -> Result<()> {
     let net = Protected::new("gcm", "encr_algs aes-gcm(256)", &[])?;
-    through_the_tunnel(&net, "aes-gcm", OCTETS)
+    through_the_tunnel(&net, "aes-gcm")
 }
 
 pub(super) fn generic_xdp() -> Result<()> {
     let net = Protected::new("generic", "encr_algs chacha20-poly1305", &["--mode", "generic"])?;
-    through_the_tunnel(&net, "chacha20-poly1305", OCTETS)
+    through_the_tunnel(&net, "chacha20-poly1305")
 }
 
 pub(super) fn xdp_exit() -> Result<()> {
     let net = Protected::new("exit", "encr_algs chacha20-poly1305", &["--exit", "xdp"])?;
-    through_the_tunnel(&net, "chacha20-poly1305", OCTETS)
+    through_the_tunnel(&net, "chacha20-poly1305")
 }
 
 pub(super) fn strict_rp_filter() -> Result<()> {
@@ -47,7 +47,7 @@ pub(super) fn strict_rp_filter() -> Result<()> {
             host.sysctl(&format!("ipv4.conf.{interface}.rp_filter"), "1")?;
         }
     }
-    through_the_tunnel(&net, "chacha20-poly1305", OCTETS)
+    through_the_tunnel(&net, "chacha20-poly1305")
 }
 
 /// Every size there is, sealed by one host and opened by the other and the same for the answer: a third of all sizes has
@@ -72,25 +72,22 @@ pub(super) fn every_size() -> Result<()> {
     Ok(())
 }
 
-/// Payload of a transfer.
-const OCTETS: u64 = 32 << 20;
-
 /// Octets of an echo request that just fit: 1446 of an inner packet at MTU 1500, less IPv4 and ICMP header.
 const LARGEST_ECHO: u32 = 1446 - 28;
 
 /// Ping and TCP at full MTU through the tunnel, nothing in clear on the wire, nothing lost, and the same flow in clear
 /// once the policy is gone.
-pub(super) fn through_the_tunnel(net: &Protected, algorithm: &str, octets: u64) -> Result<()> {
+fn through_the_tunnel(net: &Protected, algorithm: &str) -> Result<()> {
     ensure!(!net.sites.a.ping(&INNER_B.to_string(), &[])?, "a ping was answered although there is no SA");
     let before = (net.a.counters()?, net.b.counters()?);
     let unsealed = counter(&before.0, "drop-no-sa-outbound");
     ensure!(unsealed > 0, "the packet that had no SA was not counted as dropped for that");
 
     manual_keys(net, algorithm)?;
-    let capture = Capture::start(&net.sites.router, net.sites.wire)?;
+    let capture = Capture::start(&net.sites.router, "to-a")?;
     ensure!(net.sites.a.ping(&INNER_B.to_string(), &[])?, "no answer through the tunnel: {}", state(net));
-    let there = transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, octets, |_| {}).with_context(|| state(net))?;
-    let back = transfer::tcp(&net.sites.b, &net.sites.a, INNER_A, octets, |_| {}).with_context(|| state(net))?;
+    let there = transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, 32 << 20, |_| {}).with_context(|| state(net))?;
+    let back = transfer::tcp(&net.sites.b, &net.sites.a, INNER_A, 32 << 20, |_| {}).with_context(|| state(net))?;
     let seen = capture.finish()?;
     println!("{algorithm}: {:.2} and {:.2} Gbit/s, {} ESP frames", there.gigabits(), back.gigabits(), seen.esp);
     nothing_in_clear(&seen)?;
@@ -100,9 +97,8 @@ pub(super) fn through_the_tunnel(net: &Protected, algorithm: &str, octets: u64) 
     same_counts(&net.a, &net.b)?;
 
     net.unprotect()?;
-    let capture = Capture::start(&net.sites.router, net.sites.wire)?;
-    transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, octets.min(1 << 20), |_| {})
-        .context("in clear, without policy")?;
+    let capture = Capture::start(&net.sites.router, "to-a")?;
+    transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, 1 << 20, |_| {}).context("in clear, without policy")?;
     let seen = capture.finish()?;
     ensure!(seen.marked > 0 && seen.esp == 0, "without policy the capture sees {} marked frames", seen.marked);
     Ok(())
