@@ -4,13 +4,14 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use command_lines::{Line, LineError, Lines};
 use ipseckey::keying::parser;
+use ipseckey::keying::prompt::{Prompt, Typed};
 use ipseckey::keying::request::Command;
 use ipseckey::keying::script::{self, FileError};
 use ipseckey::keying::session::{Failure, Options, Session};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::stat::{Mode, umask};
 use sadb_maps::host::Instance;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -182,19 +183,49 @@ fn run_file(path: &Path, session: &mut Session, service: bool, out: &mut dyn Wri
 
 /// Reads commands until `quit` or the end of the input. Errors do not end it.
 fn interactive(session: &mut Session, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let prompt = io::stdin().is_terminal();
     // Without SA_RESTART, so that monitor wakes up; reading a line goes on after it.
     let action = SigAction::new(SigHandler::Handler(interrupt), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler only stores to an atomic.
     unsafe { sigaction(Signal::SIGINT, &action) }?;
-    let mut input = Lines::new(io::stdin().lock());
-    let mut failed = false;
+    if io::stdin().is_terminal() && io::stdout().is_terminal() {
+        return prompted(session, out);
+    }
+    let done = commands(io::stdin().lock(), session, out)?;
+    // A script on standard input wants to know.
+    Ok(if done.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Reads what a person types, who has seen the messages when the session ends.
+fn prompted(session: &mut Session, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let mut prompt = Prompt::new()?;
     loop {
-        if prompt {
-            write!(out, "ipseckey> ")?;
-            out.flush()?;
+        match prompt.read()? {
+            // What was pasted may be more than one command.
+            Typed::Text(text) => {
+                if commands(text.as_bytes(), session, out)?.quit {
+                    break;
+                }
+            }
+            Typed::Nothing => {}
+            Typed::End => break,
         }
-        let done = match input.read() {
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What became of commands.
+#[derive(Default)]
+struct Done {
+    failed: bool,
+    quit: bool,
+}
+
+/// Carries out what `input` says, up to `quit`.
+fn commands(input: impl BufRead, session: &mut Session, out: &mut dyn Write) -> anyhow::Result<Done> {
+    let mut lines = Lines::new(input);
+    let mut all = Done::default();
+    loop {
+        let done = match lines.read() {
             Ok(Some(line)) if line.words.is_empty() => continue,
             Ok(Some(line)) => one_command(&line, session, out)?,
             Ok(None) => break,
@@ -204,16 +235,14 @@ fn interactive(session: &mut Session, out: &mut dyn Write) -> anyhow::Result<Exi
                 None
             }
         };
-        failed |= done.is_none();
+        all.failed |= done.is_none();
         if done == Some(true) {
-            return Ok(ExitCode::SUCCESS);
+            all.quit = true;
+            break;
         }
     }
-    if prompt {
-        writeln!(out)?;
-    }
-    // A script on standard input wants to know; a person has seen the messages.
-    Ok(if failed && !prompt { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    out.flush()?;
+    Ok(all)
 }
 
 /// One command of an interactive session. `None` when it failed, else whether it was `quit`.

@@ -3,16 +3,18 @@
 //! [`command_lines`] joins lines and splits words, [`parser`] turns words into a [`request`] with every local check,
 //! [`convert`] turns a request into what the SADB takes, [`session`] does it, [`dump`] and [`save`] print SAs,
 //! [`monitor`] messages, [`labels`] names cookies,
-//! [`script`] reads a file of commands. Keys are held in memory that
+//! [`script`] reads a file of commands, [`prompt`] a person's, whose words [`complete`] finishes. Keys are held in memory that
 //! wipes itself, and no message shows them: where the original echoes the command with its keys, [`masked`](command_lines::Line::masked)
 //! leaves them out.
 
+pub mod complete;
 pub mod convert;
 pub mod dump;
 pub mod hexkey;
 pub mod labels;
 pub mod monitor;
 pub mod parser;
+pub mod prompt;
 pub mod request;
 pub mod save;
 pub mod script;

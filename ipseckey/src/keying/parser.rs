@@ -4,6 +4,7 @@
 //! errors: the original cuts them silently.
 
 use super::Message;
+use super::complete::IDENTITIES;
 use super::hexkey::HexKey;
 use super::request::{Command, Natt, SaName, SaRequest, SaType};
 use super::tokens::{Extension, Values};
@@ -414,9 +415,7 @@ impl<'a> Parser<'a> {
                 *place = port;
             }
             E::SourceIdentity | E::DestinationIdentity => {
-                const TYPES: [&str; 8] =
-                    ["prefix", "fqdn", "domain", "domainname", "user_fqdn", "mailbox", "der_dn", "der_gn"];
-                if TYPES.contains(&value.text()) || parse_number(value.text()).is_some() {
+                if IDENTITIES.contains(&value.text()) || parse_number(value.text()).is_some() {
                     self.warn(word.at, format!("'{}' is not kept: identities come with key management", word.shown()));
                 } else {
                     self.error(value.at, format!("'{}' is no identity type", value.shown()));

@@ -243,10 +243,10 @@ impl Session {
         let mut bus = Subscriber::open(None).map_err(io::Error::other)?;
         let how = if passive { "Passively" } else { "Actively" };
         let json = self.options.json;
+        self.interrupted.store(false, Ordering::Relaxed);
         if !json {
             writeln!(out, "{how} monitoring the PF_KEY socket.")?;
         }
-        self.interrupted.store(false, Ordering::Relaxed);
         while !self.interrupted.load(Ordering::Relaxed) {
             match bus.next_message().map_err(io::Error::other)? {
                 Some(Heard::Message(message)) => {
@@ -266,7 +266,8 @@ impl Session {
                 Some(Heard::Overflow) => writeln!(out, "Messages were lost; dump shows what is there now.\n")?,
                 None => {
                     out.flush()?;
-                    match poll(&mut [PollFd::new(bus.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+                    // A signal that comes just before the wait does not end it.
+                    match poll(&mut [PollFd::new(bus.as_fd(), PollFlags::POLLIN)], PollTimeout::from(500u16)) {
                         Ok(_) | Err(Errno::EINTR) => {}
                         Err(error) => return Err(error.into()),
                     }

@@ -24,6 +24,11 @@ macro_rules! tokens {
                 match word { $($($text)|+ => Some(Self::$variant),)* _ => None }
             }
 
+            /// The words for it, the usual one first.
+            pub fn words(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &[$($text),+],)* }
+            }
+
             /// What follows the word.
             pub fn values(self) -> Values {
                 match self { $(Self::$variant => Values::$values,)* }
@@ -34,6 +39,9 @@ macro_rules! tokens {
                 match self { $(Self::$variant => tokens!(@$access),)* }
             }
         }
+
+        /// Every extension.
+        pub const ALL: &[Extension] = &[$(Extension::$variant,)*];
 
         /// Every word, for `help attr`.
         pub const WORDS: &[&str] = &[$($($text,)+)*];

@@ -10,4 +10,5 @@
 mod espadm;
 mod ipsecconf;
 mod ipseckey;
+mod prompt;
 mod support;
