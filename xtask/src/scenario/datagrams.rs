@@ -39,7 +39,7 @@ pub(super) fn random_content() -> Result<()> {
         let after = (net.a.counters()?, net.b.counters()?);
         let lost = [drops(&before.0, &after.0), drops(&before.1, &after.1)].concat();
         ensure!(lost.is_empty(), "packets were dropped: {}", lost.join(", "));
-        same_counts(&net.a, &net.b)?;
+        same_counts(&net)?;
         println!("{algorithm}: {DATAGRAMS} datagrams of 0 to {LARGEST} octets arrived as they were sent");
     }
     Ok(())
