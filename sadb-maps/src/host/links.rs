@@ -38,7 +38,7 @@ impl Sadb {
         if found.flags & flag::PAIRED != 0 {
             return fail(D::PairAlready);
         }
-        if self.maps.states.get(found.slot.slot)?.state != u64::from(state::MATURE) {
+        if found.state_at(&self.maps.states.get(found.slot.slot)?, clock::boot_time()) != state::MATURE {
             return fail(D::PairInappropriate);
         }
         Ok(found.clone())
@@ -105,7 +105,7 @@ impl Sadb {
         let now = clock::boot_time();
         let mut living = vec![];
         for known in all.filter(|known| known.flags & flag::OUTBOUND != 0) {
-            if !slots::is_gone(&self.maps.states.get(known.slot.slot)?, now) {
+            if !known.is_gone(&self.maps.states.get(known.slot.slot)?, now) {
                 living.push(known);
             }
         }

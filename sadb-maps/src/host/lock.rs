@@ -28,6 +28,13 @@ pub(super) struct Mark {
     noted: u64,
 }
 
+#[cfg(test)]
+impl Mark {
+    pub(super) fn changes(self) -> u64 {
+        self.changes
+    }
+}
+
 /// The held lock; dropping it, or the death of the process, gives it back.
 ///
 /// The file holds three numbers of eight octets, those of [`Mark`] with the count of changes at the latest note between

@@ -46,6 +46,10 @@ pub mod relay;
 mod repair;
 pub mod sadb;
 #[cfg(test)]
+mod sadb_race_tests;
+#[cfg(test)]
+mod sadb_state_tests;
+#[cfg(test)]
 mod sadb_tests;
 pub mod secret;
 mod slots;

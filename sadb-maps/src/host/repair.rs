@@ -23,7 +23,7 @@ pub(super) fn repair(sadb: &mut Sadb) -> Result<(), SadbError> {
     let mut broken = vec![];
     for known in sadb.register.iter() {
         let lost = known.flags & flag::INBOUND != 0 && sadb.maps.inbound.get(&known.inbound_key())? != Some(known.slot);
-        if lost || slots::is_gone(&sadb.maps.states.get(known.slot.slot)?, now) {
+        if lost || slots::is_dead(&sadb.maps.states.get(known.slot.slot)?, now) {
             broken.push(known.clone());
         }
     }

@@ -119,7 +119,7 @@ impl Sadb {
         let (inbound, outbound) = check::tables(spec.direction, spec.dst, local);
         let bits = (if inbound { flag::INBOUND } else { 0 }) | (if outbound { flag::OUTBOUND } else { 0 });
         let mut record = Wiped::new(slots::record(spec, bits));
-        record.soft.add = earlier(spec, outbound)?;
+        record.soft.add = record.soft.add.min(earlier(spec, outbound)?);
         if outbound && spec.mode == Mode::Tunnel && spec.outer == OuterHeader::default() {
             record.outer = tunnels::outer_header(&self.instance, spec.src, spec.dst)?;
         }
@@ -196,7 +196,7 @@ impl Sadb {
         let now = clock::boot_time();
         while let Some(known) = self.register.occupant(bits, spec.proto, spec.spi, spec.dst.into()).cloned() {
             let moving = self.maps.states.get(known.slot.slot)?;
-            if slots::is_gone(&moving, now) {
+            if known.is_gone(&moving, now) {
                 self.begin(held)?;
                 self.unlink(&known)?;
                 self.discard(vec![known])?;
@@ -215,7 +215,8 @@ impl Sadb {
         let slot = match self.register.free(capacity) {
             Some(slot) => slot,
             None => {
-                self.reap_held(held)?;
+                // Room is worth more than what the data path would have said about their end.
+                self.remove_dead(held, |known, moving, now| known.is_gone(moving, now))?;
                 self.register.free(capacity).ok_or(SadbError::Full(capacity.saturating_sub(1)))?
             }
         };
@@ -373,7 +374,7 @@ impl Sadb {
             let mut all = vec![];
             for known in sadb.register.iter().filter(|k| proto.is_none_or(|p| k.proto == p)) {
                 let moving = sadb.maps.states.get(known.slot.slot)?;
-                if !slots::is_gone(&moving, now) {
+                if !known.is_gone(&moving, now) {
                     all.push(sadb.info(known.slot.slot, &moving)?);
                 }
             }
@@ -429,12 +430,13 @@ impl Sadb {
 
     /// The record of a mature SA with the limits and the cookie of the update.
     fn updated(&self, known: &Known, update: &SaUpdate) -> Result<Wiped<SaStatic>, SadbError> {
-        if self.maps.states.get(known.slot.slot)?.state != u64::from(state::MATURE) {
+        let moving = self.maps.states.get(known.slot.slot)?;
+        if known.state_at(&moving, clock::boot_time()) != state::MATURE {
             return Err(SadbError::diagnostic(D::BadState));
         }
         let mut record = Wiped::new(self.maps.statics.get(known.slot.slot)?);
-        record.soft = update.soft.unwrap_or(record.soft);
-        record.hard = update.hard.unwrap_or(record.hard);
+        record.soft = update.soft.map_or(record.soft, slots::countable);
+        record.hard = update.hard.map_or(record.hard, slots::countable);
         record.idle = update.idle.unwrap_or(record.idle);
         check::lifetimes(&record.soft, &record.hard, record.idle)?;
         if let Some((km, cookie)) = update.km {
@@ -465,7 +467,7 @@ impl Sadb {
     pub fn delete(&mut self, key: &SaKey) -> Result<(), SadbError> {
         self.locked(|sadb, held| {
             let known = sadb.register.find(key).cloned().ok_or(SadbError::NotFound)?;
-            let gone = slots::is_gone(&sadb.maps.states.get(known.slot.slot)?, clock::boot_time());
+            let gone = known.is_gone(&sadb.maps.states.get(known.slot.slot)?, clock::boot_time());
             sadb.begin(held)?;
             if !gone {
                 sadb.tell(kind::DELETE, &known)?;
@@ -486,7 +488,7 @@ impl Sadb {
             for key in keys {
                 let Some(known) = sadb.register.find(key).cloned() else { continue };
                 sadb.begin(held)?;
-                if !slots::is_gone(&sadb.maps.states.get(known.slot.slot)?, clock::boot_time()) {
+                if !known.is_gone(&sadb.maps.states.get(known.slot.slot)?, clock::boot_time()) {
                     alive += 1;
                     sadb.tell(kind::DELETE, &known)?;
                 }
@@ -528,7 +530,7 @@ impl Sadb {
             let now = clock::boot_time();
             let mut alive = 0;
             for known in &all {
-                alive += usize::from(!slots::is_gone(&sadb.maps.states.get(known.slot.slot)?, now));
+                alive += usize::from(!known.is_gone(&sadb.maps.states.get(known.slot.slot)?, now));
             }
             sadb.begin(held)?;
             sadb.remove(all)?;
@@ -541,14 +543,19 @@ impl Sadb {
     /// # Errors
     /// A map cannot be written.
     pub fn reap(&mut self) -> Result<usize, SadbError> {
-        self.locked(Self::reap_held)
+        self.locked(|sadb, held| sadb.remove_dead(held, |_, moving, now| slots::is_dead(moving, now)))
     }
 
-    fn reap_held(&mut self, held: &mut Held) -> Result<usize, SadbError> {
+    /// Removes the SAs that `is_over` says are, and gives their number.
+    fn remove_dead(
+        &mut self,
+        held: &mut Held,
+        is_over: impl Fn(&Known, &SaState, u64) -> bool,
+    ) -> Result<usize, SadbError> {
         let now = clock::boot_time();
         let mut dead: Vec<Known> = vec![];
         for known in self.register.iter() {
-            if slots::is_gone(&self.maps.states.get(known.slot.slot)?, now) {
+            if is_over(known, &self.maps.states.get(known.slot.slot)?, now) {
                 // The hard expiry of one SA is the end of its partner as well (spec section 7.9).
                 dead.extend(self.paired(known).filter(|p| dead.iter().all(|d| d.slot != p.slot)));
                 if dead.iter().all(|d| d.slot != known.slot) {
@@ -562,6 +569,12 @@ impl Sadb {
             self.remove(dead)?;
         }
         Ok(count)
+    }
+
+    /// Count of changes that the latest operation of this handle saw, its own included.
+    #[cfg(test)]
+    pub(super) fn changes(&self) -> Option<u64> {
+        self.seen.map(|mark| mark.changes())
     }
 
     /// Runs `work` under the lock with a register that is true, and leaves the maps clean.
@@ -652,7 +665,7 @@ impl Sadb {
     pub(super) fn living(&self, key: &SaKey) -> Result<(Known, SaState), SadbError> {
         let known = self.register.find(key).ok_or(SadbError::NotFound)?;
         let moving = self.maps.states.get(known.slot.slot)?;
-        if slots::is_gone(&moving, clock::boot_time()) {
+        if known.is_gone(&moving, clock::boot_time()) {
             return Err(SadbError::NotFound);
         }
         Ok((known.clone(), moving))

@@ -6,7 +6,8 @@ use super::maps::{SaMaps, Wiped};
 use super::spec::{Direction, Encap, Mode, SaInfo, SaKey, SaSpec};
 use super::{transform, window};
 use crate::sa::{
-    BlowfishState, GhashTable, InboundKey, KeyText, SaSelectors, SaState, SaStatic, SlotRef, flag, ring_bits, state,
+    BlowfishState, GhashTable, InboundKey, KeyText, Lifetime, SaSelectors, SaState, SaStatic, SlotRef, flag, ring_bits,
+    state,
 };
 use crate::{Addr, nat};
 use bytemuck::Zeroable;
@@ -36,6 +37,8 @@ pub(super) struct Known {
     pub(super) pair_spi: u32,
     pub(super) selectors: Option<SaSelectors>,
     pub(super) added: u64,
+    pub(super) soft: Lifetime,
+    pub(super) hard: Lifetime,
 }
 
 impl Known {
@@ -55,7 +58,20 @@ impl Known {
             pair_spi: fixed.pair_spi,
             selectors: (fixed.flags & flag::SELECTORS != 0).then_some(fixed.sel),
             added: moving.added,
+            soft: fixed.soft,
+            hard: fixed.hard,
         }
+    }
+
+    /// The state of the SA at this time. Its state word lags behind until a packet or the sweep timer comes by, and what
+    /// is past a limit is not to be seen as if it were not.
+    pub(super) fn state_at(&self, moving: &SaState, now: u64) -> u32 {
+        state_at(&self.soft, &self.hard, moving, now)
+    }
+
+    /// Whether get and dump do not see the SA: dead, or larval for too long.
+    pub(super) fn is_gone(&self, moving: &SaState, now: u64) -> bool {
+        self.state_at(moving, now) >= state::DEAD || is_dead(moving, now)
     }
 
     pub(super) fn inbound_key(&self) -> InboundKey {
@@ -201,8 +217,31 @@ pub(super) fn is_free(moving: &SaState) -> bool {
     moving.generation == 0 || moving.state == u64::from(state::FREE)
 }
 
-/// Whether get and dump do not see the SA: dead, or larval for too long.
-pub(super) fn is_gone(moving: &SaState, now: u64) -> bool {
+/// The state of an SA with these limits, see [`Known::state_at`].
+fn state_at(soft: &Lifetime, hard: &Lifetime, moving: &SaState, now: u64) -> u32 {
+    let word = moving.state as u32;
+    let past = |limit: &Lifetime| {
+        let over = |seconds: u64, since: u64| {
+            seconds != 0 && now >= since.saturating_add(seconds.saturating_mul(1_000_000_000))
+        };
+        over(limit.add, moving.added) || (moving.first_use != 0 && over(limit.used, moving.first_use))
+    };
+    match word {
+        state::MATURE | state::DYING if past(hard) => state::DEAD,
+        state::MATURE if past(soft) => state::DYING,
+        _ => word,
+    }
+}
+
+/// A limit in seconds that the programs can count with, in nanoseconds: 146 years stand for more.
+pub(super) fn countable(limits: Lifetime) -> Lifetime {
+    const MOST: u64 = (u64::MAX >> 2) / 1_000_000_000;
+    Lifetime { add: limits.add.min(MOST), used: limits.used.min(MOST), ..limits }
+}
+
+/// Whether the state word says that the SA is dead, or it has been larval for too long: what may be taken away. One that
+/// is only past a limit waits for the data path to say so, lest nobody hear of its end.
+pub(super) fn is_dead(moving: &SaState, now: u64) -> bool {
     let larval = moving.state == u64::from(state::LARVAL);
     let age = now.saturating_sub(moving.added);
     moving.state >= u64::from(state::DEAD) || (larval && age > LARVAL_SECONDS * 1_000_000_000)
@@ -295,8 +334,8 @@ pub(super) fn record(spec: &SaSpec, direction: u32) -> SaStatic {
         action: spec.action,
         km_cookie: spec.km_cookie,
         km: spec.km,
-        soft: spec.soft,
-        hard: spec.hard,
+        soft: countable(spec.soft),
+        hard: countable(spec.hard),
         idle: spec.idle,
         outer: spec.outer,
         nat_local: known(encap.nat_local),
@@ -338,7 +377,7 @@ pub(super) fn info(slot: u32, fixed: &SaStatic, keys: &KeyText, moving: &SaState
         spi: fixed.spi,
         src: IpAddr::from(fixed.src),
         dst: IpAddr::from(fixed.dst),
-        state: moving.state as u32,
+        state: state_at(&fixed.soft, &fixed.hard, moving, now),
         flags: fixed.flags,
         encr: fixed.encr,
         auth: fixed.auth,
