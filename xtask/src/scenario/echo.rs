@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How much is sent.
@@ -37,31 +38,52 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sends datagrams of many sizes from one host to the other, which sends them back, and compares what comes.
 pub(super) fn echoes(from: &Host, to: &Host, address: IpAddr, plan: Plan) -> Result<()> {
-    let server = to.within(move || UdpSocket::bind((address, 0)).with_context(|| format!("binding {address}")))?;
-    let port = server.local_addr()?.port();
-    if plan.options {
-        set_options(&server)?;
-    }
-    server.set_read_timeout(Some(Duration::from_millis(50)))?;
-    let ended = Arc::new(AtomicBool::new(false));
-    let end = Arc::clone(&ended);
-    let echo = std::thread::spawn(move || -> Result<()> {
-        let mut buffer = vec![0; 1 << 16];
-        while !end.load(Ordering::Acquire) {
-            match server.recv_from(&mut buffer) {
-                Ok((length, peer)) => {
-                    server.send_to(buffer.get(..length).unwrap_or_default(), peer).context("sending back")?;
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error).context("receiving"),
-            }
-        }
-        Ok(())
-    });
+    let server = Server::start(to, address, plan.options)?;
+    let port = server.port;
     let asked = from.within(move || ask(SocketAddr::new(address, port), plan));
-    ended.store(true, Ordering::Release);
-    let answered = echo.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    asked.and(answered)
+    asked.and(server.end())
+}
+
+/// A thread that sends datagrams back.
+pub(super) struct Server {
+    pub(super) port: u16,
+    ended: Arc<AtomicBool>,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Server {
+    /// On `host`, at `address`; what it sends has options in front if that is asked for.
+    pub(super) fn start(host: &Host, address: IpAddr, options: bool) -> Result<Self> {
+        let socket =
+            host.within(move || UdpSocket::bind((address, 0)).with_context(|| format!("binding {address}")))?;
+        let port = socket.local_addr()?.port();
+        if options {
+            set_options(&socket)?;
+        }
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&ended);
+        let thread = std::thread::spawn(move || -> Result<()> {
+            let mut buffer = vec![0; 1 << 16];
+            while !end.load(Ordering::Acquire) {
+                match socket.recv_from(&mut buffer) {
+                    Ok((length, peer)) => {
+                        socket.send_to(buffer.get(..length).unwrap_or_default(), peer).context("sending back")?;
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error).context("receiving"),
+                }
+            }
+            Ok(())
+        });
+        Ok(Self { port, ended, thread })
+    }
+
+    /// Ends it; what went wrong, if something did.
+    pub(super) fn end(self) -> Result<()> {
+        self.ended.store(true, Ordering::Release);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
 }
 
 fn ask(server: SocketAddr, plan: Plan) -> Result<()> {
@@ -74,11 +96,32 @@ fn ask(server: SocketAddr, plan: Plan) -> Result<()> {
     }
     let mut buffer = vec![0; 1 << 16];
     for size in plan.sizes() {
-        // No two datagrams have the same content, so that an answer is to this one.
-        let sent: Vec<u8> = (0..size).map(|i| ((i * 131) ^ (size * 17)) as u8).collect();
+        let sent = content(size);
         socket.send(&sent).with_context(|| format!("sending {size} octets"))?;
         let length = socket.recv(&mut buffer).with_context(|| format!("no answer to {size} octets"))?;
         ensure!(buffer.get(..length) == Some(&*sent), "{size} octets came back as {length} others");
+    }
+    Ok(())
+}
+
+/// No two datagrams have the same content, so that an answer is to this one.
+fn content(size: usize) -> Vec<u8> {
+    (0..size).map(|i| ((i * 131) ^ (size * 17)) as u8).collect()
+}
+
+/// Sends a datagram of each size, one way only, and compares what arrives.
+pub(super) fn datagrams(from: &Host, to: &Host, address: IpAddr, sizes: &[usize]) -> Result<()> {
+    let receiver = to.within(move || UdpSocket::bind((address, 0)).with_context(|| format!("binding {address}")))?;
+    receiver.set_read_timeout(Some(PATIENCE))?;
+    let server = receiver.local_addr()?;
+    let any = if server.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+    let sender = from.within(move || UdpSocket::bind(any).context("a socket"))?;
+    let mut buffer = vec![0; 1 << 16];
+    for size in sizes.iter().copied() {
+        let sent = content(size);
+        sender.send_to(&sent, server).with_context(|| format!("sending {size} octets"))?;
+        let (length, _) = receiver.recv_from(&mut buffer).with_context(|| format!("{size} octets did not arrive"))?;
+        ensure!(buffer.get(..length) == Some(&*sent), "{size} octets arrived as {length} others");
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod ah;
 mod baseline;
+mod corners;
 mod damage;
 mod datagrams;
 mod echo;
@@ -32,6 +33,8 @@ mod transforms;
 mod transport;
 mod upgrade;
 mod xfrm;
+mod xfrm_fragments;
+mod xfrm_nat;
 
 use crate::build_ebpf;
 use crate::workspace::{cargo, run_shown};
@@ -250,6 +253,16 @@ pub const ALL: &[Scenario] = &[
         "AH against scapy, alone and around ESP, with options and extension headers that routers change",
         second_opinion::ah,
     ),
+    interop(
+        "scapy-corners",
+        "TFC padding, dummy packets, options and extension headers in front of ESP and inside, against scapy",
+        corners::accepted,
+    ),
+    interop(
+        "scapy-bad",
+        "each kind of bad packet from scapy: dropped for its own reason, unanswered, and the next good one passes",
+        corners::refused,
+    ),
     Scenario {
         name: "scapy-matrix",
         group: Group::Long,
@@ -289,11 +302,9 @@ pub const ALL: &[Scenario] = &[
         "every length of key and ICV of AES-GCM, AES-CCM, AES-GMAC, ChaCha20-Poly1305; shapes take turns",
         xfrm::combined,
     ),
-    guest(
-        "kernel-esp-separate",
-        "AES-CBC, AES-CTR and NULL with every authenticator; shapes take turns",
-        xfrm::separate,
-    ),
+    guest("kernel-esp-aes-cbc", "AES-CBC with every authenticator; shapes take turns", xfrm::aes_cbc),
+    guest("kernel-esp-aes-ctr", "AES-CTR with every authenticator; shapes take turns", xfrm::aes_ctr),
+    guest("kernel-esp-null", "every authenticator without a cipher; shapes take turns", xfrm::null),
     guest("kernel-esp-legacy", "DES, triple DES and Blowfish with every authenticator", xfrm::legacy),
     guest(
         "kernel-ah",
@@ -304,6 +315,16 @@ pub const ALL: &[Scenario] = &[
         "kernel-path-mtu",
         "a router that passes on less between us and the kernel; what it cuts the kernel puts together",
         path_mtu::kernel,
+    ),
+    guest(
+        "kernel-fragments",
+        "ESP and AH of the kernel's own that a router or the kernel has cut: made whole by espadm slow-path",
+        xfrm_fragments::inbound,
+    ),
+    guest(
+        "kernel-nat-transport",
+        "transport mode through a NAT against the kernel's own, either side behind it",
+        xfrm_nat::either_side,
     ),
     guest("kernel-ah-sha256", "the same in every shape with HMAC-SHA2-256-128", xfrm::ah_sha256),
     interop(

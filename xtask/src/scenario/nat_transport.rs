@@ -50,21 +50,9 @@ impl Hosts {
     /// TCP both ways, UDP with and without a checksum, and a ping; nothing lost and nothing in clear.
     fn carries(&self, a: &str, b: &str, public: &str) -> Result<()> {
         let (a, b, public): (IpAddr, IpAddr, IpAddr) = (a.parse()?, b.parse()?, public.parse()?);
-        let (inside, outside) = (&self.sites.a, &self.sites.b);
         let before = (self.a.counters()?, self.b.counters()?);
         let capture = Capture::start(&self.sites.router, "to-b")?;
-        // The first packet opens the mapping.
-        ensure!(inside.ping(&b.to_string(), &[])?, "no answer through the NAT\n{}", self.state());
-        transfer::tcp(inside, outside, b, 4 << 20, |_| {}).with_context(|| self.state())?;
-        transfer::tcp_to(outside, inside, [public, a], 4 << 20, |_| {}).with_context(|| self.state())?;
-        ensure!(outside.ping(&public.to_string(), &[])?, "no answer from behind the NAT\n{}", self.state());
-        for checksums in [true, false] {
-            // Without a checksum is what IPv4 alone allows.
-            if checksums || a.is_ipv4() {
-                datagrams(inside, outside, [b, b], checksums).with_context(|| self.state())?;
-                datagrams(outside, inside, [public, a], checksums).with_context(|| self.state())?;
-            }
-        }
+        traffic([&self.sites.a, &self.sites.b], [a, b, public], 4 << 20).with_context(|| self.state())?;
         let seen = capture.finish()?;
         nothing_in_clear(&seen)?;
         ensure!(seen.esp == 0, "{} ESP packets were not in UDP", seen.esp);
@@ -73,6 +61,24 @@ impl Hosts {
         ensure!(lost.is_empty(), "packets were dropped: {lost:?}");
         Ok(())
     }
+}
+
+/// TCP both ways, UDP with and without a checksum, and a ping, between `a` behind a NAT, which gives it the address
+/// `public`, and `b` outside.
+pub(super) fn traffic([inside, outside]: [&Host; 2], [a, b, public]: [IpAddr; 3], bytes: u64) -> Result<()> {
+    // The first packet opens the mapping.
+    ensure!(inside.ping(&b.to_string(), &[])?, "no answer through the NAT");
+    transfer::tcp(inside, outside, b, bytes, |_| {}).context("TCP through the NAT")?;
+    transfer::tcp_to(outside, inside, [public, a], bytes, |_| {}).context("TCP from outside")?;
+    ensure!(outside.ping(&public.to_string(), &[])?, "no answer from behind the NAT");
+    for checksums in [true, false] {
+        // Without a checksum is what IPv4 alone allows.
+        if checksums || a.is_ipv4() {
+            datagrams(inside, outside, [b, b], checksums)?;
+            datagrams(outside, inside, [public, a], checksums)?;
+        }
+    }
+    Ok(())
 }
 
 /// Datagrams of every length up to a few words, odd ones too; the stack of the receiver judges their checksums. Those

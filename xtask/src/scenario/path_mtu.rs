@@ -1,14 +1,13 @@
 //! A router that passes on less than the links at the ends carry: what is sealed and may not be fragmented is answered
 //! by it, and who sends learns the size that passes (RFC 4301 section 8.2); what may be is, and arrives in fragments.
 
+use super::echo::datagrams;
 use super::matrix::{Direction, Protection, Shape, transforms, transport, tunnel};
 use super::topology::{A, A6, B, B6, TwoSites};
-use super::xfrm;
+use super::xfrm::Kernel;
 use crate::net::transfer;
 use crate::suite::{Suite, drops};
 use anyhow::{Context, Result, ensure};
-use std::net::UdpSocket;
-use std::time::Duration;
 
 /// Octets that the router passes on in one piece.
 const NARROW: usize = 1400;
@@ -67,14 +66,17 @@ pub(super) fn kernel() -> Result<()> {
         define(&a, shape, properties)?;
         a.policy(&shape.rule(&protection.policy()))?;
         a.keys(&keys(&protection, shape))?;
-        xfrm::configure(&sites.b, &protection, shape)?;
+        Kernel::new(protection, shape).configure(&sites.b)?;
         Ok(protection)
     };
     // First: what is learnt about the way of an SPI is kept.
     for shape in [tunnel(4, 4, false, false), tunnel(4, 6, true, false)] {
         let protection = set_up(shape, "")?;
         forget(&sites)?;
-        put_together(&sites, shape).with_context(|| format!("fragments, {}", protection.name(shape)))?;
+        let (_, there) = shape.inner();
+        datagrams(&sites.a, &sites.b, there, &[1360, 1391, 1398])
+            .with_context(|| format!("fragments, {}", protection.name(shape)))?;
+        println!("{}: put together", protection.name(shape));
     }
     for (shape, properties) in WHOLE {
         let protection = set_up(shape, properties)?;
@@ -155,26 +157,5 @@ fn learned(sites: &TwoSites, protection: &Protection, shape: Shape, ours: &[&Sui
         ensure!(lost.is_empty(), "packets were dropped: {}", lost.join(", "));
     }
     println!("{}: learned {limit}", protection.name(shape));
-    Ok(())
-}
-
-/// Datagrams that host A may not keep whole arrive whole.
-fn put_together(sites: &TwoSites, shape: Shape) -> Result<()> {
-    let (_, there) = shape.inner();
-    let server = sites.b.within(move || Ok(UdpSocket::bind((there, 0))?))?;
-    server.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let to = server.local_addr()?;
-    let socket = sites.a.within(move || {
-        let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
-        Ok(UdpSocket::bind(any)?)
-    })?;
-    let mut buffer = vec![0; 1 << 16];
-    for size in [1360, 1391, 1398] {
-        let sent: Vec<u8> = (0..size).map(|i| (i * 131) as u8).collect();
-        socket.send_to(&sent, to)?;
-        let (length, _) = server.recv_from(&mut buffer).with_context(|| format!("{size} octets did not arrive"))?;
-        ensure!(buffer.get(..length) == Some(&*sent), "{size} octets arrived as {length} others");
-    }
-    println!("{shape:?}: put together");
     Ok(())
 }

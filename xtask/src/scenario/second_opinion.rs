@@ -27,15 +27,15 @@ fn shapes() -> Vec<Shape> {
 
 /// A way to protect packets.
 #[derive(Clone, Copy)]
-struct Way {
-    protection: Protection,
-    shape: Shape,
+pub(super) struct Way {
+    pub(super) protection: Protection,
+    pub(super) shape: Shape,
     /// Packets to us have IP options, or extension headers, in front of AH.
-    options: bool,
+    pub(super) options: bool,
 }
 
 impl Way {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("{}{}", self.protection.name(self.shape), if self.options { ", with options" } else { "" })
     }
 
@@ -50,7 +50,7 @@ impl Way {
     }
 
     /// The sequence number before the first: with ESN the low half overflows after some packets.
-    fn start(&self) -> u64 {
+    pub(super) fn start(&self) -> u64 {
         if self.shape.esn { 0x2_ffff_fff0 } else { 0 }
     }
 }
@@ -90,7 +90,7 @@ pub(super) fn every_transform() -> Result<()> {
     run(ways.map(|(transform, shape)| esp(transform, shape)), few_sizes)
 }
 
-/// AH-01, AH-03, AH-04, AH-05, AH-06, AH-07, AH-10, ALG-26, ALG-27: every authenticator of AH, alone and around ESP, each
+/// AH-01, AH-02, AH-03, AH-04, AH-05, AH-06, AH-07, AH-10, ALG-26, ALG-27: every authenticator of AH, alone and around ESP, each
 /// in one shape of tunnel mode and one of transport mode.
 pub(super) fn ah() -> Result<()> {
     let nth = |tunnel: bool, n| shapes().into_iter().filter(move |shape| shape.tunnel == tunnel).cycle().nth(n);
@@ -110,7 +110,7 @@ pub(super) fn matrix() -> Result<()> {
 }
 
 fn run(ways: impl IntoIterator<Item = Way>, sizes: impl Fn(usize) -> Vec<usize>) -> Result<()> {
-    let mut bench = Bench::new()?;
+    let mut bench = Bench::new("scapy")?;
     let mut count = 0;
     for way in ways {
         bench.run(&way, &sizes(way.largest()))?;
@@ -122,44 +122,60 @@ fn run(ways: impl IntoIterator<Item = Way>, sizes: impl Fn(usize) -> Vec<usize>)
 }
 
 /// The host under test, and scapy on the other.
-struct Bench {
-    a: Suite,
+pub(super) struct Bench {
+    pub(super) a: Suite,
     peer: Peer,
     /// Last, so that the processes in it have ended.
-    _sites: TwoSites,
+    pub(super) sites: TwoSites,
 }
 
 impl Bench {
-    fn new() -> Result<Self> {
-        let sites = TwoSites::new("scapy")?;
+    pub(super) fn new(name: &str) -> Result<Self> {
+        let sites = TwoSites::new(name)?;
         sites.add_ipv6()?;
+        // The stack of host B has no ESP, and would tell host A so.
+        sites.b.ip(&[&format!("route add blackhole {A}"), &format!("route add blackhole {A6}")])?;
         let a = Suite::attach(&sites.lab, &sites.a, &["wan0"])?;
         a.tunnel("vpn4", A, B)?;
         a.tunnel("vpn6", A6, B6)?;
         let peer = Peer::start(&sites)?;
-        Ok(Self { a, peer, _sites: sites })
+        Ok(Self { a, peer, sites })
     }
 
     fn run(&mut self, way: &Way, sizes: &[usize]) -> Result<()> {
-        let (name, Way { protection, shape, .. }) = (way.name(), way);
-        self.a.policy(&shape.rule(&protection.policy()))?;
-        let value = if shape.esn { format!("replay_value {}", way.start()) } else { String::new() };
-        let sas = |direction| protection.sas(*shape, direction, &format!("replay 64 {value}"));
-        let text = format!("flush\n{}{}", sas(Direction::Out), sas(Direction::In));
-        self.a.keys(&text).with_context(|| name.clone())?;
-        let answer = self.peer.ask(&way.case(sizes))?;
+        let name = way.name();
+        self.policy(way)?;
+        let value = if way.shape.esn { format!("replay_value {}", way.start()) } else { String::new() };
+        self.keys(way, [&format!("replay 64 {value}"); 2])?;
+        let answer = self.ask(&way.case(sizes)).with_context(|| name.clone())?;
         println!("{name}: {answer}");
-        if !answer.starts_with("answered ") {
-            let stats = self.a.tool("espadm", &["stats"]).unwrap_or_default();
-            bail!("{name}: {answer}\n{stats}");
-        }
         Ok(())
+    }
+
+    pub(super) fn policy(&self, way: &Way) -> Result<()> {
+        self.a.policy(&way.shape.rule(&way.protection.policy()))
+    }
+
+    /// Fresh SAs, with further extensions for those out and in.
+    pub(super) fn keys(&self, way: &Way, [out, into]: [&str; 2]) -> Result<()> {
+        let sas = |direction, further| way.protection.sas(way.shape, direction, further);
+        let text = format!("flush\n{}{}", sas(Direction::Out, out), sas(Direction::In, into));
+        self.a.keys(&text).with_context(|| way.name())
+    }
+
+    /// What the peer says to a case, if that is that everything was answered as it should be.
+    pub(super) fn ask(&mut self, case: &serde_json::Value) -> Result<String> {
+        let answer = self.peer.ask(case)?;
+        if !answer.starts_with("answered ") {
+            bail!("{answer}\n{}", self.a.tool("espadm", &["stats"]).unwrap_or_default());
+        }
+        Ok(answer)
     }
 }
 
 impl Way {
     /// What the peer is told.
-    fn case(&self, sizes: &[usize]) -> serde_json::Value {
+    pub(super) fn case(&self, sizes: &[usize]) -> serde_json::Value {
         let Self { protection, shape, options } = self;
         let ((remote, local), (inner_remote, inner_local)) = (shape.outer(), shape.inner());
         let esp = protection.esp.map(|esp| {
