@@ -9,13 +9,12 @@
 use crate::instance::{DataPath, Place, SPI, Shape, ether_type, packet};
 use crate::reference::{Keys, with_trailer};
 use crate::run;
+use crate::scale::stay_on;
 use crate::support::{Random, ring_seal};
 use crate::test_object::{OK, Task, TestObject, program};
 use crate::transforms::{self, Transform};
 use anyhow::{Context, Result, ensure};
 use ebpf_esp::crypto::transform::Direction;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use sadb_maps::sa::encr;
 use serde_json::{Value, json};
@@ -37,7 +36,8 @@ const RUNS: usize = 20;
 /// Repetitions of the bare cipher in one call, for comparison: the same frame over and over, nothing in between.
 const LOOP: u32 = 2000;
 
-const PASS: u32 = 2;
+/// What the programs return for a packet that goes on.
+pub(crate) const PASS: u32 = 2;
 
 /// What `ring` has of the same.
 fn ring_algorithm(transform: &Transform) -> Option<&'static Algorithm> {
@@ -51,10 +51,7 @@ fn ring_algorithm(transform: &Transform) -> Option<&'static Algorithm> {
 
 /// Measures and prints JSON.
 pub(crate) fn run(object: &Path) -> Result<()> {
-    // What is running alone on one CPU finds there what it left in its scratch.
-    let mut cpu = CpuSet::new();
-    cpu.set(0)?;
-    sched_setaffinity(Pid::from_raw(0), &cpu).context("staying on one CPU")?;
+    stay_on(0)?;
     let mut object = TestObject::load(object)?;
     let mut path = DataPath::attach("bench", None)?;
     let mut rows = vec![];
@@ -70,10 +67,10 @@ pub(crate) fn run(object: &Path) -> Result<()> {
 
 /// Times of one kind, in nanoseconds.
 #[derive(Default)]
-struct Times(Vec<f64>);
+pub(crate) struct Times(pub(crate) Vec<f64>);
 
 impl Times {
-    fn median(&mut self) -> f64 {
+    pub(crate) fn median(&mut self) -> f64 {
         self.0.sort_by(f64::total_cmp);
         self.0.get(self.0.len() / 2).copied().unwrap_or(f64::NAN)
     }
@@ -84,7 +81,7 @@ fn row(object: &mut TestObject, path: &mut DataPath, transform: &'static Transfo
     let mut random = Random(size as u64);
     let keys = transform.keys(&mut random, SPI, false);
     let place = path.protect(shape, transform, &keys)?;
-    path.remember_route(place)?;
+    path.remember_route(&[place])?;
     let inner = packet(shape, 253, size - 20, &mut random)?;
     let mut bench = Bench { object, path, place, keys, ring: ring_algorithm(transform), inner, count: 0 };
     let [

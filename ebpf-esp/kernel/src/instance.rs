@@ -132,6 +132,11 @@ impl DataPath {
     /// Makes the namespace and attaches the programs of `object`, or those that `sadb-maps` has embedded. `name` is a
     /// short word.
     pub(crate) fn attach(name: &str, object: Option<&Path>) -> Result<Self> {
+        Self::attach_with_room(name, object, 16)
+    }
+
+    /// The same with room for `capacity` SAs.
+    pub(crate) fn attach_with_room(name: &str, object: Option<&Path>, capacity: u32) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "BPF programs need root: run this as root");
         unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
         for line in [
@@ -150,8 +155,11 @@ impl DataPath {
         // As the labs call theirs, so that what a killed process leaves is removed by the next lab.
         let instance = Instance::open(&format!("xtask-{}-{name}", std::process::id()))?;
         let removed = Removed(instance.clone());
-        let options =
-            AttachOptions { capacity: Some(16), object: object.map(read).transpose()?, ..AttachOptions::default() };
+        let options = AttachOptions {
+            capacity: Some(capacity),
+            object: object.map(read).transpose()?,
+            ..AttachOptions::default()
+        };
         let report = Loader::attach(&instance, &[OUTER], &options)?;
         ensure!(report.interfaces.iter().all(|interface| interface.native), "XDP does not run in the driver");
         let program = |name| Xdp::from_pin(instance.pin(name), XdpAttachType::Interface);
@@ -181,9 +189,36 @@ impl DataPath {
     /// Replaces policy and SAs.
     pub(crate) fn protect(&mut self, shape: Shape, transform: &Transform, keys: &Keys) -> Result<Place> {
         self.sadb.flush(None)?;
+        let generation = self.allow(shape, transform, keys)?;
+        self.add_pair(shape, transform, keys, generation)
+    }
+
+    /// The same with `count` pairs of SAs, with keys of their own and ascending SPIs.
+    pub(crate) fn protect_with_pairs(
+        &mut self,
+        shape: Shape,
+        transform: &Transform,
+        count: u32,
+        random: &mut Random,
+    ) -> Result<Vec<Place>> {
+        self.sadb.flush(None)?;
+        let mut keys = transform.keys(random, SPI, false);
+        let generation = self.allow(shape, transform, &keys)?;
+        let mut pair = |spi| {
+            keys = transform.keys(random, spi, false);
+            self.add_pair(shape, transform, &keys, generation)
+        };
+        (SPI..SPI + count).map(&mut pair).collect()
+    }
+
+    /// Replaces the policy by one that accepts these keys, both ways. Gives its generation.
+    fn allow(&mut self, shape: Shape, transform: &Transform, keys: &Keys) -> Result<u32> {
         let action = action(transform, keys)?;
-        let generation =
-            self.spd.replace(&[rule(shape, direction::OUT, action)?, rule(shape, direction::IN, action)?])?;
+        Ok(self.spd.replace(&[rule(shape, direction::OUT, action)?, rule(shape, direction::IN, action)?])?)
+    }
+
+    /// Adds the SAs of both directions, which have the same SPI and the same keys.
+    fn add_pair(&mut self, shape: Shape, transform: &Transform, keys: &Keys, generation: u32) -> Result<Place> {
         let [src, dst] = shape.outer();
         let spec = SaSpec {
             mode: if shape.is_tunnel() { Mode::Tunnel } else { Mode::Transport },
@@ -195,21 +230,24 @@ impl DataPath {
             esn: keys.esn,
             replay_window: 1024,
             iv: IvSource::FreshKey,
-            ..SaSpec::new(ESP, SPI, src, dst)
+            ..SaSpec::new(ESP, keys.spi, src, dst)
         };
         self.sadb.add(&SaSpec { direction: Direction::In, ..spec.clone() })?;
         let sa = self.sadb.add(&SaSpec { direction: Direction::Out, ..spec })?;
         Ok(Place { sa, generation })
     }
 
-    /// Leaves in the outbound SA the route of its packets, as TC does with every packet that it classifies: then the XDP
+    /// Leaves in the outbound SAs the route of their packets, as TC does with every packet that it classifies: then the XDP
     /// program looks none up.
-    pub(crate) fn remember_route(&self, place: Place) -> Result<()> {
+    pub(crate) fn remember_route(&self, places: &[Place]) -> Result<()> {
         let pin = MapData::from_pin(self.instance.pin(abi::map::SA_STATE))?;
         let mut states = Array::<_, Plain<SaState>>::try_from(Map::Array(pin))?;
-        let Plain(mut state) = states.get(&place.sa.slot, 0)?;
-        state.route = u64::from(MTU) << 32 | u64::from(self.outer);
-        Ok(states.set(place.sa.slot, Plain(state), 0)?)
+        for place in places {
+            let Plain(mut state) = states.get(&place.sa.slot, 0)?;
+            state.route = u64::from(MTU) << 32 | u64::from(self.outer);
+            states.set(place.sa.slot, Plain(state), 0)?;
+        }
+        Ok(())
     }
 
     /// The inbound SA as it is now.
