@@ -29,7 +29,7 @@ struct Cli {
     /// Print XX for each octet of a key
     #[arg(short = 'p')]
     paranoid: bool,
-    /// Print raw times as well
+    /// Print requests before they are carried out, and raw times as well
     #[arg(short = 'v')]
     verbose: bool,
     /// Read commands from FILE
@@ -98,7 +98,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(cli: &Cli, service: bool) -> anyhow::Result<ExitCode> {
-    let options = Options { numeric: cli.numeric, paranoid: cli.paranoid, verbose: cli.verbose, json: cli.json };
+    // Logs of services are for others to read.
+    let verbose = cli.verbose && !service;
+    let options = Options { numeric: cli.numeric, paranoid: cli.paranoid, verbose, json: cli.json };
     let open = || -> anyhow::Result<Session> {
         let instance = Instance::from_env_or(cli.instance.as_deref())?;
         Ok(Session::open(&instance, options, &INTERRUPTED)?)

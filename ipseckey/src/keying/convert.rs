@@ -152,7 +152,7 @@ fn encap(request: &SaRequest, destination: IpAddr, is_local: &dyn Fn(IpAddr) -> 
     let local = natt.local_port.unwrap_or(NATT_PORT);
     let remote = natt.remote_port.unwrap_or(NATT_PORT);
     let (sport, dport) = if inbound { (remote, local) } else { (local, remote) };
-    Some(Encap { sport, dport, nat_local: natt.local.map(IpAddr::V4), nat_remote: natt.remote.map(IpAddr::V4) })
+    Some(Encap { sport, dport, nat_local: natt.local, nat_remote: natt.remote })
 }
 
 /// What the SA may carry, in the direction of its packets; `None` when only mode and addresses decide.
@@ -203,7 +203,7 @@ fn selectors(request: &SaRequest, source: Option<IpAddr>, destination: IpAddr) -
 }
 
 /// First and last address of a prefix.
-fn range(prefix: Prefix) -> (Addr, Addr) {
+pub(super) fn range(prefix: Prefix) -> (Addr, Addr) {
     let bits = u32::from(prefix.len) + if prefix.addr.is_ipv4() { 96 } else { 0 };
     let low = Addr::from(prefix.addr);
     let free = u128::MAX.checked_shr(bits).unwrap_or(0);

@@ -6,7 +6,7 @@ use super::times;
 use crate::algorithms::{self, Kind};
 use crate::names::Names;
 use sadb_maps::host::pfkey::{Association, Endpoint, Message, Proposal, kind, sa_flag};
-use sadb_maps::host::{Diagnostic, SaInfo, SecretKey};
+use sadb_maps::host::{Diagnostic, SaInfo, SaSpec, SecretKey};
 use sadb_maps::sa::{self, Lifetime, flag, km, state};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -61,34 +61,89 @@ pub fn text(sa: &SaInfo, verb: &str, seq: u32, style: &Style<'_>) -> Zeroizing<S
     let mut out = Zeroizing::new(String::with_capacity(4096));
     let message = Message { seq, ..about(sa) };
     // Writing to a String cannot fail.
-    let _ = write(&mut out, verb, &message, Some(sa), style);
+    let _ = write(&mut out, verb, &message, &Beside::of(sa), style);
     out
+}
+
+/// A request as it is sent, for `-v`: the message between two lines. Wiped after use: it may hold keys.
+pub fn request(message: &Message, spec: Option<&SaSpec>, style: &Style<'_>) -> Zeroizing<String> {
+    let mut out = Zeroizing::new(String::with_capacity(4096));
+    let beside = spec.map(|spec| Beside {
+        window: Some(spec.replay_window),
+        keys: Some([&spec.auth_key, &spec.key, &spec.salt]),
+        esn: spec.esn,
+        ..Beside::default()
+    });
+    let _ = writeln!(out, "{RULE}");
+    // Writing to a String cannot fail.
+    let _ = write(&mut out, &verb(message.kind), message, &beside.unwrap_or_default(), style);
+    let _ = writeln!(out, "{RULE}");
+    out
+}
+
+/// What stands above and below a request.
+const RULE: &str = "----------------------------------------";
+
+/// What is to be printed of an SA and is in no message of the bus.
+#[derive(Default)]
+struct Beside<'a> {
+    /// Packets of the replay window, for which the message has eight bits.
+    window: Option<u32>,
+    /// Keys of authentication and encryption, and salt.
+    keys: Option<[&'a SecretKey; 3]>,
+    esn: bool,
+    /// Seconds since it was added and first used, by a clock that does not jump.
+    age: Option<u64>,
+    used: Option<u64>,
+}
+
+impl<'a> Beside<'a> {
+    fn of(sa: &'a SaInfo) -> Self {
+        Self {
+            window: Some(sa.replay_window),
+            keys: Some([sa.auth_key(), sa.key(), sa.salt()]),
+            esn: sa.flags & flag::ESN != 0,
+            age: Some(sa.age.as_secs()),
+            used: sa.first_use.map(|since| since.as_secs()),
+        }
+    }
 }
 
 /// A message of the bus, as `monitor` prints it. There are no keys on the bus.
 pub fn message(message: &Message, style: &Style<'_>) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = write(&mut out, &verb(message.kind), message, None, style);
+    let _ = write(&mut out, &verb(message.kind), message, &Beside::default(), style);
     out
 }
 
 /// The word for a message of the bus.
 pub(super) fn verb(message: u8) -> Cow<'static, str> {
     Cow::Borrowed(match message {
+        0 => "RESERVED",
         kind::GETSPI => "GETSPI",
         kind::UPDATE => "UPDATE",
         kind::ADD => "ADD",
         kind::DELETE => "DELETE",
+        GET => "GET",
         kind::ACQUIRE => "ACQUIRE",
+        7 => "REGISTER",
         kind::EXPIRE => "EXPIRE",
         kind::FLUSH => "FLUSH",
+        DUMP => "DUMP",
+        11 => "X_PROMISC",
+        12 => "X_INVERSE_ACQUIRE",
         kind::UPDATE_PAIR => "UPDATE PAIR",
         kind::DELETE_PAIR => "DELETE PAIR",
         kind::NEW_MAPPING => "NEW MAPPING",
         other => return Cow::Owned(format!("Unknown ({other})")),
     })
 }
+
+/// Number of GET, which is never on the bus.
+pub(super) const GET: u8 = 5;
+/// Number of DUMP, which is never on the bus.
+pub(super) const DUMP: u8 = 10;
 
 /// The message that would carry the SA: ports and protocol of a transport-mode SA stand with its outer addresses.
 fn about(sa: &SaInfo) -> Message {
@@ -119,7 +174,7 @@ fn about(sa: &SaInfo) -> Message {
 /// Protocol number of UDP.
 const UDP: u8 = 17;
 
-fn write(out: &mut String, verb: &str, message: &Message, sa: Option<&SaInfo>, style: &Style<'_>) -> Result {
+fn write(out: &mut String, verb: &str, message: &Message, beside: &Beside<'_>, style: &Style<'_>) -> Result {
     writeln!(out, "Base message (version 2) type {verb}, SA type {}.", sa_type(message.satype))?;
     if message.errno != 0 {
         let reason = std::io::Error::from_raw_os_error(message.errno.into());
@@ -131,12 +186,12 @@ fn write(out: &mut String, verb: &str, message: &Message, sa: Option<&SaInfo>, s
         writeln!(out, "  Diagnostic code {}:  {text}.", message.diagnostic)?;
     }
     // Each extension is a multiple of eight octets (RFC 2367 section 2); keys are in no message of the library.
-    let keys = sa.map_or([0, 0], |sa| [sa.auth_key().len(), sa.key().len() + sa.salt().len()]);
+    let keys = beside.keys.map_or([0, 0], |[auth, key, salt]| [auth.len(), key.len() + salt.len()]);
     let of_keys = keys.map(|len| if len == 0 { 0 } else { 8 + len.next_multiple_of(8) });
     let length = message.encode().len() + of_keys.iter().sum::<usize>();
     writeln!(out, "Message length {length} bytes, seq={}, pid={}.", message.seq, message.pid)?;
     if let Some(association) = &message.sa {
-        let window = sa.map_or(association.replay.into(), |sa| sa.replay_window);
+        let window = beside.window.unwrap_or(association.replay.into());
         write_association(out, association, window)?;
     }
     for (tag, what, end, prefix) in [
@@ -151,8 +206,8 @@ fn write(out: &mut String, verb: &str, message: &Message, sa: Option<&SaInfo>, s
             write_address(out, [tag, what], end, prefix, style)?;
         }
     }
-    if let Some(sa) = sa {
-        write_keys(out, sa, style)?;
+    if let Some(keys) = beside.keys {
+        write_keys(out, keys, style)?;
     }
     if let Some((protocol, cookie)) = message.km {
         write_cookie(out, protocol, cookie, style.labels)?;
@@ -160,7 +215,7 @@ fn write(out: &mut String, verb: &str, message: &Message, sa: Option<&SaInfo>, s
     if let Some(pair) = message.pair {
         writeln!(out, "OTH: Paired with spi=0x{pair:x}")?;
     }
-    if sa.is_some_and(|sa| sa.flags & flag::ESN != 0) {
+    if beside.esn {
         out.push_str("OTH: Extended (64-bit) sequence numbers\n");
     }
     if let Some(replay) = message.replay {
@@ -172,7 +227,7 @@ fn write(out: &mut String, verb: &str, message: &Message, sa: Option<&SaInfo>, s
     if let Some(proposal) = &message.proposal {
         write_proposal(out, proposal)?;
     }
-    write_lifetimes(out, message, sa, style)
+    write_lifetimes(out, message, beside, style)
 }
 
 /// Name of a PF_KEY SA type.
@@ -264,23 +319,23 @@ pub(super) fn push_hex(out: &mut String, key: &SecretKey, paranoid: bool) {
     }
 }
 
-fn write_keys(out: &mut String, sa: &SaInfo, style: &Style<'_>) -> Result {
-    if !sa.auth_key().is_empty() {
+fn write_keys(out: &mut String, [auth, key, salt]: [&SecretKey; 3], style: &Style<'_>) -> Result {
+    if !auth.is_empty() {
         out.push_str("AKY: Authentication key.\nAKY: ");
-        push_hex(out, sa.auth_key(), style.paranoid);
-        writeln!(out, "/{}", sa.auth_key().len() * 8)?;
+        push_hex(out, auth, style.paranoid);
+        writeln!(out, "/{}", auth.len() * 8)?;
     }
-    if sa.key().is_empty() {
+    if key.is_empty() {
         return Ok(());
     }
     out.push_str("EKY: Encryption key.\nEKY: ");
-    push_hex(out, sa.key(), style.paranoid);
-    if sa.salt().is_empty() {
-        return writeln!(out, "/{}", sa.key().len() * 8);
+    push_hex(out, key, style.paranoid);
+    if salt.is_empty() {
+        return writeln!(out, "/{}", key.len() * 8);
     }
     out.push('[');
-    push_hex(out, sa.salt(), style.paranoid);
-    writeln!(out, "]/{}+{}", sa.key().len() * 8, sa.salt().len() * 8)
+    push_hex(out, salt, style.paranoid);
+    writeln!(out, "]/{}+{}", key.len() * 8, salt.len() * 8)
 }
 
 fn write_cookie(out: &mut String, protocol: u32, cookie: u64, labels: &Labels) -> Result {
@@ -295,24 +350,25 @@ fn write_cookie(out: &mut String, protocol: u32, cookie: u64, labels: &Labels) -
     writeln!(out, "KMC:  Protocol {protocol}, cookie=\"{text}\" ({cookie})")
 }
 
-fn write_lifetimes(out: &mut String, message: &Message, sa: Option<&SaInfo>, style: &Style<'_>) -> Result {
+fn write_lifetimes(out: &mut String, message: &Message, beside: &Beside<'_>, style: &Style<'_>) -> Result {
     let raw = |time: i64| if style.verbose { format!(" (raw time {time})") } else { String::new() };
     let date = |time: i64| format!("{}{}", times::date(time), raw(time));
-    let Some(current) = message.current else { return Ok(()) };
     let wall = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
     // The clock of the SA does not jump; without the SA the wall clock has to do.
     let since = |then: u64| u64::try_from(style.now.saturating_sub(wall(then))).unwrap_or(0);
-    let age = sa.map_or(since(current.add), |sa| sa.age.as_secs());
-    let used = (current.used != 0)
-        .then(|| sa.and_then(|sa| sa.first_use).map_or(since(current.used), |since| since.as_secs()));
-    out.push_str(" LT: Lifetime information\nCLT: Current lifetime information:\n");
-    let (bytes, allocations) = (current.bytes, current.allocations);
-    writeln!(out, "CLT: {bytes} bytes{} protected, {allocations} allocations used.", times::octets(bytes))?;
-    writeln!(out, "CLT: SA added at time: {}", date(wall(current.add)))?;
-    if current.used != 0 {
-        writeln!(out, "CLT: SA first used at time {}", date(wall(current.used)))?;
+    if message.current.is_some() || message.soft.is_some() || message.hard.is_some() || message.idle.is_some() {
+        out.push_str(" LT: Lifetime information\n");
     }
-    writeln!(out, "CLT: Time now is {}", date(style.now))?;
+    if let Some(current) = &message.current {
+        out.push_str("CLT: Current lifetime information:\n");
+        let (bytes, allocations) = (current.bytes, current.allocations);
+        writeln!(out, "CLT: {bytes} bytes{} protected, {allocations} allocations used.", times::octets(bytes))?;
+        writeln!(out, "CLT: SA added at time: {}", date(wall(current.add)))?;
+        if current.used != 0 {
+            writeln!(out, "CLT: SA first used at time {}", date(wall(current.used)))?;
+        }
+        writeln!(out, "CLT: Time now is {}", date(style.now))?;
+    }
     for (tag, name, limits) in [("SLT", "Soft", message.soft), ("HLT", "Hard", message.hard)] {
         let Some(limits) = limits else { continue };
         writeln!(out, "{tag}: {name} lifetime information:")?;
@@ -320,10 +376,13 @@ fn write_lifetimes(out: &mut String, message: &Message, sa: Option<&SaInfo>, sty
         writeln!(out, "{tag}: {bytes} bytes{} of lifetime, {allocations} allocations.", times::octets(bytes))?;
         writeln!(out, "{tag}: {add} seconds{} of post-add lifetime.", times::duration(add))?;
         writeln!(out, "{tag}: {since_use} seconds{} of post-use lifetime.", times::duration(since_use))?;
+        let Some(current) = &message.current else { continue };
         if bytes != 0 {
             let left = bytes.saturating_sub(current.bytes);
             writeln!(out, "{tag}: {left} bytes{} more can be protected.", times::octets(left))?;
         }
+        let age = beside.age.unwrap_or(since(current.add));
+        let used = (current.used != 0).then(|| beside.used.unwrap_or(since(current.used)));
         match remaining(&limits, age, used) {
             None => {}
             Some(0) => writeln!(out, "{tag}: {name} expiration occurred")?,
@@ -368,9 +427,14 @@ pub struct JsonSa {
     pub state: String,
     pub src: IpAddr,
     pub dst: IpAddr,
+    pub proto: Option<u8>,
+    pub sport: Option<[u16; 2]>,
+    pub dport: Option<[u16; 2]>,
     pub inner_src: Option<String>,
     pub inner_dst: Option<String>,
     pub inner_proto: Option<u8>,
+    pub inner_sport: Option<[u16; 2]>,
+    pub inner_dport: Option<[u16; 2]>,
     pub encr_alg: Option<String>,
     pub key_bits: u16,
     pub auth_alg: Option<String>,
@@ -437,6 +501,9 @@ impl Drop for JsonSa {
 /// The SA as `--json` prints it; without the keys when `paranoid`.
 pub fn json(sa: &SaInfo, paranoid: bool, labels: &Labels) -> JsonSa {
     let inner = inner(sa);
+    // Those of a flow in transport mode, and of the packets inside in tunnel mode.
+    let [flow, inside] = if sa.is_tunnel() { [None, sa.selectors] } else { [sa.selectors, None] };
+    let ports = |range: [u16; 2]| (range != [0, u16::MAX]).then_some(range);
     let prefix = |end: &Endpoint| format!("{}/{}", end.addr, end.prefix);
     let seconds = |ago: Option<Duration>| ago.map(|d| d.as_secs());
     let key = |key: &SecretKey, salt: &SecretKey| {
@@ -462,9 +529,14 @@ pub fn json(sa: &SaInfo, paranoid: bool, labels: &Labels) -> JsonSa {
         state: state_word(sa.state).to_ascii_lowercase(),
         src: sa.src,
         dst: sa.dst,
+        proto: flow.map(|s| s.proto).filter(|proto| *proto != 0),
+        sport: flow.and_then(|s| ports(s.sport)),
+        dport: flow.and_then(|s| ports(s.dport)),
         inner_src: inner.as_ref().map(|(src, _)| prefix(src)),
         inner_dst: inner.as_ref().map(|(_, dst)| prefix(dst)),
         inner_proto: inner.map(|(src, _)| src.proto),
+        inner_sport: inside.and_then(|s| ports(s.sport)),
+        inner_dport: inside.and_then(|s| ports(s.dport)),
         encr_alg: (sa.encr != 0).then(|| algorithms::display_name(Kind::Encryption, sa.encr)),
         key_bits: sa.key_bits,
         auth_alg: (sa.auth != 0).then(|| algorithms::display_name(Kind::Authentication, sa.auth)),

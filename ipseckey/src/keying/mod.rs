@@ -1,7 +1,7 @@
 //! The commands of `ipseckey` and what it prints (spec section 7).
 //!
 //! [`command_lines`] joins lines and splits words, [`parser`] turns words into a [`request`] with every local check,
-//! [`convert`] turns a request into what the SADB takes, [`session`] does it, [`dump`] and [`save`] print SAs,
+//! [`convert`] turns a request into what the SADB takes, [`session`] does it and with `-v` shows what is [`sent`], [`dump`] and [`save`] print SAs,
 //! [`monitor`] messages, [`labels`] names cookies,
 //! [`script`] reads a file of commands, [`prompt`] a person's, whose words [`complete`] finishes. Keys are held in memory that
 //! wipes itself, and no message shows them: where the original echoes the command with its keys, [`masked`](command_lines::Line::masked)
@@ -18,6 +18,7 @@ pub mod prompt;
 pub mod request;
 pub mod save;
 pub mod script;
+pub mod sent;
 pub mod session;
 pub mod times;
 pub mod tokens;

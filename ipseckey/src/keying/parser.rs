@@ -401,7 +401,7 @@ impl<'a> Parser<'a> {
             }
             E::NatLocal | E::NatRemote => {
                 fields.natt_at = Some(word.at);
-                let address = self.ipv4(value);
+                let address = self.nat_address(value);
                 *(if extension == E::NatLocal { &mut fields.natt.local } else { &mut fields.natt.remote }) = address;
             }
             E::NatLocalPort | E::NatRemotePort => {

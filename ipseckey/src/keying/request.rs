@@ -5,7 +5,7 @@ use crate::policy::Position;
 use crate::policy::selectors::Prefix;
 use sadb_maps::host::Direction;
 use sadb_maps::sa::{self, Lifetime};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// Type of an SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,7 +104,11 @@ impl SaName {
         let mut found = Vec::new();
         for destination in &self.destinations {
             let fits = |source: &&IpAddr| source.is_ipv4() == destination.is_ipv4() || source.is_unspecified();
-            let fitting: Vec<_> = self.sources.iter().filter(fits).collect();
+            let mut fitting: Vec<_> = self.sources.iter().filter(fits).collect();
+            if fitting.len() > 1 {
+                // Addresses of a link do not reach others.
+                fitting.retain(|source| is_of_a_link(source) == is_of_a_link(destination));
+            }
             match (self.sources.is_empty(), fitting.as_slice()) {
                 (true, _) => found.push((None, *destination)),
                 (false, []) => {}
@@ -116,13 +120,18 @@ impl SaName {
     }
 }
 
+/// Whether an address is good on its link only (RFC 4291 section 2.5.6).
+fn is_of_a_link(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
 /// UDP encapsulation as asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Natt {
     /// `nat_loc`.
-    pub local: Option<Ipv4Addr>,
+    pub local: Option<IpAddr>,
     /// `nat_rem`.
-    pub remote: Option<Ipv4Addr>,
+    pub remote: Option<IpAddr>,
     /// `nat_lport`.
     pub local_port: Option<u16>,
     /// `nat_rport`.
@@ -181,6 +190,11 @@ pub struct SaRequest {
 }
 
 impl SaRequest {
+    /// Whether an algorithm or a key was given.
+    pub fn has_keys(&self) -> bool {
+        self.encr.is_some() || self.auth.is_some() || self.encr_key.is_some() || self.auth_key.is_some()
+    }
+
     /// Whether a word was given that makes the SA one of tunnel mode.
     pub fn is_tunnel(&self) -> bool {
         self.inner_source.is_some()

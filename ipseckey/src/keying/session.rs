@@ -4,13 +4,15 @@ use super::dump::{self, Style};
 use super::labels::{self, Labels};
 use super::request::{Command, SaName, SaRequest, SaType};
 use super::tokens;
-use super::{Message, convert, monitor, save, times};
+use super::{Message, convert, monitor, save, sent, times};
 use crate::names::{Names, SystemNames};
 use crate::policy::Position;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use sadb_maps::host::check::LocalAddresses;
-use sadb_maps::host::{Heard, Instance, SaInfo, SaKey, Sadb, SadbError, Subscriber};
+use sadb_maps::host::check::{self, LocalAddresses};
+use sadb_maps::host::pfkey::{self, kind};
+use sadb_maps::host::{Direction, Heard, Instance, SaInfo, SaKey, SaSpec, SaUpdate, Sadb, SadbError, Subscriber};
+use sadb_maps::sa::state;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -117,13 +119,16 @@ impl Session {
     pub fn execute(&mut self, command: Command, out: &mut dyn Write) -> io::Result<Outcome> {
         let mut outcome = Outcome::default();
         match command {
-            Command::Add(request) => self.add(&request, &mut outcome),
-            Command::Update { request, pair } => self.update(&request, pair, &mut outcome),
+            Command::Add(request) => self.add(&request, out, &mut outcome)?,
+            Command::Update { request, pair } => self.update(&request, pair, out, &mut outcome)?,
             Command::Delete { name, pair } => {
-                self.each(&name, &mut outcome, |sadb, key| if pair { sadb.delete_pair(key) } else { sadb.delete(key) })
+                let message = |key: &SaKey| sent::delete(key, pair);
+                self.each(&name, out, &mut outcome, message, |sadb, key| {
+                    if pair { sadb.delete_pair(key) } else { sadb.delete(key) }
+                })?;
             }
             Command::Get(name) => self.get(&name, out, &mut outcome)?,
-            Command::Flush(kind) => self.flush(kind, &mut outcome),
+            Command::Flush(kind) => self.flush(kind, out, &mut outcome)?,
             Command::Dump(kind) => self.dump(kind, out, &mut outcome)?,
             Command::Save(kind, file) => self.save(kind, file.as_deref(), out, &mut outcome)?,
             Command::Monitor { passive } => self.monitor(passive, out)?,
@@ -133,49 +138,114 @@ impl Session {
         Ok(outcome)
     }
 
-    fn add(&mut self, request: &SaRequest, outcome: &mut Outcome) {
+    fn add(&mut self, request: &SaRequest, out: &mut dyn Write, outcome: &mut Outcome) -> io::Result<()> {
         let local = LocalAddresses::read().unwrap_or_default();
         let specs = match convert::specs(request, &|ip| local.contains(ip)) {
             Ok(specs) => specs,
-            Err(message) => return outcome.failures.push(message.into()),
+            Err(message) => {
+                outcome.failures.push(message.into());
+                return Ok(());
+            }
         };
         for spec in specs {
+            self.show(&sent::add(kind::ADD, &spec), Some(&spec), out)?;
             let result = match &mut self.sadb {
-                Some(sadb) => sadb.add(&spec).map(|_| ()).map_err(|e| describe(&e, &request.name, Some(spec.dst))),
-                None => Ok(()),
+                Some(sadb) => {
+                    sadb.set_local_addresses(Some(local.clone()));
+                    sadb.add(&spec).map(|_| ())
+                }
+                None => check::check(&spec, &local),
             };
-            outcome.count(result);
+            outcome.count(result.map_err(|e| describe(&e, &request.name, Some(spec.dst))));
+        }
+        Ok(())
+    }
+
+    fn update(
+        &mut self,
+        request: &SaRequest,
+        pair: bool,
+        out: &mut dyn Write,
+        outcome: &mut Outcome,
+    ) -> io::Result<()> {
+        if request.has_keys() && !pair && self.names_a_larval_sa(&request.name) {
+            return self.mature(request, out, outcome);
+        }
+        match convert::update(request) {
+            Ok(change) => {
+                let message = |key: &SaKey| sent::update(key, &change, pair);
+                let update = |sadb: &mut Sadb, key: &SaKey| update_one(sadb, key, &change, pair);
+                self.each(&request.name, out, outcome, message, update)
+            }
+            Err(message) => {
+                outcome.failures.push(message.into());
+                Ok(())
+            }
         }
     }
 
-    fn update(&mut self, request: &SaRequest, pair: bool, outcome: &mut Outcome) {
-        match convert::update(request) {
-            Ok(change) => self.each(&request.name, outcome, |sadb, key| {
-                if pair { sadb.update_pair(key, &change) } else { sadb.update(key, &change) }
-            }),
-            Err(message) => outcome.failures.push(message.into()),
+    /// Whether a name is that of an SA that has no keys yet; without an instance there may be one.
+    fn names_a_larval_sa(&mut self, name: &SaName) -> bool {
+        let Some(sadb) = &mut self.sadb else { return true };
+        let larval = |key: &SaKey| sadb.get(key).is_ok_and(|sa| sa.state == state::LARVAL);
+        convert::keys(name).iter().any(larval)
+    }
+
+    /// Gives an SA that key management has left half-made its keys.
+    fn mature(&mut self, request: &SaRequest, out: &mut dyn Write, outcome: &mut Outcome) -> io::Result<()> {
+        // What is reserved is always an SPI of our own.
+        let specs = match convert::specs(request, &|_| true) {
+            Ok(specs) => specs,
+            Err(message) => {
+                outcome.failures.push(message.into());
+                return Ok(());
+            }
+        };
+        for spec in specs {
+            let spec = SaSpec { direction: Direction::In, ..spec };
+            self.show(&sent::add(kind::UPDATE, &spec), Some(&spec), out)?;
+            let result = match &mut self.sadb {
+                Some(sadb) => sadb.mature(&spec).map(|_| ()),
+                None => check::check(&spec, &LocalAddresses::read().unwrap_or_default()),
+            };
+            outcome.count(result.map_err(|e| describe(&e, &request.name, Some(spec.dst))));
         }
+        Ok(())
+    }
+
+    /// Shows a request, where that was asked for.
+    fn show(&self, message: &pfkey::Message, spec: Option<&SaSpec>, out: &mut dyn Write) -> io::Result<()> {
+        if !self.options.verbose || self.options.json || self.sadb.is_none() {
+            return Ok(());
+        }
+        let labels = self.read_labels();
+        out.write_all(dump::request(message, spec, &self.style(&labels)).as_bytes())
     }
 
     /// One action for each destination of a name.
     fn each(
         &mut self,
         name: &SaName,
+        out: &mut dyn Write,
         outcome: &mut Outcome,
+        message: impl Fn(&SaKey) -> pfkey::Message,
         mut action: impl FnMut(&mut Sadb, &SaKey) -> Result<(), SadbError>,
-    ) {
+    ) -> io::Result<()> {
         for key in convert::keys(name) {
+            self.show(&message(&key), None, out)?;
             let result = match &mut self.sadb {
                 Some(sadb) => action(sadb, &key).map_err(|e| describe(&e, name, Some(key.dst))),
                 None => Ok(()),
             };
             outcome.count(result);
         }
+        Ok(())
     }
 
     fn get(&mut self, name: &SaName, out: &mut dyn Write, outcome: &mut Outcome) -> io::Result<()> {
         let mut found = Vec::new();
         for key in convert::keys(name) {
+            self.show(&sent::get(&key), None, out)?;
             let Some(sadb) = &mut self.sadb else {
                 outcome.done += 1;
                 continue;
@@ -185,15 +255,18 @@ impl Session {
         self.print(&found, "GET", out)
     }
 
-    fn flush(&mut self, kind: Option<SaType>, outcome: &mut Outcome) {
+    fn flush(&mut self, kind: Option<SaType>, out: &mut dyn Write, outcome: &mut Outcome) -> io::Result<()> {
+        self.show(&sent::flush(kind), None, out)?;
         let result = match &mut self.sadb {
             Some(sadb) => sadb.flush(kind.map(SaType::protocol)).map(|_| ()),
             None => Ok(()),
         };
         outcome.count(result.map_err(|e| format!("Cannot flush SA type {}: {e}", pfkey_type(kind))));
+        Ok(())
     }
 
     fn dump(&mut self, kind: Option<SaType>, out: &mut dyn Write, outcome: &mut Outcome) -> io::Result<()> {
+        self.show(&sent::dump(kind), None, out)?;
         let Some(sadb) = &mut self.sadb else { return Ok(()) };
         match sadb.dump(kind.map(SaType::protocol)) {
             Ok(all) => {
@@ -310,11 +383,16 @@ impl Session {
             },
         };
         target.write_all(save::HEADER.as_bytes())?;
+        let mut saved = save::Saved::default();
         for sa in &all {
-            target.write_all(save::text(sa, self.options.paranoid).as_bytes())?;
+            target.write_all(saved.text(sa, self.options.paranoid).as_bytes())?;
         }
         target.flush()
     }
+}
+
+fn update_one(sadb: &mut Sadb, key: &SaKey, change: &SaUpdate, pair: bool) -> Result<(), SadbError> {
+    if pair { sadb.update_pair(key, change) } else { sadb.update(key, change) }
 }
 
 /// Opens the file of a save: made with mode 0400 for root alone, or emptied when it is there, with a warning when it

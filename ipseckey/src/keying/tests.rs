@@ -92,7 +92,12 @@ fn nat_ports_follow_the_direction() {
     assert_error(&format!("{GCM} encap udp"), "1:");
     assert_error(&format!("{GCM} encap tcp nat_loc 203.0.113.1"), "1:");
     assert_error(&format!("{GCM} nat_loc 203.0.113.1"), "1:");
-    assert_error(&format!("{GCM} encap udp nat_loc ::1"), "1:");
+    let nat = |tail: &str| spec(&format!("{GCM} encap udp nat_loc {tail}")).encap.unwrap().nat_local;
+    assert_eq!(nat("one"), Some(ip("192.0.2.10")));
+    assert_eq!(nat("mixed"), Some(ip("192.0.2.30")));
+    assert_eq!(nat("six"), Some(ip("2001:db8::6")));
+    assert_error(&format!("{GCM} encap udp nat_loc many"), "1:135: 'many' has several addresses");
+    assert_error(&format!("{GCM} encap udp nat_rem nobody"), "1:135: 'nobody' is neither an address nor the name");
 }
 
 #[test]
@@ -221,7 +226,9 @@ fn every_fault_is_reported_with_its_place() {
     assert_error(&format!("{GCM} replay 65537"), "1:");
     assert_error(&format!("{GCM} replay_value 0x100000000"), "1:");
     assert_error(&format!("{GCM} state dead"), "1:");
-    assert_error(&format!("{GCM} state 1"), "1:");
+    assert_error(&format!("{GCM} state 2"), "1:123: an SA cannot be added as 2 (diagnostic code 43)");
+    assert_error(&format!("{GCM} state 4"), "1:123: '4' is no state: use mature");
+    assert!(read(&format!("{GCM} state 1")).command.is_some());
     assert_error(&format!("{GCM} label x"), "1:");
     assert_error(&format!("{GCM} isrc 10.0.0.0/33"), "1:");
     assert_error(&format!("{GCM} isport 1 sport 2"), "1:");

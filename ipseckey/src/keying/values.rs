@@ -8,7 +8,7 @@ use crate::names::is_host_name;
 use crate::policy::selectors::Prefix;
 use command_lines::Word;
 use sadb_maps::sa::state;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 impl Parser<'_> {
     pub(super) fn number<T: TryFrom<u64>>(&mut self, word: &Word) -> Option<T> {
@@ -50,9 +50,10 @@ impl Parser<'_> {
     }
 
     pub(super) fn state(&mut self, word: &Word) -> Option<u32> {
+        // The manual of the original promises numbers as well, which the original refuses.
         match word.text() {
-            "mature" => Some(state::MATURE),
-            "larval" | "dying" | "dead" => {
+            "mature" | "1" => Some(state::MATURE),
+            "larval" | "dying" | "dead" | "0" | "2" | "3" => {
                 self.error(word.at, format!("an SA cannot be added as {} (diagnostic code 43)", word.shown()));
                 None
             }
@@ -182,12 +183,18 @@ impl Parser<'_> {
         prefix
     }
 
-    pub(super) fn ipv4(&mut self, word: &Word) -> Option<Ipv4Addr> {
-        let address = word.text().parse().ok();
-        if address.is_none() {
-            self.error(word.at, format!("'{}' is no IPv4 address", word.shown()));
+    /// An address on the other side of a NAT: the one that a name has, of its IPv4 ones if it has others as well.
+    pub(super) fn nat_address(&mut self, word: &Word) -> Option<IpAddr> {
+        let found = self.addresses(word, false)?;
+        let v4: Vec<_> = found.iter().filter(|address| address.is_ipv4()).collect();
+        match (found.as_slice(), v4.as_slice()) {
+            ([one], _) => Some(*one),
+            (_, [one]) => Some(**one),
+            _ => {
+                self.error(word.at, format!("'{}' has several addresses; give the one that the NAT has", word.shown()));
+                None
+            }
         }
-        address
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::support::Bench;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::str::FromStr;
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f01020304";
 const CHACHA: &str = "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5fa0a1a2a3";
@@ -202,11 +203,11 @@ fn standard_input_is_a_session() {
     assert_eq!(bench.ipseckey(&["dump"]).ok(), "Dump succeeded for SA type 0.\n");
 }
 
-/// What is there, without what changes with every load: pairing is not saved, times are those of the load.
+/// What is there, without what changes with every load: times are those of the load.
 fn listing(bench: &Bench) -> Vec<serde_json::Value> {
     let mut all: Vec<serde_json::Value> = serde_json::from_str(&bench.ipseckey(&["--json", "dump"]).ok()).unwrap();
     for sa in &mut all {
-        for volatile in ["pair_spi", "added", "age_seconds"] {
+        for volatile in ["added", "age_seconds"] {
             sa.as_object_mut().unwrap().remove(volatile);
         }
     }
@@ -305,6 +306,109 @@ fn what_is_saved_loads_again() {
     bench.ipseckey(&["-f", saved.to_str().unwrap()]).ok();
     assert_eq!(listing(&bench), before);
     assert!(bench.ipseckey(&["-p", "-s", "-"]).ok().contains("encrkey XXXX"));
+}
+
+/// Selectors that key management may negotiate and commands cannot say are left out, with a word about it.
+#[test]
+fn what_has_no_words_is_not_saved() {
+    use sadb_maps::host::announce::ends;
+    use sadb_maps::host::{Mode, SaSpec, Sadb, SecretKey};
+    use sadb_maps::sa::{ESP, SaSelectors, encr, km};
+    let bench = Bench::new();
+    let address = |text: &str| std::net::IpAddr::from_str(text).unwrap().into();
+    let good = SaSelectors {
+        src_low: address("10.0.0.0"),
+        src_high: address("10.0.0.255"),
+        dst_low: address("10.1.0.1"),
+        dst_high: address("10.1.0.1"),
+        sport: [0, u16::MAX],
+        dport: [80, 80],
+        proto: 6,
+        ..SaSelectors::default()
+    };
+    let mut sadb = Sadb::open(&bench.instance).unwrap();
+    for (spi, selectors) in (1..).zip([
+        good,
+        SaSelectors { src_high: address("10.0.0.254"), ..good },
+        SaSelectors { dport: [80, 81], ..good },
+        SaSelectors { sport: [0, 0], ..good },
+    ]) {
+        let sa = SaSpec {
+            encr: encr::CHACHA20_POLY1305,
+            key: SecretKey::new(vec![7; 32]),
+            salt: SecretKey::new(vec![7; 4]),
+            km: km::IKEV2,
+            mode: Mode::Tunnel,
+            selectors: Some(selectors),
+            ..SaSpec::new(ESP, spi, "192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap())
+        };
+        assert_eq!(ends(&selectors).1.addr, std::net::IpAddr::from_str("10.1.0.1").unwrap());
+        sadb.add(&sa).unwrap();
+    }
+    let saved = bench.ipseckey(&["-s", "-"]).ok();
+    assert_eq!(saved.matches("\nadd esp").count(), 1, "{saved}");
+    for spi in 2..5 {
+        let word =
+            format!("# Warning: esp spi 0x{spi:x} dst 192.0.2.2 is not saved: there are no words for its selectors.");
+        assert!(saved.contains(&word), "{saved}");
+    }
+    bench.ipseckey(&["flush"]).ok();
+    bench.ipseckey(&["-f", bench.file("saved", &saved).to_str().unwrap()]).ok();
+    assert_eq!(listing(&bench)[0]["inner_dport"], serde_json::json!([80, 80]));
+}
+
+/// The seed: keying material of an SA that automated key management has left half-made.
+#[test]
+fn an_update_gives_a_larval_sa_its_keys() {
+    use sadb_maps::host::Sadb;
+    use sadb_maps::sa::{ESP, km};
+    let bench = Bench::new();
+    let (src, dst) = ("198.51.100.7".parse().unwrap(), "192.0.2.1".parse().unwrap());
+    let mut sadb = Sadb::open(&bench.instance).unwrap();
+    let spi = sadb.reserve_spi(ESP, src, dst, 0x2000..=0x2000, km::IKEV2).unwrap();
+    assert!(bench.ipseckey(&["-n", "get", "esp", "spi", "0x2000", "dst", "192.0.2.1"]).ok().contains("state=LARVAL"));
+    let text = format!("update esp spi {spi} dst 192.0.2.1 src 198.51.100.7 encr_alg aes-gcm encrkey {KEY}\n");
+    let file = bench.file("keys", &text);
+    bench.ipseckey(&["-c", file.to_str().unwrap()]).ok();
+    bench.ipseckey(&["-f", file.to_str().unwrap()]).ok();
+    let all = listing(&bench);
+    assert_eq!((&all[0]["state"], &all[0]["direction"]), (&"mature".into(), &"in".into()));
+    assert_eq!(all[0]["encrkey"], format!("{KEY}/160"));
+    // It has them now, and keeps them.
+    let again = bench.ipseckey(&["-f", file.to_str().unwrap()]).failed();
+    assert!(again.out.contains("cannot change its encryption (diagnostic code 37)"), "{again:?}");
+}
+
+/// -v shows each request before it is carried out.
+#[test]
+fn requests_are_shown_on_demand() {
+    let bench = Bench::new();
+    let file = bench.file("keys", &pair());
+    let ran = bench.ipseckey(&["-v", "-n", "-p", "-f", file.to_str().unwrap()]).ok();
+    let rule = "-".repeat(40);
+    let shown: Vec<_> = ran.split(&rule).collect();
+    assert_eq!(shown.len(), 5, "{ran}");
+    for expected in [
+        "Base message (version 2) type ADD, SA type ESP.\n",
+        "SA: SADB_ASSOC spi=0x1001, replay window size=0, state=MATURE\n",
+        "SA: flags=0x28002 < NOREPLAY X_OUTBOUND X_TUNNEL >\n",
+        "SRC: Source address (proto=4)\nSRC: AF_INET: port 0, 192.0.2.1.\n",
+        "INS: AF_INET: port 0, 10.1.0.0/16.\n",
+        "[XXXXXXXX]/128+32\n",
+        "OTH: Extended (64-bit) sequence numbers\n",
+        "HLT: 28800 seconds (8.00 hours) of post-add lifetime.\n",
+    ] {
+        assert!(shown[1].contains(expected), "{expected}: {}", shown[1]);
+    }
+    assert!(!ran.contains(KEY) && !ran.contains("CLT"));
+    let ran = bench.ipseckey(&["-v", "-n", "delete-pair", "esp", "spi", "0x1001", "dst", "198.51.100.7"]).ok();
+    assert!(ran.contains("type DELETE PAIR, SA type ESP.\n") && ran.contains("DST: AF_INET: port 0, 198.51.100.7.\n"));
+    let ran = bench.ipseckey(&["-v", "flush", "ah"]).ok();
+    assert!(ran.contains("type FLUSH, SA type AH.\n"), "{ran}");
+    // A service's log is no place for keys.
+    let tool = Path::new(env!("CARGO_BIN_EXE_ipseckey"));
+    let ran = bench.run(tool, &["-v", "-f", file.to_str().unwrap()], "", &[("SMF_FMRI", "x")]).ok();
+    assert!(!ran.contains(&rule) && !ran.contains(&KEY[..32]), "{ran}");
 }
 
 #[test]

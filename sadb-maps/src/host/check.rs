@@ -59,7 +59,7 @@ pub(super) fn tables(direction: Direction, dst: IpAddr, local: &LocalAddresses) 
 ///
 /// # Errors
 /// [`SadbError::Diagnostic`] with the code of the first that fails.
-pub(super) fn check(spec: &SaSpec, local: &LocalAddresses) -> Result<(), SadbError> {
+pub fn check(spec: &SaSpec, local: &LocalAddresses) -> Result<(), SadbError> {
     addresses(spec)?;
     algorithms_named(spec)?;
     limits(spec)?;

@@ -52,6 +52,17 @@ impl std::fmt::Debug for Sadb {
     }
 }
 
+/// What becomes of an SA that is added.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Added {
+    /// Outbound, traffic goes by it at once.
+    Bound,
+    /// Outbound, it waits to be bound.
+    Unbound,
+    /// It takes the place of a larval one, and of no other.
+    Matured,
+}
+
 /// The lock, and whether something was written under it.
 pub(super) struct Held {
     lock: InstanceLock,
@@ -94,7 +105,16 @@ impl Sadb {
     /// A [`SadbError::Diagnostic`] of spec section 7.9, [`SadbError::Exists`], [`SadbError::Full`],
     /// [`SadbError::TooManyBindings`], [`SadbError::Epoch`].
     pub fn add(&mut self, spec: &SaSpec) -> Result<SlotRef, SadbError> {
-        self.add_with(spec, true)
+        self.add_with(spec, Added::Bound)
+    }
+
+    /// Gives a larval SA its keys and all else (UPDATE of a larval SA), whoever reserved it.
+    ///
+    /// # Errors
+    /// As [`Sadb::add`]; [`SadbError::NotFound`] when there is no SA of that name, [`D::EncryptionKeyPresent`] when it has
+    /// its keys already.
+    pub fn mature(&mut self, spec: &SaSpec) -> Result<SlotRef, SadbError> {
+        self.add_with(spec, Added::Matured)
     }
 
     /// Adds an SA as [`Sadb::add`] does, but leaves an outbound one unbound until [`Sadb::switch_outbound`], whatever
@@ -103,10 +123,10 @@ impl Sadb {
     /// # Errors
     /// As [`Sadb::add`].
     pub fn add_unbound(&mut self, spec: &SaSpec) -> Result<SlotRef, SadbError> {
-        self.add_with(spec, false)
+        self.add_with(spec, Added::Unbound)
     }
 
-    fn add_with(&mut self, spec: &SaSpec, bind: bool) -> Result<SlotRef, SadbError> {
+    fn add_with(&mut self, spec: &SaSpec, how: Added) -> Result<SlotRef, SadbError> {
         let read;
         let local = match &self.local {
             Some(local) => local,
@@ -123,7 +143,7 @@ impl Sadb {
         if outbound && spec.mode == Mode::Tunnel && spec.outer == OuterHeader::default() {
             record.outer = tunnels::outer_header(&self.instance, spec.src, spec.dst)?;
         }
-        if outbound && !bind {
+        if outbound && how == Added::Unbound {
             record.flags |= flag::UNBOUND;
         }
         let material = transform::install(spec, bits, &mut record)?;
@@ -146,7 +166,7 @@ impl Sadb {
             ..SaState::default()
         };
         self.locked(|sadb, held| {
-            let replaced = sadb.vacate(held, bits, spec)?;
+            let replaced = sadb.vacate(held, bits, spec, how)?;
             let partner = match spec.pair_spi {
                 Some(spi) => Some(sadb.partner(spi, &Known::new(0, &record, &moving))?),
                 None => None,
@@ -178,7 +198,7 @@ impl Sadb {
                 sadb.set_pair(partner, spec.spi)?;
             }
             if outbound
-                && bind
+                && how != Added::Unbound
                 && let Err(error) = sadb.bind(&known)
             {
                 sadb.remove(vec![known])?;
@@ -192,7 +212,8 @@ impl Sadb {
 
     /// Makes room in the tables: a dead SA of the same name is removed, a larval one of the same key manager is handed
     /// back to be replaced.
-    fn vacate(&mut self, held: &mut Held, bits: u32, spec: &SaSpec) -> Result<Option<Known>, SadbError> {
+    fn vacate(&mut self, held: &mut Held, bits: u32, spec: &SaSpec, how: Added) -> Result<Option<Known>, SadbError> {
+        let matured = how == Added::Matured;
         let now = clock::boot_time();
         while let Some(known) = self.register.occupant(bits, spec.proto, spec.spi, spec.dst.into()).cloned() {
             let moving = self.maps.states.get(known.slot.slot)?;
@@ -200,13 +221,17 @@ impl Sadb {
                 self.begin(held)?;
                 self.unlink(&known)?;
                 self.discard(vec![known])?;
-            } else if moving.state == u64::from(state::LARVAL) && known.km == spec.km && spec.km != km::MANUAL {
+            } else if moving.state == u64::from(state::LARVAL)
+                && (matured || (known.km == spec.km && spec.km != km::MANUAL))
+            {
                 return Ok(Some(known));
+            } else if matured {
+                return Err(SadbError::diagnostic(D::EncryptionKeyPresent));
             } else {
                 return Err(SadbError::Exists);
             }
         }
-        Ok(None)
+        if matured { Err(SadbError::NotFound) } else { Ok(None) }
     }
 
     /// A free slot with the generation that its next content gets.

@@ -304,7 +304,7 @@ fn is_change(operation: Operation, answer: &str) -> bool {
     }
 }
 
-/// ROB-10, PFK-03: every operation is atomic against every other process.
+/// Every operation is atomic against every other process.
 #[test]
 fn four_processes_see_one_order_of_things() {
     testing::in_new_netns(|| {

@@ -73,6 +73,7 @@ fn picture(test: &TestInstance, capacity: u32) -> Vec<Vec<u8>> {
     all
 }
 
+/// PFK-03
 #[test]
 fn a_reserved_spi_that_nobody_used_is_free_again_after_its_time() {
     let test = TestInstance::with_maps(8).unwrap();
@@ -99,7 +100,7 @@ fn a_reserved_spi_that_nobody_used_is_free_again_after_its_time() {
     assert_eq!(sadb.flush(None).unwrap(), 0);
 }
 
-/// What is past a limit is seen so at once, whether a packet or the sweep timer came by or not.
+/// PFK-04: what is past a limit is seen so at once, whether a packet or the sweep timer came by or not.
 #[test]
 fn an_sa_is_dying_and_dead_by_the_clock() {
     let test = TestInstance::with_maps(8).unwrap();
@@ -134,6 +135,7 @@ fn an_sa_is_dying_and_dead_by_the_clock() {
     assert!(matches!(witness.get_slot(slot), Err(SadbError::NotFound)));
 }
 
+/// PFK-04
 #[test]
 fn the_time_of_use_begins_with_the_first_packet() {
     let test = TestInstance::with_maps(8).unwrap();
@@ -183,6 +185,7 @@ fn what_is_past_its_time_makes_room_and_gives_its_packets_to_another() {
     assert_eq!(sadb.dump(None).unwrap().iter().map(|sa| sa.spi).collect::<Vec<_>>(), [3]);
 }
 
+/// PFK-07, PFK-09
 #[test]
 fn what_is_refused_changes_nothing() {
     let test = TestInstance::with_maps(8).unwrap();
@@ -235,6 +238,7 @@ fn gcm(spi: u32) -> SaSpec {
     }
 }
 
+/// PFK-08
 #[test]
 fn a_flush_of_one_type_leaves_the_other() {
     let test = TestInstance::with_maps(8).unwrap();
@@ -252,6 +256,7 @@ fn a_flush_of_one_type_leaves_the_other() {
     assert_eq!(sadb.flush(None).unwrap(), 1);
 }
 
+/// PFK-09
 #[test]
 fn who_loses_a_partner_is_alone_and_may_have_another() {
     let test = TestInstance::with_maps(8).unwrap();
