@@ -155,6 +155,9 @@ fn run_file(path: &Path, session: &mut Session, service: bool, out: &mut dyn Wri
         Err(FileError::Io(e)) if service && e.kind() == io::ErrorKind::PermissionDenied => {
             return Ok(ExitCode::from(SERVICE_PERMISSION));
         }
+        Err(FileError::Io(e)) if name == "-" && e.kind() == io::ErrorKind::NotFound => {
+            bail!("-: a file is needed; without -f and -c commands are read from standard input")
+        }
         Err(error) => return Err(error).context(name),
     };
     if insecure {

@@ -72,7 +72,7 @@ impl Algorithms {
                 return Err(Message::new(request.algorithm_at, format!("{name} needs a key: authkey")));
             }
             (None, Some(_)) => {
-                return Err(Message::new(request.algorithm_at, "an authkey without auth_alg"));
+                return Err(Message::new(request.auth_key_at, "an authkey without auth_alg"));
             }
             (None, None) => (0, SecretKey::default()),
         };
@@ -97,7 +97,7 @@ fn authentication_key(request: &SaRequest, id: u8, key: &HexKey) -> Result<Secre
     };
     let wrong = || {
         let text = format!("authkey has {} bits; {} takes {}", key.bits, algorithm.name(), algorithm.key.min);
-        Message::new(request.key_at, text)
+        Message::new(request.auth_key_at, text)
     };
     if !algorithm.key.contains(key.bits) {
         return Err(wrong());
@@ -227,7 +227,8 @@ pub fn update(request: &SaRequest) -> Result<SaUpdate, Message> {
         return Err(Message::new(request.key_at, "an SA in use cannot change its encryption (diagnostic code 37)"));
     }
     if request.auth_key.is_some() || request.auth.is_some() {
-        return Err(Message::new(at, "an SA in use cannot change its authentication (diagnostic code 36)"));
+        let text = "an SA in use cannot change its authentication (diagnostic code 36)";
+        return Err(Message::new(request.auth_key_at, text));
     }
     if request.replay_value.is_some() {
         return Err(Message::new(at, "an SA in use cannot change its replay counter (diagnostic code 43)"));

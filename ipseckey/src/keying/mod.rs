@@ -49,4 +49,6 @@ impl std::fmt::Display for Message {
 }
 
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod tests;

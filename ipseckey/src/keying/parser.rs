@@ -69,6 +69,7 @@ struct Fields {
     esn: bool,
     algorithm_at: Option<Position>,
     key_at: Option<Position>,
+    auth_key_at: Option<Position>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -217,6 +218,7 @@ impl<'a> Parser<'a> {
         Some(SaRequest {
             algorithm_at: fields.algorithm_at.unwrap_or(name.at),
             key_at: fields.key_at.unwrap_or(name.at),
+            auth_key_at: fields.auth_key_at.or(fields.algorithm_at).unwrap_or(name.at),
             name,
             pair_spi: fields.pair_spi,
             replay: fields.replay,
@@ -308,6 +310,7 @@ impl<'a> Parser<'a> {
             };
             let Some(values) = self.words.get(self.next..self.next + values) else {
                 self.error(word.at, format!("'{}' needs a value", word.shown()));
+                self.next = self.words.len();
                 break;
             };
             self.next += values.len();
@@ -320,7 +323,13 @@ impl<'a> Parser<'a> {
                 continue;
             }
             if fields.seen.contains(&extension.field()) {
-                self.error(word.at, format!("can only specify single '{}'", word.shown()));
+                let text = match (extension, fields.direction) {
+                    (Extension::Inbound, Direction::Out) | (Extension::Outbound, Direction::In) => {
+                        "inbound and outbound do not go together".to_owned()
+                    }
+                    _ => format!("can only specify single '{}'", word.shown()),
+                };
+                self.error(word.at, text);
                 continue;
             }
             fields.seen.push(extension.field());
@@ -359,7 +368,10 @@ impl<'a> Parser<'a> {
                 fields.algorithm_at = Some(value.at);
                 fields.encr = self.encryption(kind, value);
             }
-            E::AuthKey => fields.auth_key = self.key(value),
+            E::AuthKey => {
+                fields.auth_key_at = Some(value.at);
+                fields.auth_key = self.key(value);
+            }
             E::EncrKey => {
                 fields.key_at = Some(value.at);
                 if fields.encr == Some(algorithms::ESP_NULL) {

@@ -187,6 +187,8 @@ pub struct SaRequest {
     pub algorithm_at: Position,
     /// Where the key stands, for errors.
     pub key_at: Position,
+    /// Where the key of authentication stands, for errors.
+    pub auth_key_at: Position,
 }
 
 impl SaRequest {

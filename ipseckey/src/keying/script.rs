@@ -6,7 +6,7 @@
 use super::parser;
 use super::request::Command;
 use super::session::Session;
-use command_lines::{Line, Lines};
+use command_lines::{Line, LineError, Lines};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -91,7 +91,15 @@ pub fn run(text: &str, name: &str, session: &mut Session, quiet: bool, out: &mut
             Err(problem) => {
                 tally.failed += 1;
                 if !quiet {
-                    writeln!(out, "{name}: error: {problem}")?;
+                    match problem {
+                        LineError::OpenQuote(at) => {
+                            writeln!(out, "{name}:{at}: error: the quoted string is not closed")?
+                        }
+                        LineError::TooBig(line) | LineError::TooManyWords(line) | LineError::NotText(line) => {
+                            writeln!(out, "{name}:{line}: error: {problem}")?
+                        }
+                        LineError::Io(_) => writeln!(out, "{name}: error: {problem}")?,
+                    }
                 }
                 continue;
             }

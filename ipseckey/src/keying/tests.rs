@@ -218,7 +218,7 @@ fn every_fault_is_reported_with_its_place() {
     assert_error("get esp spi 1", "1:13: the destination is missing");
     assert_error("get esp spi 1 dst 192.0.2.1 replay 3", "1:29: extension 'replay' only goes with");
     assert_error("get esp spi 1 spi 2", "1:15: can only specify single 'spi'");
-    assert_error("get esp spi 1 inbound outbound", "1:23: can only specify single 'outbound'");
+    assert_error("get esp spi 1 inbound outbound", "1:23: inbound and outbound do not go together");
     assert_error("get esp spi 1 dst 192.0.2.1 dst6 ::1", "1:29: can only specify single 'dst6'");
     assert_error("get esp spi 1 dst6 192.0.2.1", "1:20: '192.0.2.1' is neither an IPv6 address");
     assert_error("get esp spi 1 dst 192.0.2.1 proto tcp", "1:35: 'tcp' is no number");

@@ -162,10 +162,8 @@ impl Parser<'_> {
                     }
                     [one] => *one,
                     [_, ..] => {
-                        self.warn(
-                            word.at,
-                            format!("'{}' has several addresses; the inner address is ignored", word.shown()),
-                        );
+                        // The original goes on without it, and so with an SA for more than was asked.
+                        self.error(word.at, format!("'{}' has several addresses; give the one inside", word.shown()));
                         return None;
                     }
                 }

@@ -149,7 +149,7 @@ fn a_bad_file_reports_everything_and_keys_never() {
     let name = file.to_str().unwrap();
     let ran = bench.ipseckey(&["-f", name]).failed();
     for expected in [
-        ":1:50: error: authkey has 8 bits; hmac-sha1 takes 160",
+        ":1:113: error: authkey has 8 bits; hmac-sha1 takes 160",
         ":2:13: error: an SPI of 0 is invalid",
         ":2:19: error: 'nowhere.invalid' is neither an address nor the name of one",
         ":3: error: this command is not allowed in a file",

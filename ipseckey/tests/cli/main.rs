@@ -12,3 +12,4 @@ mod ipsecconf;
 mod ipseckey;
 mod prompt;
 mod support;
+mod transcripts;
