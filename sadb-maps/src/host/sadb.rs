@@ -358,11 +358,11 @@ impl Sadb {
         }
     }
 
-    /// The snapshot of the SA in a slot.
-    fn info(&self, slot: u32, moving: &SaState) -> Result<SaInfo, SadbError> {
+    /// The snapshot of the SA in a slot at this time.
+    fn info(&self, slot: u32, moving: &SaState, now: u64) -> Result<SaInfo, SadbError> {
         let fixed = Wiped::new(self.maps.statics.get(slot)?);
         let keys = Wiped::new(self.maps.keys.get(slot)?);
-        Ok(slots::info(slot, &fixed, &keys, moving, clock::boot_time()))
+        Ok(slots::info(slot, &fixed, &keys, moving, now))
     }
 
     /// One SA (GET).
@@ -371,8 +371,9 @@ impl Sadb {
     /// [`SadbError::NotFound`], also for a dead one.
     pub fn get(&mut self, key: &SaKey) -> Result<SaInfo, SadbError> {
         self.locked(|sadb, _| {
-            let (known, moving) = sadb.living(key)?;
-            sadb.info(known.slot.slot, &moving)
+            let now = clock::boot_time();
+            let (known, moving) = sadb.living_at(key, now)?;
+            sadb.info(known.slot.slot, &moving, now)
         })
     }
 
@@ -385,7 +386,7 @@ impl Sadb {
             let known = sadb.register.get(slot.slot).filter(|k| k.slot == slot).ok_or(SadbError::NotFound)?;
             let index = known.slot.slot;
             let moving = sadb.maps.states.get(index)?;
-            sadb.info(index, &moving)
+            sadb.info(index, &moving, clock::boot_time())
         })
     }
 
@@ -400,7 +401,7 @@ impl Sadb {
             for known in sadb.register.iter().filter(|k| proto.is_none_or(|p| k.proto == p)) {
                 let moving = sadb.maps.states.get(known.slot.slot)?;
                 if !known.is_gone(&moving, now) {
-                    all.push(sadb.info(known.slot.slot, &moving)?);
+                    all.push(sadb.info(known.slot.slot, &moving, now)?);
                 }
             }
             Ok(all)
@@ -672,7 +673,7 @@ impl Sadb {
     /// Notes a message about an SA, as the maps show it now.
     pub(super) fn tell(&mut self, kind: u8, known: &Known) -> Result<(), SadbError> {
         let slot = known.slot.slot;
-        let info = self.info(slot, &self.maps.states.get(slot)?)?;
+        let info = self.info(slot, &self.maps.states.get(slot)?, clock::boot_time())?;
         self.news.push(Message::about(kind, &info));
         Ok(())
     }
@@ -688,9 +689,13 @@ impl Sadb {
 
     /// The SA of that name and its state, unless it is dead.
     pub(super) fn living(&self, key: &SaKey) -> Result<(Known, SaState), SadbError> {
+        self.living_at(key, clock::boot_time())
+    }
+
+    fn living_at(&self, key: &SaKey, now: u64) -> Result<(Known, SaState), SadbError> {
         let known = self.register.find(key).ok_or(SadbError::NotFound)?;
         let moving = self.maps.states.get(known.slot.slot)?;
-        if known.is_gone(&moving, clock::boot_time()) {
+        if known.is_gone(&moving, now) {
             return Err(SadbError::NotFound);
         }
         Ok((known.clone(), moving))

@@ -15,6 +15,7 @@ mod ike_ah;
 mod interfaces;
 pub(crate) mod kernel;
 mod leak;
+mod lifetimes;
 mod manual;
 mod matrix;
 mod nat;
@@ -158,6 +159,11 @@ pub const ALL: &[Scenario] = &[
         "cut-or-answered",
         "too long for the tunnel: cut, or answered, as the packet says",
         sizes::cut_or_answered,
+    ),
+    namespace(
+        "lifetimes",
+        "the ends of SAs by octets, time, use and want of use: seen at once, told once, not a packet past them",
+        lifetimes::all_kinds,
     ),
     namespace("every-size", "an echo of every size from 0 to the largest, both algorithms", manual::every_size),
     namespace("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),
