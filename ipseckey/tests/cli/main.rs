@@ -11,5 +11,6 @@ mod espadm;
 mod ipsecconf;
 mod ipseckey;
 mod prompt;
+mod round_trip;
 mod support;
 mod transcripts;

@@ -385,6 +385,57 @@ mod tests {
         assert_eq!(code(|s| (s.encr, s.key) = (3, SecretKey::new(twice.to_vec()))), Some(D::WeakEncryptionKey));
     }
 
+    /// PFK-06: the weak and semi-weak keys of spec section 7.9, whatever their parity.
+    #[test]
+    fn every_weak_key_is_refused() {
+        let weak: Vec<Vec<u8>> = [
+            0x0101010101010101u64,
+            0x1f1f1f1f0e0e0e0e,
+            0xe0e0e0e0f1f1f1f1,
+            0xfefefefefefefefe,
+            0x01fe01fe01fe01fe,
+            0xfe01fe01fe01fe01,
+            0x1fe01fe00ef10ef1,
+            0xe01fe01ff10ef10e,
+            0x01e001e001f101f1,
+            0xe001e001f101f101,
+            0x1ffe1ffe0efe0efe,
+            0xfe1ffe1ffe0efe0e,
+            0x011f011f010e010e,
+            0x1f011f010e010e01,
+            0xe0fee0fef1fef1fe,
+            0xfee0fee0fef1fef1,
+        ]
+        .map(|key| key.to_be_bytes().to_vec())
+        .to_vec();
+        let good = [[3u8, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8], [1, 4, 1, 4, 2, 1, 3, 5]].map(Vec::from);
+        let other_parity = |key: &[u8]| key.iter().map(|octet| octet ^ 1).collect::<Vec<u8>>();
+        let with = |id: u8, key: Vec<u8>| {
+            code(|s| {
+                (s.encr, s.key, s.salt) = (id, SecretKey::new(key), SecretKey::default());
+                (s.auth, s.auth_key) = (5, SecretKey::new(vec![1; 32]));
+            })
+        };
+        let refused = Some(D::WeakEncryptionKey);
+        let [a, b, c] = &good;
+        assert_eq!(with(2, a.clone()), None);
+        assert_eq!(with(3, [a.clone(), b.clone(), c.clone()].concat()), None);
+        // Two keys for three, as RFC 2451 section 2.3 warns of it, are not weak to PF_KEY.
+        assert_eq!(with(3, [a.clone(), b.clone(), a.clone()].concat()), None);
+        assert_eq!(with(3, [a.clone(), a.clone(), b.clone()].concat()), refused);
+        assert_eq!(with(3, [b.clone(), a.clone(), other_parity(a)].concat()), refused);
+        for key in &weak {
+            assert_eq!(with(2, key.clone()), refused, "{key:02x?}");
+            // That of the first is all zero, which no key may be.
+            assert!([refused, Some(D::MalformedEncryptionKey)].contains(&with(2, other_parity(key))), "{key:02x?}");
+            assert_eq!(with(3, [key.clone(), a.clone(), b.clone()].concat()), None, "{key:02x?}");
+            for second in &weak {
+                assert_eq!(with(3, [a.clone(), key.clone(), second.clone()].concat()), refused, "{key:02x?}");
+                assert_eq!(with(3, [key.clone(), a.clone(), other_parity(second)].concat()), refused, "{key:02x?}");
+            }
+        }
+    }
+
     #[test]
     fn limits_are_compared_when_both_are_given() {
         let life = |bytes, add, used| Lifetime { bytes, add, used, allocations: 0 };
