@@ -4,6 +4,7 @@
 use crate::names::FixedNames;
 use command_lines::{LineError, Lines};
 use ike_daemon::config::{Position, Report, parse_preshared, parse_rules};
+use ipseckey::keying::complete::{Completion, complete};
 use ipseckey::keying::parser;
 use ipseckey::policy::compile::compile;
 use ipseckey::policy::{self, listing};
@@ -106,6 +107,11 @@ fn meaning(rule: &CompiledRule) -> impl PartialEq {
 
 pub(crate) fn ipseckeys(octets: &[u8]) {
     let text = String::from_utf8_lossy(octets);
+    // What the prompt offers fits behind what stands there.
+    if let Completion::Words(start, words) = complete(&text) {
+        let partial = text.get(start..).expect("the start of a word");
+        assert!(words.iter().all(|word| word.starts_with(&partial.to_ascii_lowercase()) || word.starts_with(partial)));
+    }
     for line in Lines::new(octets) {
         let line = match line {
             Ok(line) => line,

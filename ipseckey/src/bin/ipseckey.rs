@@ -6,7 +6,7 @@ use command_lines::{Line, LineError, Lines};
 use ipseckey::keying::parser;
 use ipseckey::keying::prompt::{Prompt, Typed};
 use ipseckey::keying::request::Command;
-use ipseckey::keying::script::{self, FileError};
+use ipseckey::keying::script::{self, FileError, JsonReport, Report, Tally};
 use ipseckey::keying::session::{Failure, Options, Session};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::stat::{Mode, umask};
@@ -41,7 +41,7 @@ struct Cli {
     /// Save all SAs to FILE ('-' is standard output)
     #[arg(short = 's', value_name = "FILE", conflicts_with = "command")]
     save: Option<String>,
-    /// Print get, dump and monitor as JSON
+    /// Print get, dump, monitor and what becomes of a file as JSON
     #[arg(long)]
     json: bool,
     /// Instance of the data path
@@ -107,7 +107,7 @@ fn run(cli: &Cli, service: bool) -> anyhow::Result<ExitCode> {
     };
     let mut out = io::stdout().lock();
     if let Some(path) = &cli.check {
-        return run_file(path, &mut Session::check_only(options), service, &mut out);
+        return run_file(path, &mut Session::check_only(options), service, cli.json, &mut out);
     }
     if let Some(path) = &cli.file {
         let mut session = open()?;
@@ -115,7 +115,7 @@ fn run(cli: &Cli, service: bool) -> anyhow::Result<ExitCode> {
             writeln!(out, "Flushing existing SAs before loading {}", path.display())?;
             session.execute(Command::Flush(None), &mut out)?;
         }
-        return run_file(path, &mut session, service, &mut out);
+        return run_file(path, &mut session, service, cli.json, &mut out);
     }
     if let Some(file) = &cli.save {
         return finish(open()?.execute(Command::Save(None, Some(file.clone())), &mut out)?.failures);
@@ -148,7 +148,13 @@ fn finish(failures: Vec<Failure>) -> anyhow::Result<ExitCode> {
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_file(path: &Path, session: &mut Session, service: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+fn run_file(
+    path: &Path,
+    session: &mut Session,
+    service: bool,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
     let name = path.display().to_string();
     let (text, insecure) = match script::read(path) {
         Ok(read) => read,
@@ -167,23 +173,36 @@ fn run_file(path: &Path, session: &mut Session, service: bool, out: &mut dyn Wri
         }
         eprintln!("ipseckey: warning: {text}");
     }
-    let tally = script::run(&text, &name, session, service, out)?;
-    if tally.is_good() {
-        if service {
-            writeln!(out, "{} actions successfully processed.", tally.added)?;
+    let mut problems = vec![];
+    let mut report = match (service, json) {
+        (true, _) => Report::Nowhere,
+        (false, true) => Report::List(&mut problems),
+        (false, false) => Report::Text,
+    };
+    let tally = script::run(&text, &name, session, &mut report, out)?;
+    if json {
+        let Tally { parsed, added, failed } = tally;
+        let report = JsonReport { file: &name, commands: parsed, actions: added, failed, messages: &problems };
+        serde_json::to_writer_pretty(&mut *out, &report)?;
+        writeln!(out)?;
+    } else if !tally.is_good() {
+        if tally.parsed > 0 && tally.added == 0 {
+            writeln!(out, "{name} did not contain any valid SAs.")?;
         }
-        return Ok(ExitCode::SUCCESS);
+        if service {
+            writeln!(out, "{} of {} commands failed; run 'ipseckey -c {name}' to see why", tally.failed, tally.parsed)?;
+        } else {
+            writeln!(out, "{} of {} commands failed, {} actions done.", tally.failed, tally.parsed, tally.added)?;
+            writeln!(out, "Fatal error - exiting.")?;
+        }
+    } else if service {
+        writeln!(out, "{} actions successfully processed.", tally.added)?;
     }
-    if tally.parsed > 0 && tally.added == 0 {
-        writeln!(out, "{name} did not contain any valid SAs.")?;
-    }
-    if service {
-        writeln!(out, "{} of {} commands failed; run 'ipseckey -c {name}' to see why", tally.failed, tally.parsed)?;
-        return Ok(ExitCode::from(SERVICE_CONFIG));
-    }
-    writeln!(out, "{} of {} commands failed, {} actions done.", tally.failed, tally.parsed, tally.added)?;
-    writeln!(out, "Fatal error - exiting.")?;
-    Ok(ExitCode::FAILURE)
+    Ok(match (tally.is_good(), service) {
+        (true, _) => ExitCode::SUCCESS,
+        (false, true) => ExitCode::from(SERVICE_CONFIG),
+        (false, false) => ExitCode::FAILURE,
+    })
 }
 
 /// Reads commands until `quit` or the end of the input. Errors do not end it.

@@ -6,7 +6,9 @@
 use super::parser;
 use super::request::Command;
 use super::session::Session;
+use crate::policy::Position;
 use command_lines::{Line, LineError, Lines};
+use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -74,61 +76,105 @@ pub fn read(path: &Path) -> Result<(Zeroizing<String>, bool), FileError> {
     }
 }
 
-/// Runs the commands of `text`. `quiet` leaves out what is wrong, for logs that others may read.
+/// Where goes what is to be said about commands.
+#[derive(Debug)]
+pub enum Report<'r> {
+    /// Nowhere: to logs that others may read.
+    Nowhere,
+    /// Onto the output, with the command, keys masked.
+    Text,
+    /// Into a list.
+    List(&'r mut Vec<Problem>),
+}
+
+/// Something to be said about a command, for `--json`.
+#[derive(Debug, Serialize, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the fields are the documentation; ipseckey(8) repeats them")]
+pub struct Problem {
+    pub line: u32,
+    /// `None` when it is about the whole command.
+    pub column: Option<u32>,
+    pub severity: &'static str,
+    pub text: String,
+}
+
+impl Problem {
+    fn at(at: Position, severity: &'static str, text: String) -> Self {
+        Self { line: at.line, column: Some(at.column), severity, text }
+    }
+
+    fn error(at: Option<Position>, line: u32, text: String) -> Self {
+        Self { line: at.map_or(line, |at| at.line), column: at.map(|at| at.column), severity: "error", text }
+    }
+
+    fn of_line(problem: &LineError, last: u32) -> Self {
+        match problem {
+            LineError::OpenQuote(at) => Self::error(Some(*at), at.line, "the quoted string is not closed".to_owned()),
+            LineError::TooBig(line) | LineError::TooManyWords(line) | LineError::NotText(line) => {
+                Self::error(None, *line, problem.to_string())
+            }
+            LineError::Io(_) => Self::error(None, last, problem.to_string()),
+        }
+    }
+}
+
+/// What became of a file, for `--json`.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the names of the fields are the documentation; ipseckey(8) repeats them")]
+pub struct JsonReport<'a> {
+    pub file: &'a str,
+    pub commands: u32,
+    pub actions: u32,
+    pub failed: u32,
+    pub messages: &'a [Problem],
+}
+
+/// Runs the commands of `text`; what they list goes to `out`.
 ///
 /// # Errors
 /// `out` cannot be written.
-pub fn run(text: &str, name: &str, session: &mut Session, quiet: bool, out: &mut dyn Write) -> io::Result<Tally> {
+pub fn run(
+    text: &str,
+    name: &str,
+    session: &mut Session,
+    report: &mut Report<'_>,
+    out: &mut dyn Write,
+) -> io::Result<Tally> {
     let mut tally = Tally::default();
+    let mut last = 0;
     for line in Lines::new(text.as_bytes()) {
-        tally.parsed += 1;
         let line = match line {
-            Ok(line) if line.words.is_empty() => {
-                tally.parsed -= 1;
-                continue;
-            }
+            Ok(line) if line.words.is_empty() => continue,
             Ok(line) => line,
             Err(problem) => {
+                tally.parsed += 1;
                 tally.failed += 1;
-                if !quiet {
-                    match problem {
-                        LineError::OpenQuote(at) => {
-                            writeln!(out, "{name}:{at}: error: the quoted string is not closed")?
-                        }
-                        LineError::TooBig(line) | LineError::TooManyWords(line) | LineError::NotText(line) => {
-                            writeln!(out, "{name}:{line}: error: {problem}")?
-                        }
-                        LineError::Io(_) => writeln!(out, "{name}: error: {problem}")?,
-                    }
-                }
+                tell(name, None, vec![Problem::of_line(&problem, last)], report, out)?;
                 continue;
             }
         };
+        last = line.last;
         let parsed = parser::parse(&line, session.names());
-        let mut errors: Vec<String> =
-            parsed.errors.iter().map(|e| format!("{name}:{}: error: {}", e.at, e.text)).collect();
-        let warnings: Vec<String> =
-            parsed.warnings.iter().map(|w| format!("{name}:{}: warning: {}", w.at, w.text)).collect();
+        let mut problems: Vec<Problem> =
+            parsed.warnings.into_iter().map(|w| Problem::at(w.at, "warning", w.text)).collect();
+        let warnings = problems.len();
+        problems.extend(parsed.errors.into_iter().map(|e| Problem::at(e.at, "error", e.text)));
+        tally.parsed += 1;
         let mut quit = false;
         match parsed.command {
             Some(Command::Help(_) | Command::Dump(_) | Command::Save(..) | Command::Monitor { .. }) => {
-                errors.push(format!("{name}:{}: error: this command is not allowed in a file", line.last));
+                problems.push(Problem::error(None, last, "this command is not allowed in a file".to_owned()));
             }
             Some(command) => {
                 let outcome = session.execute(command, out)?;
                 tally.added += outcome.done;
                 quit = outcome.quit;
-                errors.extend(outcome.failures.into_iter().map(|failure| match failure.at {
-                    Some(at) => format!("{name}:{at}: error: {}", failure.text),
-                    None => format!("{name}:{}: error: {}", line.last, failure.text),
-                }));
+                problems.extend(outcome.failures.into_iter().map(|f| Problem::error(f.at, last, f.text)));
             }
             None => {}
         }
-        tally.failed += u32::from(!errors.is_empty());
-        if !quiet {
-            report(&line, warnings.iter().chain(&errors), out)?;
-        }
+        tally.failed += u32::from(problems.len() > warnings);
+        tell(name, Some(&line), problems, report, out)?;
         if quit {
             tally.parsed -= 1;
             break;
@@ -140,14 +186,27 @@ pub fn run(text: &str, name: &str, session: &mut Session, quiet: bool, out: &mut
 /// Words that a key follows.
 const BEFORE_KEYS: [&str; 2] = ["encrkey", "authkey"];
 
-fn report<'t>(line: &Line, messages: impl Iterator<Item = &'t String>, out: &mut dyn Write) -> io::Result<()> {
-    let mut any = false;
-    for message in messages {
-        writeln!(out, "{message}")?;
-        any = true;
-    }
-    if any {
-        writeln!(out, "    {}", line.masked(&BEFORE_KEYS))?;
+fn tell(
+    name: &str,
+    line: Option<&Line>,
+    problems: Vec<Problem>,
+    report: &mut Report<'_>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    match report {
+        Report::Nowhere => {}
+        Report::List(list) => list.extend(problems),
+        Report::Text => {
+            for Problem { line, column, severity, text } in &problems {
+                match column {
+                    Some(column) => writeln!(out, "{name}:{line}:{column}: {severity}: {text}")?,
+                    None => writeln!(out, "{name}:{line}: {severity}: {text}")?,
+                }
+            }
+            if let Some(line) = line.filter(|_| !problems.is_empty()) {
+                writeln!(out, "    {}", line.masked(&BEFORE_KEYS))?;
+            }
+        }
     }
     Ok(())
 }

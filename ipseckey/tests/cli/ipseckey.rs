@@ -165,6 +165,32 @@ fn a_bad_file_reports_everything_and_keys_never() {
 }
 
 #[test]
+fn what_becomes_of_a_file_is_told_to_programs_too() {
+    let bench = Bench::new();
+    let text = format!("{}add esp spi 0 dst ::1\ndump\nflush \"\nadd esp encrky {KEY}\n", pair());
+    let file = bench.file("keys", &text);
+    let read = |out: &str| serde_json::from_str::<serde_json::Value>(out).unwrap();
+    for (option, actions) in [("-c", 2), ("-f", 2)] {
+        let ran = bench.ipseckey(&["--json", option, file.to_str().unwrap()]).failed();
+        assert!(!ran.out.contains(KEY), "{ran:?}");
+        let report = read(&ran.out);
+        let counts = [&report["commands"], &report["actions"], &report["failed"]].map(|n| n.as_u64().unwrap());
+        assert_eq!(counts, [6, actions, 4], "{report}");
+        let messages = report["messages"].as_array().unwrap();
+        let shown = |m: &serde_json::Value| format!("{}:{} {}", m["line"], m["column"], m["severity"]);
+        let places: Vec<_> = messages.iter().map(|m| shown(m).replace('"', "")).collect();
+        for wanted in ["3:12 warning", "6:12 warning", "7:13 error", "8:null error", "9:7 error", "10:9 error"] {
+            assert!(places.iter().any(|place| place == wanted), "{places:?}");
+        }
+        assert!(messages.iter().any(|m| m["text"] == "an SPI of 0 is invalid"));
+    }
+    assert_eq!(read(&bench.ipseckey(&["--json", "dump"]).ok()).as_array().unwrap().len(), 2);
+    let good = bench.file("good", "flush\n");
+    let report = read(&bench.ipseckey(&["--json", "-f", good.to_str().unwrap()]).ok());
+    assert_eq!((&report["failed"], &report["messages"]), (&0.into(), &serde_json::json!([])));
+}
+
+#[test]
 fn checking_changes_nothing_and_needs_no_instance() {
     let bench = Bench::new();
     let file = bench.file("keys", &pair());
