@@ -111,10 +111,6 @@ fn run(cli: &Cli, service: bool) -> anyhow::Result<ExitCode> {
     }
     if let Some(path) = &cli.file {
         let mut session = open()?;
-        if service {
-            writeln!(out, "Flushing existing SAs before loading {}", path.display())?;
-            session.execute(Command::Flush(None), &mut out)?;
-        }
         return run_file(path, &mut session, service, cli.json, &mut out);
     }
     if let Some(file) = &cli.save {
@@ -172,6 +168,14 @@ fn run_file(
             bail!(text);
         }
         eprintln!("ipseckey: warning: {text}");
+    }
+    if service && session.changes() {
+        // Not before: a file that cannot be read takes no SA away.
+        writeln!(out, "Flushing existing SAs before loading {name}")?;
+        let flushed = session.execute(Command::Flush(None), out)?;
+        if let Some(failure) = flushed.failures.into_iter().next() {
+            bail!(failure.text);
+        }
     }
     let mut problems = vec![];
     let mut report = match (service, json) {

@@ -107,6 +107,11 @@ impl Session {
         Self { sadb: None, labels: None, names: SystemNames, options, interrupted: &NEVER }
     }
 
+    /// Whether commands change anything.
+    pub fn changes(&self) -> bool {
+        self.sadb.is_some()
+    }
+
     /// The databases for names in commands.
     pub fn names(&self) -> &dyn Names {
         &self.names

@@ -468,6 +468,71 @@ fn a_service_flushes_first_and_keeps_quiet() {
     assert!(!ran.out.contains("spi 0"), "{ran:?}");
 }
 
+/// Files that others than root can get at: a warning from a shell, the end for a service, which then leaves things as they are.
+#[test]
+fn a_service_takes_no_file_that_others_can_read() {
+    let bench = Bench::new();
+    let tool = Path::new(env!("CARGO_BIN_EXE_ipseckey"));
+    let service = [("SMF_FMRI", "svc:/network/ipsec/manual-key:default")];
+    bench.ipseckey(&["-f", bench.file("keys", &pair()).to_str().unwrap()]).ok();
+    let file = bench.file("open", "flush\n");
+    for (mode, owner) in [(0o640, 0), (0o604, 0), (0o601, 0), (0o600, 65534)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        std::os::unix::fs::chown(&file, Some(owner), None).unwrap();
+        let checked = bench.ipseckey(&["-c", file.to_str().unwrap()]);
+        assert!(checked.err.contains("others than root can get at the keys"), "{mode:o} {owner}: {checked:?}");
+        let ran = bench.run(tool, &["-f", file.to_str().unwrap()], "", &service);
+        assert_eq!(ran.code, Some(95), "{mode:o} {owner}: {ran:?}");
+    }
+    for missing in ["/nonexistent/keys", "/"] {
+        assert_eq!(bench.run(tool, &["-f", missing], "", &service).code, Some(95));
+    }
+    assert_eq!(listing(&bench).len(), 2);
+    // A check is no change for a service either.
+    let good = bench.file("good", "flush esp\n");
+    bench.run(tool, &["-c", good.to_str().unwrap()], "", &service).ok();
+    assert_eq!(listing(&bench).len(), 2);
+}
+
+#[test]
+fn a_saved_file_is_for_its_owner() {
+    let bench = Bench::new();
+    bench.ipseckey(&["-f", bench.file("keys", &pair()).to_str().unwrap()]).ok();
+    let file = bench.file("there", &"x".repeat(10_000));
+    let name = file.to_str().unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = bench.ipseckey(&["-s", name]).ok();
+    assert!(said.contains("has permissions 0644; a file with keys should have 0400"), "{said}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("# This key file") && !text.contains('x'.to_string().repeat(9).as_str()), "{text}");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o400)).unwrap();
+    assert_eq!(bench.ipseckey(&["save", "esp", name]).ok(), "");
+    // Not through a link, which somebody else may have put there.
+    let link = bench.path("link");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    bench.ipseckey(&["-s", link.to_str().unwrap()]).failed();
+}
+
+#[test]
+fn only_root_manages_keys() {
+    use std::os::unix::process::CommandExt;
+    // Where others may run it.
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let tool = directory.path().join("ipseckey");
+    std::fs::copy(env!("CARGO_BIN_EXE_ipseckey"), &tool).unwrap();
+    for (service, code) in [(false, 1), (true, 100)] {
+        let mut command = std::process::Command::new(&tool);
+        command.arg("dump").uid(65534).gid(65534).env_remove("SMF_FMRI");
+        if service {
+            command.env("SMF_FMRI", "svc:/network/ipsec/manual-key:default");
+        }
+        let ran = command.output().unwrap();
+        assert_eq!(ran.status.code(), Some(code), "{ran:?}");
+        assert!(String::from_utf8_lossy(&ran.stderr).contains("only root may manage keys"), "{ran:?}");
+    }
+}
+
 #[test]
 fn the_same_key_twice_gets_other_ivs() {
     // ALG-02
