@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 /// Version of everything in this crate that the kernel side sees. A tool refuses an instance with another version, save
 /// `espadm upgrade`, which moves it: whoever raises the number adds the step that leads there to `host::migrate`.
-pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 11 } else { 10 };
+pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 12 } else { 11 };
 
 /// Magic of [`Header`]: "IPSE" in ASCII, host order.
 pub const HEADER_MAGIC: u32 = 0x4950_5345;
@@ -252,8 +252,10 @@ pub struct Outer {
     pub native: u32,
     /// MAC address.
     pub mac: [u8; 6],
+    /// Receive queues when the XDP program came, at most 255; 0 when unknown.
+    pub queues: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
 }
 
 const _: () = assert!(size_of::<Header>() == 32);

@@ -112,6 +112,8 @@ counters! {
     PathMtu = "path-mtu-learned",
     /// Sealed packet for this host that is longer than what the programs take.
     DropTooLong = "drop-too-long",
+    /// Packets that came in past the XDP program of their interface, and were judged behind it.
+    JudgedLate = "judged-late",
 }
 
 /// Number of counters.

@@ -16,6 +16,7 @@ mod ctr;
 mod frame;
 mod gcm;
 mod hold;
+mod late;
 mod mac;
 mod maps;
 mod nat;

@@ -1,12 +1,11 @@
 //! XDP on an outer interface: opens ESP that is addressed to this host and checks clear packets against the policy
 //! (RFC 4301 section 5.2).
 
+use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
-use aya_ebpf::helpers::generated::{
-    bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
-};
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes};
 use aya_ebpf::programs::XdpContext;
 use ebpf_esp::esp::{ESP_HEADER, Geometry, UDP_HEADER, decapsulated_tos, is_unusual_ecn};
 use ebpf_esp::packet::{Content, ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, parse, proto};
@@ -25,8 +24,8 @@ use crate::maps::{CONFIG, OUTER, SA_IN, SA_WINDOW, SA_WINDOW_PAGES, count};
 use crate::sa::{self, Usable, planned};
 use crate::scratch::{park, park_quoted, scratch};
 use crate::seal::{FAILED, status, update_checksum};
-use crate::tc::{OPENED_TRANSPORT, OPENED_TUNNEL, Opened};
-use crate::{ah, atomic, cipher, nat, path_mtu, policy, report, route, slow, stage};
+use crate::tc::{Note, OPENED_TRANSPORT, OPENED_TUNNEL};
+use crate::{ah, atomic, cipher, late, nat, path_mtu, policy, report, route, slow, stage};
 
 /// Least window used to infer the high half of a sequence number.
 const INFERENCE_WINDOW: u32 = 64;
@@ -35,6 +34,8 @@ const INFERENCE_WINDOW: u32 = 64;
 pub const OPEN: u32 = 0x80;
 /// Result of [`open_finish`]: go on with [`open_deliver`].
 pub const DELIVER: u32 = 0x81;
+/// A packet that a policy in force lets pass in clear.
+pub const CLEAR: u32 = 0x82;
 
 /// The program on an outer interface: prepares, and jumps to the transform.
 #[inline(always)]
@@ -62,6 +63,9 @@ pub fn run_whole(ctx: &XdpContext) -> u32 {
 pub fn conclude(ctx: &XdpContext, outcome: u32) -> u32 {
     if outcome == OPEN {
         return stage::follow_plan(ctx);
+    }
+    if outcome == CLEAR {
+        return late::seen(ctx.ctx);
     }
     if outcome & FAILED != 0 { stage::drop(outcome) } else { outcome }
 }
@@ -109,21 +113,21 @@ pub extern "C" fn open_prepare(ctx: *mut xdp_md) -> u32 {
     status(match esp_offset(&frame, parsed) {
         Kind::Esp(offset) => match find(&frame, parsed, offset, ESP) {
             Some(sa) => prepare(ctx, parsed, offset, &sa),
-            None if is_local(ctx, parsed) => Err(Counter::DropNoSaIn),
-            None => clear(ctx, parsed),
+            None if is_local(&frame, parsed) => Err(Counter::DropNoSaIn),
+            None => clear(&frame, parsed),
         },
         Kind::Ah(place) => match find(&frame, parsed, place + 4, AH) {
             Some(sa) => ah::open_prepare(ctx, parsed, place, &sa),
-            None if is_local(ctx, parsed) => Err(Counter::DropNoSaIn),
-            None => clear(ctx, parsed),
+            None if is_local(&frame, parsed) => Err(Counter::DropNoSaIn),
+            None => clear(&frame, parsed),
         },
-        Kind::Keepalive if is_local(ctx, parsed) => {
+        Kind::Keepalive if is_local(&frame, parsed) => {
             count(Counter::Keepalive);
             return xdp_action::XDP_DROP;
         }
-        Kind::Runt if is_local(ctx, parsed) => Err(Counter::DropBadEncap),
-        Kind::Fragment if is_local(ctx, parsed) => slow::fragment(ctx, parsed, errand::FRAGMENT_IN),
-        _ => clear(ctx, parsed),
+        Kind::Runt if is_local(&frame, parsed) => Err(Counter::DropBadEncap),
+        Kind::Fragment if is_local(&frame, parsed) => slow::fragment(ctx, parsed, errand::FRAGMENT_IN),
+        _ => clear(&frame, parsed),
     })
 }
 
@@ -181,7 +185,8 @@ pub extern "C" fn inside_ah(ctx: *mut xdp_md) -> u32 {
     })
 }
 
-enum Kind {
+/// What a packet is to whoever opens.
+pub enum Kind {
     /// ESP header at this offset.
     Esp(u32),
     /// AH header at this offset.
@@ -196,8 +201,9 @@ enum Kind {
     Other,
 }
 
+/// What the packet in the scratch is.
 #[inline(always)]
-fn esp_offset(frame: &XdpFrame, parsed: &Parsed) -> Kind {
+pub fn esp_offset<F: Frame>(frame: &F, parsed: &Parsed) -> Kind {
     match parsed.proto {
         proto::ESP | proto::AH if parsed.fragment => Kind::Fragment,
         proto::AH => Kind::Ah(parsed.l4),
@@ -234,14 +240,47 @@ fn esp_offset(frame: &XdpFrame, parsed: &Parsed) -> Kind {
     }
 }
 
-#[inline(always)]
-fn is_local(ctx: *mut xdp_md, parsed: &Parsed) -> bool {
-    // SAFETY: the context is valid.
-    route::is_local(ctx.cast(), unsafe { (*ctx).ingress_ifindex }, parsed.src, parsed.dst)
+/// A frame at the hook where it has come in on an outer interface.
+pub trait Arrival: Frame {
+    /// The context of the program.
+    fn context(&self) -> *mut c_void;
+    /// Index of the interface.
+    fn interface(&self) -> u32;
+    /// Reads the packet that the ICMP error in the scratch quotes: 1 if there is one.
+    fn read_quoted(&self) -> u32;
+    /// Heeds what the ICMP error in the scratch says about the sealed packet that it quotes.
+    fn learn_path_mtu(&self);
 }
 
+impl Arrival for XdpFrame {
+    #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.0.cast()
+    }
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        // SAFETY: the context is valid.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+    #[inline(always)]
+    fn read_quoted(&self) -> u32 {
+        read_quoted(self.0)
+    }
+    #[inline(always)]
+    fn learn_path_mtu(&self) {
+        path_mtu::learn_path_mtu(self.0);
+    }
+}
+
+/// Whether the packet would stay on this host.
 #[inline(always)]
-fn find(frame: &XdpFrame, parsed: &Parsed, offset: u32, proto: u8) -> Option<Usable> {
+pub fn is_local<A: Arrival>(frame: &A, parsed: &Parsed) -> bool {
+    route::is_local(frame.context(), frame.interface(), parsed.src, parsed.dst)
+}
+
+/// The inbound SA whose SPI stands at `offset`.
+#[inline(always)]
+pub fn find<F: Frame>(frame: &F, parsed: &Parsed, offset: u32, proto: u8) -> Option<Usable> {
     let spi = u32::from_be(frame.read::<u32>(offset)?);
     // SAFETY: the scratch of this CPU.
     unsafe { (*scratch()?).subject.spi = spi };
@@ -622,23 +661,13 @@ fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counte
         }
     }
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
-    // SAFETY: the context is valid.
-    if unsafe { bpf_xdp_adjust_meta(ctx, -(size_of::<Opened>() as i32)) } != 0 {
-        return Err(Counter::DropRoom);
-    }
-    // SAFETY: as above.
-    let (meta, data) = unsafe { ((*ctx).data_meta as usize, (*ctx).data as usize) };
-    if meta + size_of::<Opened>() > data {
-        return Err(Counter::DropRoom);
-    }
-    let opened = Opened {
+    let note = Note {
         secret: config.mark_sealed,
-        mode: if tunnel { OPENED_TUNNEL } else { OPENED_TRANSPORT },
+        what: if tunnel { OPENED_TUNNEL } else { OPENED_TRANSPORT },
         // SAFETY: the scratch of this CPU.
-        cut_to: unsafe { (*sc).plan.cut_to },
+        value: unsafe { (*sc).plan.cut_to },
     };
-    // SAFETY: room for one record was just proven.
-    unsafe { (meta as *mut Opened).write_unaligned(opened) };
+    note.put(ctx)?;
     count(Counter::OpenedOk);
     Ok(xdp_action::XDP_PASS)
 }
@@ -729,12 +758,12 @@ fn fits(sa: &Usable, inner: &Parsed) -> bool {
         && inner.dport <= sel.dport[1]
 }
 
-/// A packet in clear: may it pass?
+/// A packet in clear: may it pass? [`CLEAR`], or XDP_PASS where there is no policy.
 #[inline(always)]
-fn clear(ctx: *mut xdp_md, parsed: &Parsed) -> Result<u32, Counter> {
+pub fn clear<A: Arrival>(frame: &A, parsed: &Parsed) -> Result<u32, Counter> {
     let Some(head) = policy::head() else { return Ok(xdp_action::XDP_PASS) };
     if parsed.is_neighbour_discovery() {
-        return Ok(xdp_action::XDP_PASS);
+        return Ok(CLEAR);
     }
     let sc = scratch().ok_or(Counter::DropInternal)?;
     // SAFETY: the scratch of this CPU.
@@ -742,24 +771,24 @@ fn clear(ctx: *mut xdp_md, parsed: &Parsed) -> Result<u32, Counter> {
     *selectors = parsed.inbound();
     if parsed.is_icmp_error()
         && policy::classify(selectors, head.generation, head.count, direction::IN as u32, scope::LOCAL) == NO_MATCH
-        && read_quoted(ctx) != 0
+        && frame.read_quoted() != 0
     {
         // SAFETY: the scratch of this CPU, where the quoted packet has just been put.
         let quoted = unsafe { &(*sc).quoted };
         // What is said in clear about a protected flow comes from nobody who can see it; about sealed packets it may.
         if !quoted.is_sealed() {
             *selectors = quoted.inbound();
-        } else if is_local(ctx, parsed) {
-            path_mtu::learn_path_mtu(ctx);
+        } else if is_local(frame, parsed) {
+            frame.learn_path_mtu();
         }
     }
     let (matched, host) = match_clear(selectors, head.generation, head.count, 1)?;
     let mut what = matched;
     if what != verdict::PASS {
-        let local = is_local(ctx, parsed);
+        let local = is_local(frame, parsed);
         if local && parsed.proto == proto::UDP && (parsed.dport == 500 || parsed.dport == 4500) {
             count(Counter::KeyManagement);
-            return Ok(xdp_action::XDP_PASS);
+            return Ok(CLEAR);
         }
         if host && !local {
             // Host rules do not judge what is only passing through.
@@ -769,7 +798,7 @@ fn clear(ctx: *mut xdp_md, parsed: &Parsed) -> Result<u32, Counter> {
     match what {
         verdict::PASS => {
             count(Counter::BypassedIn);
-            Ok(xdp_action::XDP_PASS)
+            Ok(CLEAR)
         }
         verdict::PROTECT => Err(Counter::DropClearIn),
         _ => Err(Counter::DropPolicyIn),

@@ -2,14 +2,14 @@
 //! packet names, so that whoever does not see the packets has an SPI to guess, and heeded for ten minutes. The stack has
 //! no use for these errors: to it, ESP and AH belong to nobody.
 
-use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use ebpf_esp::esp::UDP_HEADER;
 use ebpf_esp::packet::{Frame, proto};
 use sadb_maps::Addr;
 use sadb_maps::counter::Counter;
 use sadb_maps::sa::{AH, ESP, InboundKey, PATH_MTU_AGE, PathMtu, SaStatic};
 
-use crate::frame::XdpFrame;
+use crate::frame::{SkbFrame, XdpFrame};
 use crate::maps::{PATH_MTUS, count};
 use crate::sa;
 use crate::scratch::scratch;
@@ -26,7 +26,18 @@ const NANOSECONDS: u64 = 1_000_000_000;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn learn_path_mtu(ctx: *mut xdp_md) -> u32 {
-    let frame = XdpFrame(ctx);
+    learn(&XdpFrame(ctx))
+}
+
+/// The same at a traffic-control hook.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn learn_path_mtu_skb(skb: *mut __sk_buff) -> u32 {
+    learn(&SkbFrame(skb))
+}
+
+#[inline(always)]
+fn learn<F: Frame>(frame: &F) -> u32 {
     let Some(sc) = scratch() else { return 0 };
     // SAFETY: the scratch of this CPU.
     let (error, quoted) = unsafe { (&(*sc).parsed, &(*sc).quoted) };

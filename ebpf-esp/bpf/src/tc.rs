@@ -1,10 +1,10 @@
 //! The TC programs: the classifier at egress of the outer interfaces, the gate in front of `ipsec0`, the second exit on
 //! `ipsec0x`, and the hand-over of opened packets at ingress of the outer interfaces.
 
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_redirect, bpf_redirect_neigh,
-    bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_pull_data,
+    bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_pull_data, bpf_xdp_adjust_meta,
 };
 use ebpf_esp::ah;
 use ebpf_esp::esp::Geometry;
@@ -23,7 +23,7 @@ use crate::policy::Chosen;
 use crate::sa::{self, Usable};
 use crate::scratch::{park, scratch};
 use crate::seal::outer_ends;
-use crate::{acquire, hold, path_mtu, policy, report, route, slow};
+use crate::{acquire, hold, late, path_mtu, policy, report, route, slow};
 
 /// Let the next program, or the stack, decide (`TCX_NEXT`).
 pub const NEXT: i32 = -1;
@@ -40,22 +40,46 @@ const LEAST_V4: u32 = 68;
 /// The same with an ICMP error and the beginning of the packet that it quotes.
 const LINEAR_QUOTED: u32 = 256;
 
-/// Metadata that XDP puts in front of an opened packet. Nothing on the wire can carry it.
+/// Metadata that XDP puts in front of a packet that it lets pass. Nothing on the wire can carry it.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Opened {
+pub struct Note {
     /// [`Config::mark_sealed`], which only these programs know.
     pub secret: u32,
-    /// 1 for transport mode, 2 for tunnel mode.
-    pub mode: u32,
-    /// Octets to cut the frame to; 0 leaves it.
-    pub cut_to: u32,
+    /// What was done with the packet: one of the following.
+    pub what: u32,
+    /// Of an opened packet, octets to cut the frame to, and 0 leaves it. Of one in clear, the interface that it came in on.
+    pub value: u32,
 }
 
 /// Opened by a transport-mode SA.
 pub const OPENED_TRANSPORT: u32 = 1;
 /// Opened by a tunnel-mode SA.
 pub const OPENED_TUNNEL: u32 = 2;
+/// Judged in clear, and let pass.
+pub const JUDGED: u32 = 4;
+
+impl Note {
+    /// Puts the note in front of the frame.
+    ///
+    /// # Errors
+    /// [`Counter::DropRoom`]: the driver has no room for it.
+    #[inline(always)]
+    pub fn put(self, ctx: *mut xdp_md) -> Result<(), Counter> {
+        // SAFETY: the context is valid.
+        if unsafe { bpf_xdp_adjust_meta(ctx, -(size_of::<Self>() as i32)) } != 0 {
+            return Err(Counter::DropRoom);
+        }
+        // SAFETY: as above.
+        let (meta, data) = unsafe { ((*ctx).data_meta as usize, (*ctx).data as usize) };
+        if meta + size_of::<Self>() > data {
+            return Err(Counter::DropRoom);
+        }
+        // SAFETY: room for one record was just proven.
+        unsafe { (meta as *mut Self).write_unaligned(self) };
+        Ok(())
+    }
+}
 
 /// Where a packet that [`judge`] judges comes from: this host or an interface, and leaves through an outer one.
 const LEAVING: u32 = 0;
@@ -222,9 +246,10 @@ pub extern "C" fn judge(skb: *mut __sk_buff, local: u32, origin: u32) -> u32 {
     }
 }
 
-/// Results of [`read_packet`].
-const READ: u32 = 0;
-const READ_OTHER: u32 = 1;
+/// Result of [`read_packet`]: an IP packet, in the scratch.
+pub const READ: u32 = 0;
+/// Result of [`read_packet`]: something else than IP.
+pub const READ_OTHER: u32 = 1;
 const READ_MALFORMED: u32 = 2;
 
 /// Reads the packet into the scratch. A function of its own, so that its stack does not add up with the classifier's.
@@ -496,29 +521,29 @@ pub extern "C" fn answer_too_big(skb: *mut __sk_buff) -> i32 {
     unsafe { bpf_redirect(config.ipsec0, INGRESS) as i32 }
 }
 
-/// What XDP says of the packet, if it has opened it.
+/// What XDP says of the packet, if it says something.
 #[inline(always)]
-fn opened(skb: *mut __sk_buff, config: &Config) -> Option<Opened> {
+fn noted(skb: *mut __sk_buff, config: &Config) -> Option<Note> {
     // SAFETY: the context is valid.
     let (meta, data) = unsafe { ((*skb).data_meta as usize, (*skb).data as usize) };
-    if meta + size_of::<Opened>() > data {
+    if meta + size_of::<Note>() > data {
         return None;
     }
     // SAFETY: the metadata holds at least one record.
-    let opened = unsafe { (meta as *const Opened).read_unaligned() };
-    if opened.secret == config.mark_sealed { Some(opened) } else { None }
+    let note = unsafe { (meta as *const Note).read_unaligned() };
+    if note.secret == config.mark_sealed { Some(note) } else { None }
 }
 
 /// Cuts what XDP has left behind the opened packet and gives it its mark. `None` when that cannot be done.
 #[inline(always)]
-fn finish_opened(skb: *mut __sk_buff, config: &Config, opened: &Opened) -> Option<()> {
+fn finish_opened(skb: *mut __sk_buff, config: &Config, note: &Note) -> Option<()> {
     // SAFETY: the context is valid.
     let len = unsafe { (*skb).len };
-    if opened.cut_to != 0 && opened.cut_to < len && unsafe { bpf_skb_change_tail(skb, opened.cut_to, 0) } != 0 {
+    if note.value != 0 && note.value < len && unsafe { bpf_skb_change_tail(skb, note.value, 0) } != 0 {
         count(Counter::DropRoom);
         return None;
     }
-    let mark = if opened.mode == OPENED_TUNNEL { config.mark_tunnel_in } else { config.mark_transport_in };
+    let mark = if note.what == OPENED_TUNNEL { config.mark_tunnel_in } else { config.mark_transport_in };
     if mark != 0 {
         // SAFETY: the context is valid.
         unsafe { (*skb).mark = mark };
@@ -526,15 +551,21 @@ fn finish_opened(skb: *mut __sk_buff, config: &Config, opened: &Opened) -> Optio
     Some(())
 }
 
-/// TCX ingress on an outer interface: packets that XDP opened get their mark, and those of tunnels go up on `ipsec0`.
+/// TCX ingress on an outer interface: packets that XDP opened get their mark, and those of tunnels go up on `ipsec0`. What
+/// XDP has not judged is judged now.
 #[inline(always)]
 pub fn outer_ingress(skb: *mut __sk_buff) -> i32 {
-    let Some(config) = CONFIG.get(0) else { return NEXT };
-    let Some(opened) = opened(skb, config) else { return NEXT };
-    if finish_opened(skb, config, &opened).is_none() {
+    let Some(config) = CONFIG.get(0) else { return DROP };
+    let Some(note) = noted(skb, config) else { return late::run(skb, config) };
+    if note.what == JUDGED {
+        // A frame that goes on to an interface on top of this one keeps its note.
+        // SAFETY: the context is valid.
+        return if note.value == unsafe { (*skb).ifindex } { NEXT } else { late::run(skb, config) };
+    }
+    if finish_opened(skb, config, &note).is_none() {
         return DROP;
     }
-    if opened.mode == OPENED_TUNNEL {
+    if note.what == OPENED_TUNNEL {
         // SAFETY: no preconditions.
         return unsafe { bpf_redirect(config.ipsec0, INGRESS) as i32 };
     }
@@ -547,8 +578,8 @@ pub fn outer_ingress(skb: *mut __sk_buff) -> i32 {
 #[inline(always)]
 pub fn ipsec0x_ingress(skb: *mut __sk_buff) -> i32 {
     let Some(config) = CONFIG.get(0) else { return DROP };
-    if let Some(opened) = opened(skb, config) {
-        if finish_opened(skb, config, &opened).is_none() || SkbFrame(skb).write(0, config.ipsec0_mac).is_none() {
+    if let Some(note) = noted(skb, config) {
+        if finish_opened(skb, config, &note).is_none() || SkbFrame(skb).write(0, config.ipsec0_mac).is_none() {
             return DROP;
         }
         // SAFETY: no preconditions.

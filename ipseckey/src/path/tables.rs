@@ -103,6 +103,7 @@ pub fn seen(seen: &Seen) -> String {
         Seen::Refused { name, reason } => format!("{name}: cannot be attached: {reason}"),
         Seen::TakenDown(name) => format!("{name}: taken down, because it is not attached"),
         Seen::Unjudged(name) => format!("{name}: up and not attached: what a route sends there leaves in clear"),
+        Seen::Renewed { name, why } => format!("{name}: attached anew, because {why}"),
         Seen::Gone(index) => format!("interface {index} that was attached is gone"),
         Seen::Mended => "ipsec0: made whole again".to_owned(),
     }
@@ -159,6 +160,11 @@ pub fn status(status: &Status, details: bool) -> String {
     }
     out.push('\n');
     out.push_str(&table(&rows, [false, false, false, false, true]));
+    for (name, why) in status.interfaces.iter().filter_map(|i| i.past_xdp.map(|why| (&i.name, why))) {
+        out.push_str(&format!(
+            "{name}: {why}; packets that XDP does not see are judged behind it, which is slower: espadm attach {name}\n"
+        ));
+    }
     if !details {
         return out;
     }
@@ -235,6 +241,7 @@ pub fn tunnels(all: &[Tunnel]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sadb_maps::host::attach::PastXdp;
     use sadb_maps::host::build::Build;
     use sadb_maps::host::status::{MapReport, ProgramReport};
 
@@ -256,6 +263,7 @@ mod tests {
                     mtu: 1500,
                     clsact: false,
                     fallback: None,
+                    past_xdp: None,
                 },
                 InterfaceReport {
                     name: "wlan-long".to_owned(),
@@ -265,6 +273,7 @@ mod tests {
                     mtu: 9000,
                     clsact: true,
                     fallback: None,
+                    past_xdp: None,
                 },
             ],
             unattached: vec!["eth1".to_owned()],
@@ -315,6 +324,15 @@ eth0       native   tcx     neighbour  1500
 wlan-long  generic  clsact  xdp        9000
 "
         );
+        let mut less = full();
+        less.interfaces[1].past_xdp = Some(PastXdp::Queues { then: 1, now: 4 });
+        let said = status(&less, false);
+        assert!(
+            said.contains("\nwlan-long: it has 4 receive queues, and had 1 when XDP was attached; packets"),
+            "{said}"
+        );
+        let renewed = Seen::Renewed { name: "eth0".to_owned(), why: PastXdp::Gone };
+        assert_eq!(seen(&renewed), "eth0: attached anew, because its XDP program is gone");
         let details = status(&full(), true);
         assert!(details.contains("MAP    ENTRIES   MEMORY\nSA_IN        8  3.0 MiB\n"), "{details}");
         assert!(details.contains("xdp_outer   7     12345  2.0 KiB\n"), "{details}");

@@ -8,7 +8,7 @@ use super::instance::Instance;
 use super::kernel::{self, Link};
 use super::loader::{AttachOptions, ExitChoice, LoaderError, XdpChoice, is_linked};
 use super::maps::{Slots, Table};
-use super::netdev::{Interface, Route};
+use super::netdev::{self, Interface, Route};
 use super::staging;
 use crate::abi::{Config, EXIT_NEIGHBOUR, EXIT_XDP, MAX_XDP_MTU, Outer, map, program};
 use aya::programs::links::FdLink;
@@ -16,6 +16,7 @@ use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, ProgramInfo, SchedClassifier, Xdp, XdpMode};
 use aya_obj::programs::XdpAttachType;
 use serde::Serialize;
+use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,35 @@ pub struct InterfaceReport {
     /// Why XDP is generic although that was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
+    /// Why XDP does not see every packet; what it does not see is judged behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub past_xdp: Option<PastXdp>,
+}
+
+/// Why packets come in on an attached interface past its XDP program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PastXdp {
+    /// It has no XDP program of ours any more.
+    Gone,
+    /// The number of its receive queues is another: some may have no program.
+    Queues {
+        /// When XDP was attached; 255 stands for more as well.
+        then: u8,
+        /// Today; 255 stands for more as well.
+        now: u8,
+    },
+}
+
+impl fmt::Display for PastXdp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("its XDP program is gone"),
+            Self::Queues { then, now } => {
+                write!(f, "it has {now} receive queues, and had {then} when XDP was attached")
+            }
+        }
+    }
 }
 
 impl InterfaceReport {
@@ -51,8 +81,24 @@ impl InterfaceReport {
             mtu: record.mtu,
             clsact: is_filter(instance, interface.index),
             fallback: None,
+            past_xdp: past_xdp(instance, interface, record),
         }
     }
+}
+
+/// Why packets may come in past XDP on an interface whose other programs are there.
+pub(super) fn past_xdp(instance: &Instance, interface: &Interface, record: &Outer) -> Option<PastXdp> {
+    if attachment(instance, program::XDP_OUTER, interface.index).is_none() {
+        return Some(PastXdp::Gone);
+    }
+    let (then, now) = (record.queues, queues(interface));
+    let differ = record.native != 0 && then != 0 && now != 0 && then != now;
+    differ.then_some(PastXdp::Queues { then, now })
+}
+
+/// Receive queues of the interface as its record has them.
+fn queues(interface: &Interface) -> u8 {
+    netdev::receive_queues(&interface.name).map_or(0, |queues| u8::try_from(queues).unwrap_or(u8::MAX))
 }
 
 /// Pin of a link.
@@ -192,20 +238,29 @@ pub(super) fn pair(instance: &Instance, inner: &Interface, outer: &Interface) ->
     tc(instance, program::TC_IPSEC0_EGRESS, inner, Hook::Egress)
 }
 
-/// Attaches an outer interface. If that fails it is taken off again, unless it was attached before: then what it has
-/// stays, because without it everything would leave in clear.
+/// The programs of an outer interface, in the order in which they are taken off.
+const OUTER_PROGRAMS: [&str; 3] = [program::TC_OUTER_EGRESS, program::XDP_OUTER, program::TC_OUTER_INGRESS];
+
+/// Attaches an outer interface, or what it lacks, and XDP anew where it has other queues than it had. If that fails it is
+/// taken off again, unless it was attached before: then what it has stays, because without it everything would leave in
+/// clear.
 pub(super) fn outer(
     instance: &Instance,
     interface: &Interface,
     options: &AttachOptions,
 ) -> Result<InterfaceReport, LoaderError> {
-    let before = is_linked(&link_path(instance, program::XDP_OUTER, interface.index), interface.index);
+    let before = has_any(instance, interface.index);
     let attached = attach_outer(instance, interface, options);
     if attached.is_err() && !before {
         // The reason why it did not work is what counts.
         let _ = take_off(instance, interface.index);
     }
     attached
+}
+
+/// Whether an outer interface has any of its programs.
+fn has_any(instance: &Instance, index: u32) -> bool {
+    OUTER_PROGRAMS.iter().any(|name| attachment(instance, name, index).is_some())
 }
 
 fn attach_outer(
@@ -215,7 +270,12 @@ fn attach_outer(
 ) -> Result<InterfaceReport, LoaderError> {
     let index = interface.index;
     let mut table = Table::<u32, Outer>::open(instance, map::OUTER)?;
-    let before = table.get(&index)?.filter(|_| is_linked(&link_path(instance, program::XDP_OUTER, index), index));
+    let before = table.get(&index)?.filter(|_| has_any(instance, index));
+    if before.is_some_and(|before| matches!(past_xdp(instance, interface, &before), Some(PastXdp::Queues { .. }))) {
+        // Given to the same link, the same program would change nothing. Until it is back packets are judged behind it.
+        remove_link(link_path(instance, program::XDP_OUTER, index))?;
+    }
+    let queues = queues(interface);
     let mut fallback = None;
     let native = match (&before, options.xdp) {
         (Some(known), _) => known.native != 0,
@@ -234,7 +294,7 @@ fn attach_outer(
         (None, ExitChoice::Xdp) => EXIT_XDP,
         (None, ExitChoice::Auto | ExitChoice::Neighbour) => EXIT_NEIGHBOUR,
     };
-    let record = Outer { exit, mtu: interface.mtu, native: u32::from(native), mac: interface.mac, reserved: [0; 2] };
+    let record = Outer { exit, mtu: interface.mtu, native: u32::from(native), mac: interface.mac, queues, reserved: 0 };
     // The programs must know the interface before they see its first packet.
     table.insert(&index, &record)?;
     let mode = if native { XdpMode::Driver } else { XdpMode::Skb };
@@ -261,7 +321,7 @@ fn try_native(instance: &Instance, interface: &Interface) -> Result<(), LoaderEr
 /// Takes an outer interface off. Outbound first: from then on nothing new enters the path.
 pub(super) fn take_off(instance: &Instance, ifindex: u32) -> Result<(), LoaderError> {
     let route = Route::open()?;
-    for name in [program::TC_OUTER_EGRESS, program::TC_OUTER_INGRESS, program::XDP_OUTER] {
+    for name in OUTER_PROGRAMS {
         remove_link(link_path(instance, name, ifindex))?;
         if let Some((_, hook)) = TC_PROGRAMS.iter().find(|(tc, _)| *tc == name) {
             for id in program_ids(instance, name) {
@@ -356,11 +416,11 @@ pub(super) fn complete(instance: &Instance, route: &Route) -> Result<(), LoaderE
     Ok(())
 }
 
-/// The attached interfaces by index, and whether each still has its programs.
+/// The attached interfaces by index, and whether each still has its programs, XDP aside: see [`past_xdp`].
 pub(super) fn attached(instance: &Instance) -> Result<Vec<(u32, Outer, bool)>, SadbError> {
     let table = Table::<u32, Outer>::open(instance, map::OUTER)?;
-    let outer = [program::XDP_OUTER, program::TC_OUTER_INGRESS, program::TC_OUTER_EGRESS];
-    let alive = |index: u32| outer.iter().all(|name| attachment(instance, name, index).is_some());
+    let behind = [program::TC_OUTER_INGRESS, program::TC_OUTER_EGRESS];
+    let alive = |index: u32| behind.iter().all(|name| attachment(instance, name, index).is_some());
     Ok(table.entries()?.into_iter().map(|(index, record)| (index, record, alive(index))).collect())
 }
 

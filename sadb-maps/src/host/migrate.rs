@@ -71,6 +71,8 @@ const STEPS: &[Step] = &[
     Step { from: 8, to: 9, value: as_it_is, iv_limit: IV_LIMIT },
     // More counters.
     Step { from: 9, to: 10, value: as_it_is, iv_limit: IV_LIMIT },
+    // One more counter, and a number of queues in place of a zero.
+    Step { from: 10, to: 11, value: as_it_is, iv_limit: IV_LIMIT },
 ];
 
 const _: () = assert!(STEPS.len() as u32 == ABI_VERSION - FIRST, "a new ABI_VERSION needs a step from the one before");

@@ -310,7 +310,41 @@ fn ethtool(name: &str, command: u32, data: u32) -> io::Result<()> {
     ioctl(name, &mut EthtoolValue { command, data })
 }
 
-fn ioctl(name: &str, value: &mut EthtoolValue) -> io::Result<()> {
+/// `struct ethtool_channels` of the kernel: the command, four maxima, and the numbers of queues.
+#[repr(C)]
+#[derive(Default)]
+struct EthtoolChannels {
+    command: u32,
+    maxima: [u32; 4],
+    rx: u32,
+    tx: u32,
+    other: u32,
+    combined: u32,
+}
+
+/// How many receive queues an interface has now; `None` where its driver does not say.
+pub(super) fn receive_queues(name: &str) -> Option<u32> {
+    let channels = channels(name).ok()?;
+    Some(channels.rx.saturating_add(channels.combined))
+}
+
+fn channels(name: &str) -> io::Result<EthtoolChannels> {
+    const ETHTOOL_GCHANNELS: u32 = 0x3c;
+    let mut channels = EthtoolChannels { command: ETHTOOL_GCHANNELS, ..EthtoolChannels::default() };
+    ioctl(name, &mut channels)?;
+    Ok(channels)
+}
+
+/// Gives a veth another number of queues, as `ethtool -L` does.
+#[cfg(test)]
+pub(super) fn set_queues(name: &str, queues: u32) {
+    const ETHTOOL_SCHANNELS: u32 = 0x3d;
+    let mut wanted = EthtoolChannels { command: ETHTOOL_SCHANNELS, rx: queues, tx: queues, ..channels(name).unwrap() };
+    ioctl(name, &mut wanted).unwrap();
+}
+
+/// `value` is a structure of ethtool that begins with its command.
+fn ioctl<T>(name: &str, value: &mut T) -> io::Result<()> {
     const SIOCETHTOOL: libc::c_ulong = 0x8946;
     // SAFETY: ifreq is plain data for which all zero is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -323,7 +357,7 @@ fn ioctl(name: &str, value: &mut EthtoolValue) -> io::Result<()> {
     request.ifr_ifru.ifru_data = std::ptr::from_mut(value).cast();
     // Any socket will do; this family is there in every kernel and needs no address.
     let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // SAFETY: the request names the command, and its data pointer leads to a live ethtool_value.
+    // SAFETY: the data pointer leads to a live structure, which names the command that it is for.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

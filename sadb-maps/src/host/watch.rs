@@ -5,7 +5,7 @@
 //! makes no promise, though; what it takes up at once may carry packets for the moments until it is attached. One process
 //! watches an instance, known by a lock.
 
-use super::attach::{self, InterfaceReport};
+use super::attach::{self, InterfaceReport, PastXdp};
 use super::error::SadbError;
 use super::instance::{Instance, InstanceError};
 use super::loader::{self, AttachOptions, LoaderError};
@@ -80,6 +80,13 @@ pub enum Seen {
     Unjudged(String),
     /// An interface that was attached is gone.
     Gone(u32),
+    /// Packets came in past XDP, and the interface was attached anew.
+    Renewed {
+        /// The interface.
+        name: String,
+        /// Why they did.
+        why: PastXdp,
+    },
     /// `ipsec0` was damaged or gone, and is whole again.
     Mended,
 }
@@ -186,9 +193,10 @@ impl Watch {
             if was_attached && record.is_none() {
                 continue;
             }
-            if record
-                .is_some_and(|(record, whole)| *whole && record.mtu == interface.mtu && record.mac == interface.mac)
-            {
+            let past_xdp = record.and_then(|(record, _)| attach::past_xdp(&self.instance, interface, record));
+            if record.is_some_and(|(record, whole)| {
+                *whole && past_xdp.is_none() && record.mtu == interface.mtu && record.mac == interface.mac
+            }) {
                 if let Some((record, _)) = record.filter(|_| !was_attached) {
                     let report = InterfaceReport::of(&self.instance, interface, record);
                     self.known.insert(interface.index, Seen::Attached(report));
@@ -199,6 +207,11 @@ impl Watch {
                 Ok(report) => Seen::Attached(report),
                 Err(e) => Seen::Refused { name: interface.name.clone(), reason: e.to_string() },
             };
+            if let (Some(why), Seen::Attached(_)) = (past_xdp, &news) {
+                seen.push(Seen::Renewed { name: interface.name.clone(), why });
+                self.known.insert(interface.index, news);
+                continue;
+            }
             self.tell(interface.index, news, &mut seen);
         }
         drop(lock);
@@ -295,6 +308,8 @@ pub(super) fn watcher(instance: &Instance) -> Result<Option<(u32, bool)>, Loader
 mod tests {
     use super::*;
     use crate::host::Loader;
+    use crate::host::kernel::Link;
+    use crate::host::netdev;
     use crate::host::object::OBJECT;
     use crate::host::status::Status;
     use crate::host::testing::{TestInstance, in_new_netns, ip};
@@ -391,6 +406,45 @@ mod tests {
             assert!(over.to_string().contains("not attached") && !test.is_attached(), "{over}");
             drop(watch);
             assert!(Status::read(&test).unwrap().watcher.is_none());
+        });
+    }
+
+    #[test]
+    fn an_interface_whose_packets_go_past_xdp_is_attached_anew() {
+        in_new_netns(|| {
+            let test = TestInstance::bare().unwrap();
+            if OBJECT.is_none() {
+                return;
+            }
+            let queues = "numrxqueues 2 numtxqueues 2";
+            ip(&format!("link add lan0 {queues} type veth peer name lan1 {queues}"));
+            netdev::set_queues("lan1", 1);
+            let wanted = Wanted { names: vec!["lan0".to_owned()], strict: false };
+            let (mut watch, seen) = Watch::begin(&test, wanted, SMALL).unwrap();
+            assert!(attached("lan0")(&seen), "{seen:?}");
+            let past = || Status::read(&test).unwrap().interfaces.first().unwrap().past_xdp;
+            assert_eq!(past(), None);
+            let renewed =
+                |why: PastXdp| move |seen: &[Seen]| seen.contains(&Seen::Renewed { name: "lan0".to_owned(), why });
+            for (then, now) in [(2, 1), (1, 2)] {
+                netdev::set_queues("lan0", now.into());
+                let why = PastXdp::Queues { then, now };
+                assert_eq!(past(), Some(why));
+                until(&mut watch, renewed(why));
+                assert_eq!(past(), None);
+            }
+            let lan0 = Route::open().unwrap().find("lan0").unwrap().unwrap();
+            let link = || Link::open(&test.pin(&format!("link_xdp_outer_{}", lan0.index))).unwrap();
+            link().detach().unwrap();
+            assert_eq!(past(), Some(PastXdp::Gone));
+            ip("link set lan0 up");
+            until(&mut watch, renewed(PastXdp::Gone));
+            assert_eq!((past(), link().ifindex().unwrap()), (None, lan0.index));
+            // Without a watch, whoever attaches it again mends it.
+            netdev::set_queues("lan0", 1);
+            Loader::attach(&test, &["lan0"], &AttachOptions::default()).unwrap();
+            assert_eq!(past(), None);
+            Loader::detach_all(&test).unwrap();
         });
     }
 

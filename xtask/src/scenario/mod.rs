@@ -22,6 +22,7 @@ mod nat;
 mod nat_clients;
 mod nat_transport;
 mod ours;
+mod past_xdp;
 mod path_mtu;
 mod policy;
 mod queues;
@@ -144,6 +145,11 @@ pub const ALL: &[Scenario] = &[
         "queues",
         "one SA on two processors and two receive queues, a window of 65,536: every number once, whatever the order",
         queues::one_sa,
+    ),
+    namespace(
+        "past-xdp",
+        "receive queues that come under traffic, and XDP taken away: every packet is judged all the same, nothing in clear",
+        past_xdp::judged,
     ),
     namespace(
         "fragments",

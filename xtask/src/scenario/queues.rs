@@ -31,7 +31,7 @@ pub(super) fn one_sa() -> Result<()> {
     let net = Protected::new("queues", "encr_algs chacha20-poly1305", &[])?;
     let transform = |key: &str| format!("encr_alg chacha20-poly1305 encrkey {key} replay 65536");
     net.keys(&transform(KEY_A_TO_B), &transform(KEY_B_TO_A))?;
-    // The queues first: Linux gives those of a veth that come later no XDP program.
+    // The queues first: Linux gives those of a veth that come later no XDP program, see past_xdp.
     net.b.tool("espadm", &["detach", "wan0"])?;
     net.sites.b.run("ethtool", &["-L", "wan0", "rx", "2", "tx", "2"])?;
     net.b.tool("espadm", &["attach", "wan0"])?;
@@ -137,7 +137,7 @@ fn sa(suite: &Suite) -> Result<Value> {
 }
 
 /// Frames that XDP has seen on each receive queue.
-fn by_queue(host: &Host) -> Result<Vec<u64>> {
+pub(super) fn by_queue(host: &Host) -> Result<Vec<u64>> {
     let text = host.run("ethtool", &["-S", "wan0"])?;
     let lines = text.lines().filter(|line| line.contains("rx_queue_") && line.contains("xdp_packets"));
     lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse().context("a number of ethtool")).collect()
