@@ -11,6 +11,7 @@
 
 mod ah;
 mod buffer;
+mod fragments;
 mod ike_wire;
 mod list;
 mod messages;
@@ -19,6 +20,7 @@ mod packet;
 #[allow(clippy::cast_possible_truncation, dead_code, unreachable_pub, reason = "shared with the tests of ebpf-esp")]
 #[path = "../../ebpf-esp/tests/support/reference.rs"]
 mod reference;
+mod rfc1071;
 mod suite;
 #[path = "../../ebpf-esp/tests/support/mod.rs"]
 mod support;
@@ -35,6 +37,7 @@ pub fn find(name: &str) -> Option<fn(&[u8])> {
         "packet" => packet::run,
         "ah" => ah::run,
         "too-big" => too_big::run,
+        "fragments" => fragments::run,
         "ike-wire" => ike_wire::run,
         "ikev2-config" => text::ikev2_config,
         "ikev2-preshared" => text::ikev2_preshared,

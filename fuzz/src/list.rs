@@ -18,6 +18,7 @@ pub const TARGETS: &[About] = &[
     about("packet", "the packet parser against a slow one, within the frame", 512),
     about("ah", "what AH covers: options and extension headers against a slow walk", 512),
     about("too-big", "the ICMP answer to any packet: checksums, quotation, limits", 512),
+    about("fragments", "packets cut and made whole, within bounds, against a slow model", 4096),
     about("ike-wire", "the IKEv2 codec: no panic, and what is read is written back", 4096),
     about("ikev2-config", "the grammar of ikev2.config: findings have a place in the text", 4096),
     about("ikev2-preshared", "that of ikev2.preshared, whose findings show no key", 4096),

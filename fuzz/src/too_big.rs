@@ -1,6 +1,7 @@
 //! The answer to a packet that is too long (TUN-11, ARC-ICMP-03), for any octets in the packet.
 
 use crate::buffer::Buffer;
+use crate::rfc1071::sum;
 use ebpf_esp::too_big::{QUOTED, V4_GROWTH, V6_GROWTH, write_v4, write_v6};
 use sadb_maps::Addr;
 
@@ -39,12 +40,4 @@ pub(crate) fn run(octets: &[u8]) {
         assert_eq!(after[54..56], [2, 0]);
         assert_eq!(after[58..62], limit.max(1280).to_be_bytes());
     }
-}
-
-/// The one's complement sum of RFC 1071, an end-around carry at a time.
-fn sum(octets: &[u8]) -> u16 {
-    octets.chunks(2).fold(0, |sum: u16, pair| {
-        let (sum, carry) = sum.overflowing_add(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
-        sum + u16::from(carry)
-    })
 }

@@ -10,6 +10,9 @@ mod packet;
 mod reassembly;
 mod sender;
 
+pub use packet::split;
+pub use reassembly::Reassembly;
+
 use super::clock;
 use super::error::SadbError;
 use super::events::lease;
@@ -23,7 +26,6 @@ use aya::maps::{Map, MapData, RingBuf};
 use nix::errno::Errno;
 use nix::fcntl::Flock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use reassembly::Reassembly;
 use sender::Sender;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -156,9 +158,11 @@ impl SlowPath {
         let local = frame.and_then(|frame| frame.get(1)).map_or(0, |flags| flags & FLAG_LOCAL);
         let outcome = match handed.errand {
             errand::FRAGMENT_IN => {
-                made_whole(&mut self.inbound, handed.time, ip).and_then(|whole| self.give_whole(whole, FLAG_WHOLE))
+                self.inbound.take(handed.time, ip).and_then(|whole| self.give_whole(whole, FLAG_WHOLE))
             }
-            errand::FRAGMENT_OUT => made_whole(&mut self.outbound, handed.time, ip)
+            errand::FRAGMENT_OUT => self
+                .outbound
+                .take(handed.time, ip)
                 .and_then(|whole| self.give_whole(whole, local | FLAG_HELD | FLAG_LARGE)),
             errand::SPLIT => self.give_cut(ip, handed.detail, local | FLAG_HELD),
             errand::SEALED => self.send_cut(ip, handed.detail),
@@ -177,7 +181,7 @@ impl SlowPath {
 
     /// Gives a packet back in fragments that its tunnel takes.
     fn give_cut(&self, ip: &[u8], limit: u32, flags: u8) -> Result<Option<Outcome>, Outcome> {
-        let parts = packet::split(ip, limit as usize, 0).ok_or(Outcome::Uncut)?;
+        let parts = split(ip, limit as usize, 0).ok_or(Outcome::Uncut)?;
         parts.iter().try_for_each(|part| self.give_back(flags, part)).map(|()| Some(Outcome::Fragmented))
     }
 
@@ -193,7 +197,7 @@ impl SlowPath {
             ident.copy_from_slice(&[0xff, 0xff]);
         }
         let mtu = if ip.first().is_some_and(|first| first >> 4 == 6) { V6_MINIMUM } else { mtu as usize };
-        let parts = packet::split(&ip, mtu, self.sender.ident()).ok_or(Outcome::Uncut)?;
+        let parts = split(&ip, mtu, self.sender.ident()).ok_or(Outcome::Uncut)?;
         let sent = parts.iter().try_for_each(|part| self.sender.send(part));
         sent.map(|()| Some(Outcome::Fragmented)).map_err(|_| Outcome::Unsent)
     }
@@ -207,11 +211,6 @@ impl SlowPath {
         frame.extend(ip);
         self.injector.send(&frame).map_err(|_| Outcome::Unsent)
     }
-}
-
-fn made_whole(packets: &mut Reassembly, time: u64, ip: &[u8]) -> Result<Option<Vec<u8>>, Outcome> {
-    let fragment = packet::fragment(ip).ok_or(Outcome::Malformed)?;
-    packets.add(time, &fragment)
 }
 
 impl Drop for SlowPath {

@@ -100,13 +100,13 @@ fn fragment_v6(ip: &[u8]) -> Option<Fragment<'_>> {
                 let mut header = ip.get(..at)?.to_vec();
                 *header.get_mut(named)? = *ip.get(at)?;
                 let first = u32::from_be_bytes(address(ip, 0)?);
+                let (src, dst) = (Addr::from_octets(address(ip, 8)?), Addr::from_octets(address(ip, 24)?));
+                // Here they would pass for IPv4, and nobody has such an address on the wire.
+                if src.is_v4() || dst.is_v4() {
+                    return None;
+                }
                 return sound(Fragment {
-                    identity: Identity {
-                        src: Addr::from_octets(address(ip, 8)?),
-                        dst: Addr::from_octets(address(ip, 24)?),
-                        ident: u32::from_be_bytes(address(ip, at + 4)?),
-                        proto: 0,
-                    },
+                    identity: Identity { src, dst, ident: u32::from_be_bytes(address(ip, at + 4)?), proto: 0 },
                     header,
                     payload: ip.get(at + FRAGMENT_HEADER..)?,
                     offset: usize::from(place & 0xfff8),
@@ -164,8 +164,9 @@ pub(super) fn words(octets: &[u8]) -> u16 {
 }
 
 /// Cuts a packet into fragments of at most `mtu` octets; one that is a fragment itself into smaller ones. `ident` goes into
-/// the fragment header of IPv6. `None` when the packet forbids it, is malformed, or `mtu` is too small.
-pub(super) fn split(ip: &[u8], mtu: usize, ident: u32) -> Option<Vec<Vec<u8>>> {
+/// the fragment header of IPv6. What lies behind the packet is padding. `None` when the packet forbids it, is malformed, or
+/// `mtu` is too small.
+pub fn split(ip: &[u8], mtu: usize, ident: u32) -> Option<Vec<Vec<u8>>> {
     match ip.first()? >> 4 {
         4 => split_v4(ip, mtu),
         6 => split_v6(ip, mtu, ident),
@@ -356,8 +357,8 @@ mod tests {
                 let mut reassembly = Reassembly::default();
                 let made: Vec<_> = parts
                     .iter()
-                    .filter_map(|part| fragment(part))
-                    .filter_map(|part| reassembly.add(0, &part).unwrap())
+                    .filter(|part| fragment(part).is_some())
+                    .filter_map(|part| reassembly.take(0, part).unwrap())
                     .collect();
                 if parts.len() == 1 && whole[0] >> 4 == 4 {
                     assert_eq!(&parts[0], whole, "nothing to cut");

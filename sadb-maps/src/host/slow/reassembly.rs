@@ -1,7 +1,7 @@
 //! Fragments that become packets again (RFC 791, RFC 8200 section 4.5, RFC 5722), within bounds: so many packets, each no
 //! longer than the data path takes, for so long. Fragments that overlap without being the same spoil their packet.
 
-use super::packet::{Fragment, Identity, join};
+use super::packet::{Fragment, Identity, fragment, join};
 use crate::abi::MAX_XDP_MTU;
 use crate::slow::{Outcome, PATIENCE};
 use std::collections::BTreeMap;
@@ -30,16 +30,24 @@ struct Partial {
 
 /// The packets in the making.
 #[derive(Debug, Default)]
-pub(super) struct Reassembly {
+pub struct Reassembly {
     partials: BTreeMap<Identity, Partial>,
     /// Packets that made room for others.
-    pub(super) evicted: u64,
+    pub evicted: u64,
 }
 
 impl Reassembly {
-    /// Takes a fragment at `now`, boot time in nanoseconds. Gives the packet that it makes whole, as octets of IP, or what
-    /// is to be counted.
-    pub(super) fn add(&mut self, now: u64, fragment: &Fragment<'_>) -> Result<Option<Vec<u8>>, Outcome> {
+    /// Takes a fragment as octets of IP, of anybody; what lies behind it is padding. `now` is boot time in nanoseconds. Gives
+    /// the packet that it makes whole, without the fragment header in IPv6.
+    ///
+    /// # Errors
+    /// What is to be counted: it is no fragment or a malformed one, it contradicts others of its packet, or the whole would
+    /// be longer than the data path takes. In the last two cases what comes later of the packet is taken and forgotten.
+    pub fn take(&mut self, now: u64, ip: &[u8]) -> Result<Option<Vec<u8>>, Outcome> {
+        self.add(now, &fragment(ip).ok_or(Outcome::Malformed)?)
+    }
+
+    fn add(&mut self, now: u64, fragment: &Fragment<'_>) -> Result<Option<Vec<u8>>, Outcome> {
         let identity = fragment.identity;
         if !self.partials.contains_key(&identity) {
             self.make_room(&identity);
@@ -76,7 +84,7 @@ impl Reassembly {
     }
 
     /// Drops what has waited too long, and says how many packets that were.
-    pub(super) fn expire(&mut self, now: u64) -> u64 {
+    pub fn expire(&mut self, now: u64) -> u64 {
         let mut expired = 0;
         self.partials.retain(|_, partial| {
             let keep = now.saturating_sub(partial.begun) < PATIENCE;
@@ -151,12 +159,11 @@ impl Partial {
 
 #[cfg(test)]
 mod tests {
-    use super::super::packet::fragment;
     use super::super::packet::samples::{v4, v6};
     use super::*;
 
     fn add(reassembly: &mut Reassembly, now: u64, ip: &[u8]) -> Result<Option<Vec<u8>>, Outcome> {
-        reassembly.add(now, &fragment(ip).unwrap())
+        reassembly.take(now, ip)
     }
 
     fn content(len: usize) -> Vec<u8> {
