@@ -187,7 +187,7 @@ fn v2_auth_03_04_asymmetric_keys() {
     world.assert_mirrored(1);
 }
 
-/// V2-AUTH-08, V2-AUTH-10: identities, fixed and matched; a claimed name that no rule accepts is refused by either side.
+/// V2-AUTH-08, V2-AUTH-10, ARC-PAD-01 (but for distinguished names, which come with certificates): identities, fixed and matched; a claimed name that no rule accepts is refused by either side.
 #[test]
 fn v2_auth_08_10_identities() {
     let mut world = World::new(9);

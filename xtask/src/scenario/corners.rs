@@ -76,6 +76,8 @@ pub(super) fn accepted() -> Result<()> {
         bench.sites.a.sysctl(name, "200")?;
     }
     padding(&mut bench)?;
+    from_elsewhere(&mut bench)?;
+    errors(&mut bench)?;
     dummies(&mut bench)?;
     headers_to_us(&mut bench)?;
     headers_from_us(&mut bench)?;
@@ -97,6 +99,33 @@ fn padding(bench: &mut Bench) -> Result<()> {
         let seen = ask(bench, &way, json!({ "tfc": TFC, "hops": 200 }), &[0, 1, 33, 64, 555, 100, 12, 700])?;
         nothing_dropped(&way, &seen)?;
         println!("TFC padding: {}", way.name());
+    }
+    Ok(())
+}
+
+/// ARC-IN-05: who is named as the source of a tunnel's packet does not matter once it is authentic; the answers go to the
+/// peer.
+fn from_elsewhere(bench: &mut Bench) -> Result<()> {
+    for (shape, other) in [(tunnel(4, 4, false, false), "203.0.113.77"), (tunnel(6, 4, false, false), "2001:db8:2::77")]
+    {
+        let way = esp(CHACHA20, shape)?;
+        bench.policy(&way)?;
+        nothing_dropped(&way, &ask(bench, &way, json!({ "from": other }), &[0, 33, 64])?)?;
+    }
+    Ok(())
+}
+
+/// ARC-ICMP-05, ARC-ICMP-06: an ICMP error of a router that the selectors do not have comes through with the flow that it
+/// quotes.
+fn errors(bench: &mut Bench) -> Result<()> {
+    for shape in [tunnel(4, 4, false, false), tunnel(4, 6, false, false)] {
+        let way = esp(CHACHA20, shape)?;
+        bench.policy(&way)?;
+        let seen = ask(bench, &way, json!({ "bad": vec!["error about this flow"; 2] }), &[0, 33, 64])?;
+        nothing_dropped(&way, &seen)?;
+        let (before, after) = seen;
+        let opened = counter(&after, "opened") - counter(&before, "opened");
+        ensure!(opened == 5, "{}: of three packets and two errors {opened} came through", way.name());
     }
     Ok(())
 }
@@ -244,12 +273,13 @@ const INSIDE: [Bad; 5] = [
     ("foreign source", "drop-selector-mismatch"),
 ];
 
-const TUNNEL: [Bad; 5] = [
+const TUNNEL: [Bad; 6] = [
     ("next header", "drop-malformed"),
     ("other version", "drop-malformed"),
     ("longer inside", "drop-malformed"),
     ("no header inside", "drop-malformed"),
     ("foreign destination", "drop-selector-mismatch"),
+    ("error about another flow", "drop-selector-mismatch"),
 ];
 
 /// Datagrams to port 4500, which no SA needs to be there for: no SPI and sequence number, and no IKE.
@@ -264,8 +294,8 @@ const UDP: [Bad; 7] = [
 ];
 
 /// ESP-FMT-02, ESP-IN-02, ESP-IN-04, ESP-IN-05, ESP-IN-06, ESP-IN-10, ESP-IN-11, ESP-IN-12, ESP-IN-13, AH-01, AH-09,
-/// ARC-IN-01, ARC-IN-02, UDP-02, UDP-06, UDP-07: each kind of bad packet is counted under its reason, on its SA where it
-/// has one; nobody hears of it; and the window is where it was.
+/// ARC-IN-01, ARC-IN-02, ARC-IN-03, ARC-ICMP-06, UDP-02, UDP-06, UDP-07: each kind of bad packet is counted under its
+/// reason, on its SA where it has one; nobody hears of it; and the window is where it was.
 pub(super) fn refused() -> Result<()> {
     let mut bench = Bench::new("bad")?;
     let zero = [("number zero", "drop-replay")];
@@ -277,7 +307,7 @@ pub(super) fn refused() -> Result<()> {
         (ah(transport(4, true, false)), [&ANY[..], &length].concat()),
         (ah(tunnel(6, 6, false, false)), [&ANY[..], &length, &zero].concat()),
     ] {
-        bench.policy(&way)?;
+        bench.a.policy(&(way.shape.rule(&way.protection.policy()) + &stranger(&way, None)))?;
         let mut by_counter = BTreeMap::<&str, Vec<&str>>::new();
         for (kind, name) in &kinds {
             // Of 64-bit numbers those left of the window are taken for ones far ahead (RFC 4303 appendix A2.2).
@@ -299,12 +329,29 @@ pub(super) fn refused() -> Result<()> {
     keepalive_and_ike(&mut bench)
 }
 
+/// The rule of another peer, or with further extensions an SA from it: what is foreign to one SA is right in the other.
+fn stranger(way: &Way, keys: Option<&str>) -> String {
+    let shape = way.shape;
+    let (known, other) = match (shape.tunnel, shape.inner6) {
+        (true, false) => (shape.nets().1, "10.3.0.0/24"),
+        (true, true) => (shape.nets().1, "2001:db8:c::/64"),
+        (false, false) => (shape.outer().1, "10.3.0.9"),
+        (false, true) => (shape.outer().1, "2001:db8:c::9"),
+    };
+    let text = match keys {
+        None => shape.rule(&way.protection.policy()),
+        Some(further) => way.protection.sas(shape, Direction::In, further),
+    };
+    text.replace(known, other).replace(" spi 0x1", " spi 0x3")
+}
+
 /// Two of each kind, each between good packets.
 fn dropped(bench: &mut Bench, way: &Way, kinds: &[&str], name: &str) -> Result<()> {
     // Far enough from zero to be left of the window.
     let start = way.start() + 200;
     let value = format!("replay 64 replay_value {start}");
     bench.keys(way, [&value; 2])?;
+    bench.a.keys(&stranger(way, Some("replay 64")))?;
     let before = bench.a.counters()?;
     let bad: Vec<&str> = kinds.iter().flat_map(|kind| [*kind; 2]).collect();
     let sizes: Vec<usize> = (0..=bad.len()).map(|n| n * 33).collect();

@@ -16,6 +16,7 @@ const LARGEST: usize = 1472;
 /// A datagram that takes longer is lost.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// ARC-FRG-02: a tunnel for any port carries fragments, the first and the others.
 pub(super) fn random_content() -> Result<()> {
     for (algorithm, policy) in
         [("chacha20-poly1305", "encr_algs chacha20-poly1305"), ("aes-gcm", "encr_algs aes-gcm(256)")]

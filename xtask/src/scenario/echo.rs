@@ -16,6 +16,8 @@ pub(super) struct Plan {
     pub(super) largest: usize,
     /// Every so many octets between the small ones and the large ones.
     pub(super) step: usize,
+    /// So many of the largest ones, and twice as many of the smallest.
+    pub(super) edge: usize,
     /// What goes in front of UDP.
     pub(super) options: bool,
 }
@@ -23,13 +25,13 @@ pub(super) struct Plan {
 impl Plan {
     /// Without options.
     pub(super) fn new(largest: usize) -> Self {
-        Self { largest, step: 97, options: false }
+        Self { largest, step: 97, edge: 20, options: false }
     }
 
     /// The sizes: all around a block and a word, some in between, all around the largest.
     fn sizes(self) -> Vec<usize> {
-        let last = self.largest.saturating_sub(20);
-        (0..=40).chain((41..last).step_by(self.step)).chain(last..=self.largest).collect()
+        let (first, last) = (2 * self.edge, self.largest.saturating_sub(self.edge));
+        (0..=first).chain((first + 1..last).step_by(self.step)).chain(last..=self.largest).collect()
     }
 }
 

@@ -96,6 +96,8 @@ fn said(suite: &Suite, name: &str) -> Result<u64> {
     number.with_context(|| format!("no {name:?} in {stats}"))
 }
 
+/// ARC-OUT-01, ARC-OUT-03: the first packet is sent once its SA is there, and of a burst the newest, after one negotiation;
+/// nothing goes in clear meanwhile.
 pub(super) fn waits() -> Result<()> {
     let hosts = Hosts::new("first")?;
     let daemons = hosts.daemons()?;
@@ -179,6 +181,7 @@ fn too_big(hosts: &Hosts, target: IpAddr, limit: u32) -> Result<()> {
     Ok(())
 }
 
+/// ARC-OUT-01: without somebody to hold it the packet is dropped, and never sent in clear.
 pub(super) fn dropped() -> Result<()> {
     let hosts = Hosts::new("nofirst")?;
     let target = INNER_B.to_string();

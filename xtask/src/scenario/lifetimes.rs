@@ -18,7 +18,7 @@ const COUNTED: u32 = 0x1011;
 /// Long enough for any machine: nothing waits for it unless the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// PFK-04: states, events and the end of traffic, with somebody who listens and without.
+/// PFK-04, ARC-SAD-02, ARC-SAD-03: states, events and the end of traffic, with somebody who listens and without.
 pub(super) fn all_kinds() -> Result<()> {
     // So few slots that the sweep looks at each of them four times a second.
     let net = Protected::new("lifetimes", "encr_algs chacha20-poly1305", &["--capacity", "64"])?;

@@ -153,7 +153,8 @@ pub(super) fn udp_encapsulation() -> Result<()> {
     Ok(())
 }
 
-/// Every UDP datagram with ESP in it has a right checksum over IPv6, and none over IPv4, as RFC 3948 section 2.1 suggests.
+/// UDP-01: every UDP datagram with ESP in it has a right checksum over IPv6, and none over IPv4, as RFC 3948 section 2.1
+/// suggests.
 pub(super) fn checksums(seen: &Seen, file: &Path, six: bool) -> Result<()> {
     seen.write_pcap(file)?;
     let (esp, right) = (tshark::count(file, "esp")?, tshark::count(file, "esp && udp.checksum.status == Good")?);

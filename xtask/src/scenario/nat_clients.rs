@@ -97,7 +97,7 @@ pub(super) fn tunnels() -> Result<()> {
     Ok(())
 }
 
-/// V2-NAT-08, UDP-05: transport mode with an SA for each flow. Flows that differ in a port go to the client that they are of,
+/// V2-NAT-08, UDP-05, ARC-SPD-06: transport mode with an SA for each flow. Flows that differ in a port go to the client that they are of,
 /// at once; the second client that begins a flow with the ports of another one's is refused.
 pub(super) fn flows() -> Result<()> {
     const PORT: u16 = 7001;

@@ -89,7 +89,7 @@ pub(super) fn both_begin() -> Result<()> {
     bail!("never did both begin at once\n{}", logs())
 }
 
-/// The daemon is killed: what it negotiated carries on until its limit, then nothing passes, and nothing in clear. One
+/// ARC-SAD-03: the daemon is killed: what it negotiated carries on until its limit, then nothing passes, and nothing in clear. One
 /// that is started again negotiates anew.
 pub(super) fn killed_daemon() -> Result<()> {
     let net = Protected::new("kill", "encr_algs chacha20-poly1305", &["--acquire-hold", "1"])?;
@@ -170,7 +170,7 @@ pub(super) fn too_big() -> Result<()> {
     Ok(())
 }
 
-/// A clear packet that policy protects is dropped, and the daemon says so where its debug level has `pfkey`, and only
+/// ARC-AUD-01: a clear packet that policy protects is dropped, and the daemon says so where its debug level has `pfkey`, and only
 /// there.
 pub(super) fn path_log() -> Result<()> {
     let net = Protected::new("log", "encr_algs chacha20-poly1305", &[])?;
@@ -281,6 +281,8 @@ pub(super) fn too_big_ipv6() -> Result<()> {
 }
 
 /// A host behind A reaches a host behind B, with every offload on and no MTU set anywhere.
+/// TUN-03: of the hops that a packet has left either gateway takes one. TUN-14: what the stack hands over joined together
+/// goes out as the packets that it would be without that.
 pub(super) fn forwarded() -> Result<()> {
     let net = Protected::new("fwd", "encr_algs chacha20-poly1305", &[])?;
     manual_keys(&net, "chacha20-poly1305")?;
@@ -289,7 +291,14 @@ pub(super) fn forwarded() -> Result<()> {
     let transfer = transfer::tcp(&left, &right, "10.2.0.9".parse()?, 32 << 20, |_| {})
         .with_context(|| net.a.tool("espadm", &["stats"]).unwrap_or_default())?;
     println!("{:.2} Gbit/s forwarded", transfer.gigabits());
-    nothing_in_clear(&capture.finish()?)
+    let seen = capture.finish()?;
+    nothing_in_clear(&seen)?;
+    let longest = seen.kept.iter().map(|(_, frame)| frame.len()).max().unwrap_or_default();
+    ensure!((1400..=1514).contains(&longest), "the longest frame has {longest} octets");
+    let hops = |ttl: &str| left.ping("10.2.0.9", &["-t", ttl]);
+    ensure!(hops("3")?, "two gateways took more than two hops from three");
+    ensure!(!hops("2")?, "two gateways took less than two hops from two");
+    Ok(())
 }
 
 /// `ip netns exec` gives a program a mount namespace of its own; what it pins must not die with it.

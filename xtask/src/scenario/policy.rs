@@ -56,7 +56,7 @@ pub(super) fn replaced() -> Result<()> {
     Ok(())
 }
 
-/// A rule for UDP alone, and a port that nobody listens on: the error that says so is about a protected flow and goes
+/// ARC-ICMP-04: a rule for UDP alone, and a port that nobody listens on: the error that says so is about a protected flow and goes
 /// with it, there and back (RFC 4301 section 6.2). One in clear about such a flow is nobody's to send.
 pub(super) fn icmp_errors() -> Result<()> {
     let net = Protected::new("icmp", "encr_algs chacha20-poly1305", &[])?;
@@ -105,7 +105,7 @@ pub(super) fn icmp_errors() -> Result<()> {
     Ok(())
 }
 
-/// What no rule names: a host policy lets it pass in clear, and a tunnel that has rules drops it, in both directions; which
+/// ARC-SPD-01, ARC-SPD-02, ARC-SPD-04: what no rule names: a host policy lets it pass in clear, and a tunnel that has rules drops it, in both directions; which
 /// is what the policy heads of Solaris do.
 pub(super) fn defaults() -> Result<()> {
     let net = Protected::new("defaults", "encr_algs chacha20-poly1305", &[])?;

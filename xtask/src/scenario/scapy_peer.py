@@ -16,6 +16,7 @@ from scapy.layers import ipsec
 from scapy.layers.inet import IPOption_Router_Alert, IPOption_RR
 from scapy.layers.inet6 import (
     HBHOptUnknown,
+    ICMPv6DestUnreach,
     ICMPv6EchoReply,
     ICMPv6EchoRequest,
     IPv6ExtHdrDestOpt,
@@ -121,7 +122,7 @@ class Case:
         plain = not (self.outside or self.inside)
         ipsec.split_for_transport = where_scapy_splits if plain else split_behind(len(self.outside))
         # In the order in which a packet is sealed; it is opened in the other.
-        self.sealing = self.associations("out", case["local"], case["remote"])
+        self.sealing = self.associations("out", case.get("from", case["local"]), case["remote"])
         self.opening = self.associations("in", case["remote"], case["local"])[::-1]
         self.ether = Ether(src=wire.getsockname()[4], dst=gateway, type=0x86DD if self.outer6 else 0x0800)
         # Packets that took a sequence number, in either direction.
@@ -290,6 +291,9 @@ class Case:
             return bytes(self.ether / fresh_lengths(packet))
         if kind == "foreign destination":
             return self.seal(self.request(0, b"", destination=inner_stranger(self.inner6)), self.next())
+        if kind.startswith("error about "):
+            other = "2001:db8:d::9" if self.inner6 else "10.4.0.9"
+            return self.error(self.case["inner_local"] if kind == "error about this flow" else other)
         if kind == "AH length":
             packet = Ether(self.seal(request, self.next()))
             packet[AH].payloadlen += 1
@@ -315,6 +319,13 @@ class Case:
             "longer inside": lambda: self.make(inner[:-4], number),
             "no header inside": lambda: self.make(inner[:12], number),
         }[kind]()
+
+    def error(self, destination):
+        """What a router that no SA knows says about a packet of the host under test to that destination."""
+        source, ip = self.case["inner_remote"], IPv6 if self.inner6 else IP
+        header = ip(src=inner_stranger(self.inner6), dst=source)
+        header /= ICMPv6DestUnreach(code=1) if self.inner6 else ICMP(type=3, code=13)
+        return self.seal(header / ip(src=source, dst=destination) / UDP(sport=7, dport=9) / Raw(b"12345678"), self.next())
 
     def outer_of(self, frame):
         """The IP packet of a frame, if it is sealed and for us; padding of short frames goes away with the parsing."""

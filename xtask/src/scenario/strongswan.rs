@@ -312,6 +312,7 @@ pub(super) fn rekey_by_them() -> Result<()> {
     judge(capture, &peers, 8)
 }
 
+/// ARC-SAD-03: soft limits make us rekey, before the hard ones.
 pub(super) fn rekey_by_us() -> Result<()> {
     let lifetimes = "ikesa_lifetime_secs 8\nchildsa_lifetime_secs 30\nchildsa_softlife_secs 3";
     let peers = Peers::new("rekeyus", &AES_GCM_128, lifetimes)?;
@@ -339,6 +340,7 @@ pub(super) fn delete_by_either() -> Result<()> {
     peers.until("strongSwan has SAs left after SIGTERM", || Ok(peers.their_sas()?.trim().is_empty()))
 }
 
+/// ARC-PAD-02: the identity of a peer has its key, and no other.
 pub(super) fn wrong_key() -> Result<()> {
     let wrong = connection(IKE, &CHACHA20, "not what the other side has");
     let peers = Peers::with("wrongkey", CHACHA20.policy, "", &wrong)?;
@@ -384,6 +386,7 @@ pub(super) fn no_common_proposal() -> Result<()> {
     refused_then_accepted(&peers)
 }
 
+/// ARC-PAD-02: nor may it ask for other selectors than those of the rules for it.
 pub(super) fn unacceptable_selectors() -> Result<()> {
     let other = connection(IKE, &CHACHA20, SECRET).replace(NET_B, "10.77.0.0/24");
     let peers = Peers::with("nots", CHACHA20.policy, "", &other)?;

@@ -166,14 +166,16 @@ pub(super) fn quick() -> Result<()> {
 struct Load {
     /// Octets between the sizes of datagrams.
     step: usize,
+    /// See [`Plan`].
+    edge: usize,
     /// Payload of each TCP transfer.
     bytes: u64,
 }
 
-const THOROUGH: Load = Load { step: 97, bytes: 96 << 10 };
+const THOROUGH: Load = Load { step: 97, edge: 20, bytes: 96 << 10 };
 
-/// An emulated processor has many cases to go.
-const BRIEF: Load = Load { step: 389, bytes: 64 << 10 };
+/// An emulated processor has many cases to go; sizes go over one block of a cipher.
+const BRIEF: Load = Load { step: 389, edge: 9, bytes: 24 << 10 };
 
 /// One after the other on the same two hosts; the failures of all are told.
 fn all(ways: &[Way], load: Load) -> Result<()> {
@@ -220,7 +222,7 @@ fn one(sites: &TwoSites, ours: &Suite, way: &Way, load: Load) -> Result<u64> {
     let capture = Capture::start(&sites.router, "to-a")?;
     let (here, there) = shape.inner();
     let largest = protection.largest(shape) - if options { options_len(shape.inner6) } else { 0 };
-    let plan = Plan { largest, step: load.step, options };
+    let plan = Plan { largest, step: load.step, edge: load.edge, options };
     let carried = echoes(&sites.a, &sites.b, there, plan)
         .context("datagrams that we start")
         .and_then(|()| echoes(&sites.b, &sites.a, here, plan).context("datagrams that the kernel starts"))
