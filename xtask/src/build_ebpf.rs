@@ -68,6 +68,12 @@ pub(crate) fn variant(feature: &str) -> Result<PathBuf> {
     build(&root().join("ebpf-esp/bpf"), &target("ebpf-build"), &objects, &arguments)?.pop().context("no object")
 }
 
+/// What this thread builds from now on takes only what nobody else wants of the processors.
+pub(crate) fn be_modest() {
+    // SAFETY: no pointers. If it fails nothing is lost but time.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+}
+
 /// As [`run_quietly`], and says how long it took and where the objects are.
 ///
 /// # Errors

@@ -194,7 +194,7 @@ impl Suite {
             if let Some(status) = daemon.status()? {
                 bail!("in.ikev2d on {} ended with {status}\n{}", self.host.name(), daemon.log_end());
             }
-            if start.elapsed() > Duration::from_secs(5) {
+            if start.elapsed() > Duration::from_secs(30) {
                 bail!("in.ikev2d on {} does not answer at its door\n{}", self.host.name(), daemon.log_end());
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -1,7 +1,7 @@
 //! The test stages, each with its time, and a closing count. What a stage prints is kept in `target/test-logs` and
 //! shown when it fails; a stage that does not come to an end is ended.
 
-use crate::scenario::{ALL, Group};
+use crate::scenario::{ALL, Group, Scenario, faults};
 use crate::strongswan::Strongswan;
 use crate::workspace::{binaries, cargo, root, target};
 use crate::{build_ebpf, checklist, debian, net, scapy, vm};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 const BUILD_LIMIT: Duration = Duration::from_secs(20 * 60);
 const UNIT_LIMIT: Duration = Duration::from_secs(25 * 60);
-const SCENARIO_LIMIT: Duration = Duration::from_secs(300);
+const SCENARIO_LIMIT: Duration = Duration::from_secs(600);
 const VM_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long what was asked to end may take before it is killed.
@@ -41,12 +41,34 @@ impl Count {
     }
 }
 
+/// Scenarios that run one after another, beside those of the other lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    /// They keep processors busy.
+    Busy,
+    /// They mostly wait, for time-outs or for other implementations.
+    Waiting,
+}
+
+impl Lane {
+    const BOTH: [Self; 2] = [Self::Busy, Self::Waiting];
+
+    /// Where a scenario runs, if it is one that always does.
+    fn of(scenario: &Scenario) -> Option<Self> {
+        match scenario.group {
+            Group::Namespace if !scenario.waits => Some(Self::Busy),
+            Group::Namespace | Group::Interop => Some(Self::Waiting),
+            Group::Guest | Group::Long => None,
+        }
+    }
+}
+
 struct Runner {
     logs: PathBuf,
     /// This program, before a build stage replaces the file.
     own: PathBuf,
-    /// The process group of the command that is running, to be ended with us.
-    running: Arc<Mutex<Option<Pid>>>,
+    /// The process groups of the commands that are running, to be ended with us.
+    running: Arc<Mutex<Vec<Pid>>>,
     total: Count,
     summary: Vec<(String, Duration, Count)>,
 }
@@ -60,12 +82,12 @@ pub fn run() -> Result<()> {
     net::undo::watch_signals();
     let logs = target("test-logs");
     fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
-    let running = Arc::new(Mutex::new(None));
+    let running = Arc::new(Mutex::new(vec![]));
     let own = binaries()?.join("xtask");
     let mut runner = Runner { logs, own, running, total: Count::default(), summary: Vec::new() };
     let end = Arc::clone(&runner.running);
     let guard = net::undo::Guard::new(move || {
-        if let Some(group) = *end.lock().unwrap_or_else(PoisonError::into_inner) {
+        for group in end.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = killpg(group, Signal::SIGTERM);
         }
     })?;
@@ -85,29 +107,38 @@ pub fn run() -> Result<()> {
 
 impl Runner {
     fn stages(&mut self) {
-        let built = self.stage("prepare", |_| prepare().map(|()| Count::one(true)))
-            & self.stage("build-ebpf", |_| build_ebpf::run_quietly().map(|_| Count::one(true)))
-            & self.stage("build", |runner| runner.cargo("build", &["build", "--workspace"]));
+        let prepared = self.stage("prepare", |_| prepare().map(|()| Count::one(true)));
+        // One processor is enough for the programs of the kernel.
+        let programs = std::thread::spawn(|| build_ebpf::run_quietly().map(|_| Count::one(true)));
         self.stage("fmt", |runner| {
             let mut count = runner.cargo("fmt", &["fmt", "--all", "--check"])?;
             let programs = ["fmt", "--manifest-path", "ebpf-esp/bpf/Cargo.toml", "--check"];
             count.add(runner.cargo("fmt-ebpf", &programs)?);
             Ok(count)
         });
+        self.stage("clippy", |runner| {
+            runner.cargo("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+        });
+        let built = prepared
+            & self.stage("build-ebpf", |_| programs.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            & self.stage("build", |runner| runner.cargo("build", &["build", "--workspace"]));
         if !built {
             eprintln!("the remaining stages need what could not be built");
             return;
         }
-        self.stage("clippy", |runner| {
-            runner.cargo("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
-        });
         self.stage("checklist", |_| {
             print!("{}", checklist::report()?);
             Ok(Count::one(true))
         });
         self.stage("unit", Self::unit);
-        self.stage("namespaces", |runner| runner.scenarios(Group::Namespace));
-        self.stage("interop", |runner| runner.scenarios(Group::Interop));
+        // Nobody waits for these before the scenarios that need them.
+        let variants = std::thread::spawn(|| {
+            build_ebpf::be_modest();
+            faults::VARIANTS.iter().try_for_each(|feature| build_ebpf::variant(feature).map(drop))
+        });
+        self.stage("scenarios", |runner| runner.scenarios());
+        // If one does not build, the scenario that needs it has said so.
+        let _ = variants.join();
         self.stage("vm", Self::virtual_machine);
     }
 
@@ -149,9 +180,21 @@ impl Runner {
         Ok(count)
     }
 
-    fn scenarios(&mut self, group: Group) -> Result<Count> {
+    /// Both lanes at once. Each scenario is a process of its own, and what it makes is named after that.
+    fn scenarios(&self) -> Result<Count> {
+        std::thread::scope(|scope| {
+            let lanes = Lane::BOTH.map(|lane| scope.spawn(move || self.lane(lane)));
+            let mut count = Count::default();
+            for lane in lanes {
+                count.add(lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok(count)
+        })
+    }
+
+    fn lane(&self, lane: Lane) -> Result<Count> {
         let mut count = Count::default();
-        for scenario in ALL.iter().filter(|scenario| scenario.group == group) {
+        for scenario in ALL.iter().filter(|scenario| Lane::of(scenario) == Some(lane)) {
             let start = Instant::now();
             let mut command = Command::new(&self.own);
             command.args(["scenario", "--built", scenario.name]);
@@ -186,7 +229,7 @@ impl Runner {
         command.stdout(file.try_clone()?).stderr(file);
         let mut child = command.spawn().with_context(|| format!("could not start {log}"))?;
         let group = Pid::from_raw(i32::try_from(child.id())?);
-        self.set_running(Some(group));
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).push(group);
         let start = Instant::now();
         let mut asked: Option<Instant> = None;
         let status = loop {
@@ -206,12 +249,8 @@ impl Runner {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        self.set_running(None);
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).retain(|running| *running != group);
         Ok((status.success() && asked.is_none(), read(&path)?))
-    }
-
-    fn set_running(&self, group: Option<Pid>) {
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = group;
     }
 }
 
@@ -263,6 +302,17 @@ mod tests {
             test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
             test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n";
         assert_eq!(count_tests(output), Count { passed: 15, failed: 2 });
+    }
+
+    #[test]
+    fn every_scenario_that_always_runs_is_in_a_lane() {
+        for scenario in ALL {
+            let always = matches!(scenario.group, Group::Namespace | Group::Interop);
+            assert_eq!(Lane::of(scenario).is_some(), always, "{}", scenario.name);
+        }
+        for lane in Lane::BOTH {
+            assert!(ALL.iter().filter(|scenario| Lane::of(scenario) == Some(lane)).count() > 10, "{lane:?}");
+        }
     }
 
     #[test]

@@ -231,14 +231,15 @@ impl Host {
         words.next().map(str::to_owned).with_context(|| format!("{interface} has no MAC address"))
     }
 
-    /// Sends one ping and says whether its answer came within a second. `arguments` may hold size, count, DF.
+    /// Sends one ping and says whether its answer came within five seconds: for an answer that is to come. `arguments` may
+    /// hold size, count, DF.
     ///
     /// # Errors
     /// `ping` could not be started, or it refuses its arguments.
     pub fn ping(&self, to: &str, arguments: &[&str]) -> Result<bool> {
         let output = self
             .command("ping")
-            .args(["-n", "-q", "-c", "1", "-W", "1"])
+            .args(["-n", "-q", "-c", "1", "-W", "5"])
             .args(arguments)
             .arg(to)
             .output()
@@ -248,6 +249,15 @@ impl Host {
             Some(1) => Ok(false),
             _ => Err(anyhow!("ping {to}: {}", String::from_utf8_lossy(&output.stderr).trim())),
         }
+    }
+
+    /// As [`Host::ping`] for an answer that is not to come, or whose request is repeated: says whether none came within a
+    /// second.
+    ///
+    /// # Errors
+    /// As [`Host::ping`].
+    pub fn silent(&self, to: &str, arguments: &[&str]) -> Result<bool> {
+        Ok(!self.ping(to, &[&["-W", "1"], arguments].concat())?)
     }
 }
 

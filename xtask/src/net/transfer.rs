@@ -15,7 +15,7 @@ const LINE: usize = 64;
 const CHUNK: usize = 256 * 1024;
 
 /// A stall of this length fails the transfer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A transfer that arrived complete and unchanged.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ impl Transfer {
 /// times a second.
 ///
 /// # Errors
-/// No connection within ten seconds, a stall of that length, or content that is not what was sent.
+/// No connection within twenty seconds, a stall of that length, or content that is not what was sent.
 pub fn tcp(from: &Host, to: &Host, address: IpAddr, bytes: u64, progress: impl FnMut(u64)) -> Result<Transfer> {
     tcp_to(from, to, [address; 2], bytes, progress)
 }

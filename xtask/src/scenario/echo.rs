@@ -36,7 +36,7 @@ impl Plan {
 }
 
 /// How long an answer may take; a host that translates its instructions needs milliseconds for a packet.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Sends datagrams of many sizes from one host to the other, which sends them back, and compares what comes.
 pub(super) fn echoes(from: &Host, to: &Host, address: IpAddr, plan: Plan) -> Result<()> {

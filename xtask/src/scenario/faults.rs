@@ -18,6 +18,9 @@ const FAULTS: [(&str, &str, &str); 5] = [
     ("fault-clear", "leak", "in clear"),
 ];
 
+/// Features of the package of the programs that scenarios build objects with, in the order in which they need them.
+pub(crate) const VARIANTS: [&str; 4] = ["next-abi", "fault-icv", "fault-replay", "fault-clear"];
+
 /// The object that this process is to attach, when it is not the one that is embedded.
 pub(crate) fn object() -> Option<String> {
     std::env::var(OBJECT).ok().filter(|path| !path.is_empty())

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 const PRESHARED: &str = "{ label \"pair\" key \"a secret of the tests, shared by two\" }\n";
 
-/// Well below the second after which TCP sends a SYN again.
-const SOON: Duration = Duration::from_millis(700);
+/// How long what is to happen may take on a machine that does other things too.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Datagrams of a burst, and how many of them wait for an SA.
 const BURST: u8 = 10;
@@ -59,7 +59,7 @@ impl Hosts {
         }
         let start = Instant::now();
         while !(self.a.sas()?.is_empty() && self.b.sas()?.is_empty()) {
-            ensure!(start.elapsed() < Duration::from_secs(5), "SAs are left after the flush");
+            ensure!(start.elapsed() < PATIENCE, "SAs are left after the flush");
             std::thread::sleep(Duration::from_millis(50));
         }
         std::thread::sleep(Duration::from_millis(1100));
@@ -112,8 +112,11 @@ pub(super) fn waits() -> Result<()> {
         let capture = Capture::start(&hosts.sites.router, "to-a")?;
         ensure!(hosts.sites.a.ping(&target.to_string(), &[])?, "the first ping was lost\n{}", state());
         hosts.forget()?;
+        let before = said(&hosts.a, "held packets sent")?;
         let transfer = transfer::tcp(&hosts.sites.a, &hosts.sites.b, target, 1 << 20, |_| {}).with_context(state)?;
-        ensure!(transfer.connect < SOON, "the first SYN was lost: connected in {:?}\n{}", transfer.connect, state());
+        // On a machine that does other things too TCP may send another one before the first is through.
+        let sent = said(&hosts.a, "held packets sent")? - before;
+        ensure!(sent > 0, "the first SYN was lost: connected in {:?}\n{}", transfer.connect, state());
         hosts.forget()?;
         let arrived = burst(&hosts, &daemons, target).with_context(state)?;
         let newest: Vec<u8> = (BURST - KEPT..BURST).collect();
@@ -137,7 +140,7 @@ pub(super) fn waits() -> Result<()> {
 /// Sends a burst while the peer does not answer, and gives the numbers of the datagrams that arrive once it does.
 fn burst(hosts: &Hosts, daemons: &[Daemon; 2], target: IpAddr) -> Result<Vec<u8>> {
     let receiver = hosts.sites.b.within(|| Ok(UdpSocket::bind((target, 0))?))?;
-    receiver.set_read_timeout(Some(Duration::from_secs(1)))?;
+    receiver.set_read_timeout(Some(Duration::from_millis(500)))?;
     let to = receiver.local_addr()?;
     daemons[1].signal(Signal::SIGSTOP)?;
     let sent = hosts.sites.a.within(|| {
@@ -152,12 +155,12 @@ fn burst(hosts: &Hosts, daemons: &[Daemon; 2], target: IpAddr) -> Result<Vec<u8>
     sent?;
     let mut arrived = Vec::new();
     let mut datagram = [0; 64];
-    // The request is repeated after a while if the peer was too slow for the first.
+    // The request is repeated after a while if the peer was too slow for the first. Behind the newest no others come.
     let start = Instant::now();
-    while arrived.len() < usize::from(BURST) && start.elapsed() < Duration::from_secs(5) {
+    while arrived.len() < usize::from(BURST) && start.elapsed() < PATIENCE {
         match receiver.recv(&mut datagram) {
             Ok(_) => arrived.extend(datagram.first()),
-            Err(_) if arrived.is_empty() => {}
+            Err(_) if arrived.len() < usize::from(KEPT) => {}
             Err(_) => break,
         }
     }
@@ -173,6 +176,7 @@ fn too_big(hosts: &Hosts, target: IpAddr, limit: u32) -> Result<()> {
     // What TCP has learnt before.
     a.run("ip", &[if headers == 28 { "-4" } else { "-6" }, "route", "flush", "cache"])?;
     let before = answered()?;
+    // The answer ends the wait.
     ensure!(!ping(1500)?, "1500 octets went through");
     ensure!(answered()? == before + 1, "the packet that waited was not answered");
     let route = a.run("ip", &["route", "get", &target])?;
@@ -210,13 +214,13 @@ pub(super) fn dropped() -> Result<()> {
     let a = hosts.a.daemon_without_raw(&config([A, B], [A6, B6]), PRESHARED)?;
     let _b = hosts.b.daemon(&config([B, A], [B6, A6]), PRESHARED)?;
     let warning = "packets that find no SA are dropped";
-    a.wait_for(warning, Duration::from_secs(5))?;
+    a.wait_for(warning, PATIENCE)?;
     // What it found to do when it started.
     hosts.forget()?;
     lost("without AF_XDP")?;
     let start = Instant::now();
-    while !hosts.sites.a.ping(&target, &[])? {
-        ensure!(start.elapsed() < Duration::from_secs(8), "no answer without AF_XDP\n{}", a.log_end());
+    while hosts.sites.a.silent(&target, &[])? {
+        ensure!(start.elapsed() < PATIENCE, "no answer without AF_XDP\n{}", a.log_end());
     }
     std::thread::sleep(Duration::from_secs(2));
     ensure!(a.log()?.matches(warning).count() == 1, "it is said more than once\n{}", a.log_end());
@@ -238,10 +242,10 @@ fn no_sa_in_time(hosts: &Hosts) -> Result<()> {
         Ok(start.elapsed())
     };
     daemons[1].signal(Signal::SIGSTOP)?;
-    let pinged = hosts.sites.a.ping(&INNER_B.to_string(), &[]);
-    let waited = wait("held packets without an SA in time", 20);
+    let pinged = hosts.sites.a.silent(&INNER_B.to_string(), &[]);
+    let waited = wait("held packets without an SA in time", 40);
     daemons[1].signal(Signal::SIGCONT)?;
-    ensure!(!pinged?, "a ping was answered without an SA");
+    ensure!(pinged?, "a ping was answered without an SA");
     // The ping itself took a second.
     let waited = waited? + Duration::from_secs(1);
     ensure!(waited > Duration::from_secs(14), "the packet waited only {waited:?}");
@@ -249,7 +253,7 @@ fn no_sa_in_time(hosts: &Hosts) -> Result<()> {
     hosts.forget()?;
     // The peer's policy has no such traffic.
     hosts.b.policy("{ laddr 192.0.2.1 raddr 192.0.2.2 } ipsec { encr_algs chacha20-poly1305 sa shared }\n")?;
-    ensure!(!hosts.sites.a.ping(&INNER_B.to_string(), &[])?, "a ping was answered without an SA");
-    wait("held packets whose SA was refused", 3)?;
+    ensure!(hosts.sites.a.silent(&INNER_B.to_string(), &[])?, "a ping was answered without an SA");
+    wait("held packets whose SA was refused", 20)?;
     hosts.policy_of_b()
 }

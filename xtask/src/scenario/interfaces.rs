@@ -90,7 +90,7 @@ fn until(suite: &Suite, watch: &Daemon, what: &str, holds: impl Fn(&Value) -> bo
         if holds(&shown) {
             return Ok(());
         }
-        ensure!(start.elapsed() < Duration::from_secs(10), "not {what}: {shown}\n{}", watch.log_end());
+        ensure!(start.elapsed() < Duration::from_secs(30), "not {what}: {shown}\n{}", watch.log_end());
         std::thread::sleep(Duration::from_millis(10));
     }
 }

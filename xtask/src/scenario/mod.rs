@@ -62,6 +62,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// The stage of `cargo xtask test` that runs it.
     pub group: Group,
+    /// It mostly waits: `cargo xtask test` runs it beside another.
+    pub waits: bool,
     /// What it shows, in one line.
     pub about: &'static str,
     /// The test.
@@ -166,44 +168,44 @@ pub const ALL: &[Scenario] = &[
         "too long for the tunnel: cut, or answered, as the packet says",
         sizes::cut_or_answered,
     ),
-    namespace(
+    waiting(
         "lifetimes",
         "the ends of SAs by octets, time, use and want of use: seen at once, told once, not a packet past them",
         lifetimes::all_kinds,
     ),
     namespace("every-size", "an echo of every size from 0 to the largest, both algorithms", manual::every_size),
-    namespace("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),
+    waiting("too-big", "the exact inner MTU in an ICMP error, under strict reverse path filtering", ours::too_big),
     namespace("ah", "AH alone and around ESP, both modes, IPv4 and IPv6, every authenticator", ah::every_way),
     namespace("outer-header", "DSCP, ECN, DF and TTL as the tunnel is defined", ours::outer_header),
-    namespace("path-log", "what the programs log about dropped packets, in the log of the daemon", ours::path_log),
-    namespace("too-big-ipv6", "the same for IPv6 inside, and TCP that learns from it", ours::too_big_ipv6),
-    namespace(
+    waiting("path-log", "what the programs log about dropped packets, in the log of the daemon", ours::path_log),
+    waiting("too-big-ipv6", "the same for IPv6 inside, and TCP that learns from it", ours::too_big_ipv6),
+    waiting(
         "path-mtu",
         "a router that passes on less: its answers reach the sender, who learns what passes when sealed",
         path_mtu::ours,
     ),
     namespace("forwarded", "hosts behind the gateways, all offloads on, no MTU set", ours::forwarded),
-    namespace("netns-exec", "every tool through ip netns exec", ours::netns_exec),
-    namespace("ike-by-traffic", "the first packet makes the daemons negotiate", ours::negotiated_by_traffic),
-    namespace(
+    waiting("netns-exec", "every tool through ip netns exec", ours::netns_exec),
+    waiting("ike-by-traffic", "the first packet makes the daemons negotiate", ours::negotiated_by_traffic),
+    waiting(
         "first-packet",
         "packets that ask for an SA wait for it: ping, SYN, a burst, too big; both modes and families; never in clear",
         first_packet::waits,
     ),
-    namespace("first-packet-dropped", "nobody to hold them, or no SA in time: counted", first_packet::dropped),
-    namespace("ike-both-begin", "both hosts begin at once: one IKE SA is left", ours::both_begin),
-    namespace("ike-kill-9", "killed daemons: traffic goes on, then stops, never in clear", ours::killed_daemon),
-    namespace(
+    waiting("first-packet-dropped", "nobody to hold them, or no SA in time: counted", first_packet::dropped),
+    waiting("ike-both-begin", "both hosts begin at once: one IKE SA is left", ours::both_begin),
+    waiting("ike-kill-9", "killed daemons: traffic goes on, then stops, never in clear", ours::killed_daemon),
+    waiting(
         "ike-attached-anew",
         "the data path detached and attached again under the daemon: it follows, and the peer hears which SAs are gone",
         ours::attached_anew,
     ),
-    namespace(
+    waiting(
         "ike-damage",
         "every message cut short at many places and with a bit flipped in every octet, in all exchanges",
         damage::every_exchange,
     ),
-    namespace(
+    waiting(
         "ike-transport",
         "transport mode negotiated for a host rule, IPv4 and IPv6, decoded by tshark with the keys",
         transport::negotiated,
@@ -223,17 +225,17 @@ pub const ALL: &[Scenario] = &[
         "a data path with a wrong ICV, without replay protection, or with a leak makes other scenarios fail",
         faults::are_seen,
     ),
-    namespace(
+    waiting(
         "nat",
         "a host behind a NAT, IPv4 and IPv6: port 4500, ESP in UDP both ways, keepalives, mapped ports",
         nat::ours,
     ),
-    namespace(
+    waiting(
         "nat-remapped",
         "a NAT that forgets its mapping: the next packet, ESP or IKE, shows the new port and is followed",
         nat::remapped,
     ),
-    namespace(
+    waiting(
         "nat-moved",
         "a NAT that gets another address: the next packet is followed, and rules and SAs keep the names they have",
         nat_transport::moved,
@@ -243,17 +245,17 @@ pub const ALL: &[Scenario] = &[
         "transport mode through a NAT, IPv4 and IPv6: TCP, UDP and ICMPv6 with repaired checksums, both ways",
         nat_transport::negotiated,
     ),
-    namespace(
+    waiting(
         "nat-same-inner",
         "two clients behind one NAT with the same inner network: the second one is refused, and told why",
         nat_clients::tunnels,
     ),
-    namespace(
+    waiting(
         "nat-flows",
         "two clients behind one NAT in transport mode, an SA for each flow: each gets its own, and nobody another's",
         nat_clients::flows,
     ),
-    namespace("nat-transport-manual", "the same with keys by hand", nat_transport::by_hand),
+    waiting("nat-transport-manual", "the same with keys by hand", nat_transport::by_hand),
     namespace("readme", "the configuration that the README shows, word for word", readme::two_hosts),
     interop(
         "scapy",
@@ -278,6 +280,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "scapy-matrix",
         group: Group::Long,
+        waits: false,
         about: "every transform and authenticator against scapy in every mode and family, ESN on and off: minutes",
         run: second_opinion::matrix,
     },
@@ -349,15 +352,19 @@ pub const ALL: &[Scenario] = &[
 ];
 
 const fn namespace(name: &'static str, about: &'static str, run: fn() -> Result<()>) -> Scenario {
-    Scenario { name, group: Group::Namespace, about, run }
+    Scenario { name, group: Group::Namespace, waits: false, about, run }
+}
+
+const fn waiting(name: &'static str, about: &'static str, run: fn() -> Result<()>) -> Scenario {
+    Scenario { waits: true, ..namespace(name, about, run) }
 }
 
 const fn interop(name: &'static str, about: &'static str, run: fn() -> Result<()>) -> Scenario {
-    Scenario { name, group: Group::Interop, about, run }
+    Scenario { name, group: Group::Interop, waits: false, about, run }
 }
 
 const fn guest(name: &'static str, about: &'static str, run: fn() -> Result<()>) -> Scenario {
-    Scenario { name, group: Group::Guest, about, run }
+    Scenario { name, group: Group::Guest, waits: false, about, run }
 }
 
 /// Builds what the scenarios run, the programs of the data path included.

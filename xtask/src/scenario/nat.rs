@@ -17,8 +17,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// RFC 3948 section 4: somewhat more than the 20 seconds between keepalives.
-const KEEPALIVE: Duration = Duration::from_secs(22);
+/// RFC 3948 section 4: there are 20 seconds between keepalives, and a machine that does other things too takes some more.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 pub(super) const PRESHARED: &str = "{ label \"nat\" key \"a secret of the tests, shared by two\" }\n";
 
@@ -115,12 +115,12 @@ impl Translated {
         self.mapping_lives("120")?;
         let start = Instant::now();
         loop {
-            let answered = self.sites.a.ping(&b_inner, &[])?;
+            let answered = !self.sites.a.silent(&b_inner, &[])?;
             let after = mapped(&only(self.b.ike_sas()?)?)?;
             if answered && after != before {
                 return Ok([before, after]);
             }
-            ensure!(start.elapsed() < Duration::from_secs(20), "{before} is {after} now\n{}", self.logs());
+            ensure!(start.elapsed() < Duration::from_secs(40), "{before} is {after} now\n{}", self.logs());
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -159,7 +159,12 @@ pub(super) fn ours() -> Result<()> {
     let captures = [capture(&labs[0])?, capture(&labs[1])?];
     let before: Vec<_> = labs.iter().map(|lab| Ok((lab.a.counters()?, lab.b.counters()?))).collect::<Result<_>>()?;
     labs.iter().try_for_each(Translated::negotiate)?;
-    thread::sleep(KEEPALIVE);
+    let start = Instant::now();
+    for lab in &labs {
+        while counter(&lab.b.counters()?, "keepalive") == 0 && start.elapsed() < KEEPALIVE {
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
     for (lab, before) in labs.iter().zip(&before) {
         let (a, b) = (lab.a.counters()?, lab.b.counters()?);
         ensure!(

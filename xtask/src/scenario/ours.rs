@@ -14,6 +14,9 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// How long what is to happen may take on a machine that does other things too.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 const PRESHARED: &str = "{ label \"pair\" key \"a secret of the tests, shared by two\" }\n";
 
 fn config(local: &str, remote: &str, lifetimes: &str) -> String {
@@ -38,7 +41,7 @@ pub(super) fn negotiated_by_traffic() -> Result<()> {
     ensure!(a.terminate()?.success(), "in.ikev2d on A did not end well\n{}", a.log_end());
     let start = Instant::now();
     while !net.b.sas()?.is_empty() {
-        ensure!(start.elapsed() < Duration::from_secs(3), "B kept SAs that A deleted\n{}", b.log_end());
+        ensure!(start.elapsed() < PATIENCE, "B kept SAs that A deleted\n{}", b.log_end());
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
@@ -55,7 +58,7 @@ pub(super) fn both_begin() -> Result<()> {
     let until = |what: &str, holds: &dyn Fn() -> Result<bool>| -> Result<()> {
         let start = Instant::now();
         while !holds()? {
-            ensure!(start.elapsed() < Duration::from_secs(5), "{what}\n{}", logs());
+            ensure!(start.elapsed() < PATIENCE, "{what}\n{}", logs());
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
@@ -103,8 +106,8 @@ pub(super) fn killed_daemon() -> Result<()> {
     transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, 4 << 20, |_| {})
         .context("right after kill -9 of the daemons")?;
     let start = Instant::now();
-    while net.sites.a.ping(&INNER_B.to_string(), &[])? {
-        ensure!(start.elapsed() < Duration::from_secs(12), "SAs work beyond their hard limit");
+    while !net.sites.a.silent(&INNER_B.to_string(), &[])? {
+        ensure!(start.elapsed() < PATIENCE, "SAs work beyond their hard limit");
         std::thread::sleep(Duration::from_millis(200));
     }
     nothing_in_clear(&capture.finish()?)?;
@@ -140,7 +143,7 @@ pub(super) fn attached_anew() -> Result<()> {
     // The first ring was a second away at most; negotiating takes no longer than before.
     let start = Instant::now();
     while net.b.outbound_spis()?.iter().any(|spi| spis.contains(spi)) {
-        ensure!(start.elapsed() < Duration::from_secs(5), "B sends on SAs that A has lost\n{}", logs());
+        ensure!(start.elapsed() < PATIENCE, "B sends on SAs that A has lost\n{}", logs());
         std::thread::sleep(Duration::from_millis(50));
     }
     passes()?;
@@ -162,7 +165,7 @@ pub(super) fn too_big() -> Result<()> {
     // 1500 less outer header, ESP header, IV, ICV, rounded down to four, less pad length and next header.
     let (limit, headers) = (1446, 28);
     let size = |length: usize| (length - headers).to_string();
-    ensure!(!net.sites.a.ping(&target, &["-M", "do", "-s", &size(1500)])?, "1500 octets went through a tunnel");
+    ensure!(net.sites.a.silent(&target, &["-M", "do", "-s", &size(1500)])?, "1500 octets went through a tunnel");
     let route = net.sites.a.run("ip", &["route", "get", &target])?;
     ensure!(route.contains(&format!("mtu {limit}")), "the host was not told {limit}: {}", route.trim());
     ensure!(net.sites.a.ping(&target, &["-M", "do", "-s", &size(limit)])?, "{limit} octets do not go through");
@@ -178,29 +181,27 @@ pub(super) fn path_log() -> Result<()> {
     net.b.policy("")?;
     let said = "10.2.0.1 > 10.1.0.1 protocol 1 SPI 0x0: drop-clear-inbound";
     let target = INNER_A.to_string();
-    ensure!(!net.sites.b.ping(&target, &[])?, "a clear packet got an answer");
-    daemon
-        .wait_for(said, Duration::from_secs(2))
-        .with_context(|| net.a.tool("espadm", &["stats"]).unwrap_or_default())?;
+    ensure!(net.sites.b.silent(&target, &[])?, "a clear packet got an answer");
+    daemon.wait_for(said, PATIENCE).with_context(|| net.a.tool("espadm", &["stats"]).unwrap_or_default())?;
     net.a.tool("ikeadm", &["set", "debug", "op"])?;
     let lines = daemon.log()?.matches(said).count();
     let dropped = counter(&net.a.counters()?, "drop-clear-inbound");
-    ensure!(!net.sites.b.ping(&target, &[])?, "a clear packet got an answer");
+    ensure!(net.sites.b.silent(&target, &[])?, "a clear packet got an answer");
     net.a.tool("ikeadm", &["set", "debug", "op+pfkey"])?;
     ensure!(counter(&net.a.counters()?, "drop-clear-inbound") > dropped, "the drop was not counted");
     ensure!(daemon.log()?.matches(said).count() == lines, "a line was logged while nobody wanted it");
-    ensure!(!net.sites.b.ping(&target, &[])?, "a clear packet got an answer");
+    ensure!(net.sites.b.silent(&target, &[])?, "a clear packet got an answer");
     let start = Instant::now();
     while daemon.log()?.matches(said).count() == lines {
-        ensure!(start.elapsed() < Duration::from_secs(2), "the log stays off\n{}", daemon.log_end());
+        ensure!(start.elapsed() < PATIENCE, "the log stays off\n{}", daemon.log_end());
         std::thread::sleep(Duration::from_millis(20));
     }
     // Other programs write another log.
     net.a.tool("espadm", &["upgrade", "--force"])?;
     let (lines, start) = (daemon.log()?.matches(said).count(), Instant::now());
     while daemon.log()?.matches(said).count() == lines {
-        ensure!(start.elapsed() < Duration::from_secs(8), "the log of the new programs is off\n{}", daemon.log_end());
-        ensure!(!net.sites.b.ping(&target, &["-W", "0.2"])?, "a clear packet got an answer");
+        ensure!(start.elapsed() < PATIENCE, "the log of the new programs is off\n{}", daemon.log_end());
+        ensure!(net.sites.b.silent(&target, &["-W", "0.2"])?, "a clear packet got an answer");
     }
     Ok(())
 }
@@ -271,6 +272,7 @@ pub(super) fn too_big_ipv6() -> Result<()> {
     let a = &net.sites.a;
     let ping = |length: usize| a.ping(INNER_B6, &["-M", "do", "-s", &(length - 48).to_string()]);
     ensure!(ping(100)?, "no answer through the tunnel");
+    // The answer ends the wait.
     ensure!(!ping(1500)?, "1500 octets went through a tunnel");
     let route = a.run("ip", &["-6", "route", "get", INNER_B6])?;
     ensure!(route.contains("mtu 1446"), "the host was not told 1446: {}", route.trim());

@@ -143,8 +143,8 @@ fn learned(sites: &TwoSites, protection: &Protection, shape: Shape, ours: &[&Sui
     // four octets, and so is the difference.
     let fits = protection.largest(shape) - (1500 - NARROW);
     let ping = |size: usize| sites.a.ping(&target, &["-M", "do", "-s", &size.to_string()]);
-    ensure!(!ping(fits + 100)?, "{} octets passed the narrow link", fits + 100);
-    ensure!(!ping(fits + 100)?, "{} octets passed the narrow link", fits + 100);
+    let silent = || sites.a.silent(&target, &["-M", "do", "-s", &(fits + 100).to_string()]);
+    ensure!(silent()? && silent()?, "{} octets passed the narrow link", fits + 100);
     let limit = fits + 8 + if shape.inner6 { 40 } else { 20 };
     let route = sites.a.run("ip", &["route", "get", &target])?;
     ensure!(route.contains(&format!("mtu {limit}")), "the host was not told {limit}: {}", route.trim());

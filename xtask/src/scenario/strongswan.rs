@@ -22,7 +22,7 @@ pub(super) const SECRET: &str = "a secret of the tests, shared by two";
 /// What strongSwan offers for the IKE SA when it is to agree with us.
 pub(super) const IKE: &str = "aes256gcm16-prfsha256-x25519";
 
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How both sides name one algorithm.
 struct Algorithm {
@@ -106,7 +106,7 @@ impl Peers {
 
     /// Pings from our side until there is an answer: the first packets are those that ask for the SA.
     fn connect(&self) -> Result<()> {
-        self.until("no answer through the tunnel", || self.sites.a.ping(&INNER_B.to_string(), &[]))
+        self.until("no answer through the tunnel", || self.sites.a.ping(&INNER_B.to_string(), &["-W", "1"]))
     }
 
     fn traffic(&self, bytes: u64) -> Result<()> {
@@ -167,7 +167,7 @@ impl Peers {
         self.ours.tool("ikeadm", &["flush", "ikesa"])?;
         self.until("IKE SAs are left after the flush", || Ok(self.ours.ike_sas()?.is_empty()))?;
         // For less than the second after which the data path asks again.
-        ensure!(!self.sites.a.ping(&INNER_B.to_string(), &["-W", "0.2"])?, "there was an answer");
+        ensure!(self.sites.a.silent(&INNER_B.to_string(), &["-W", "0.2"])?, "there was an answer");
         self.says(words)
     }
 
@@ -224,7 +224,7 @@ pub(super) fn responder() -> Result<()> {
         let peers = Peers::new(name, &algorithm, "")?;
         let capture = Capture::start(&peers.sites.router, "to-a")?;
         // The packet that asks for the SA is not lost.
-        ensure!(peers.sites.a.ping(&INNER_B.to_string(), &["-W", "5"])?, "the first ping was lost\n{}", peers.logs());
+        ensure!(peers.sites.a.ping(&INNER_B.to_string(), &[])?, "the first ping was lost\n{}", peers.logs());
         peers.traffic(8 << 20)?;
         judge(capture, &peers, 4)?;
     }
