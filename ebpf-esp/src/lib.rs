@@ -5,6 +5,7 @@
 pub mod ah;
 pub mod crypto;
 pub mod esp;
+pub mod forward;
 pub mod packet;
 pub mod replay;
 pub mod spd;

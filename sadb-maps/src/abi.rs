@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 /// Version of everything in this crate that the kernel side sees. A tool refuses an instance with another version, save
 /// `espadm upgrade`, which moves it: whoever raises the number adds the step that leads there to `host::migrate`.
-pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 12 } else { 11 };
+pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 13 } else { 12 };
 
 /// Magic of [`Header`]: "IPSE" in ASCII, host order.
 pub const HEADER_MAGIC: u32 = 0x4950_5345;
@@ -118,6 +118,7 @@ pub mod program {
         ("ah_seal_end", stage::AH_SEAL_END),
         ("ah_open_end", stage::AH_OPEN_END),
         ("open_whole", stage::OPEN_WHOLE),
+        ("shortcut", stage::SHORTCUT),
         ("seal_chacha_poly", stage::seal(family::CHACHA20_POLY1305)),
         ("open_chacha_poly", stage::open(family::CHACHA20_POLY1305)),
         ("seal_aes_gcm", stage::seal(family::AES_GCM)),
@@ -165,6 +166,8 @@ pub mod stage {
     pub const AH_OPEN_END: u32 = 4;
     /// On `ipsec0x`: a sealed packet that came in fragments and has been made whole.
     pub const OPEN_WHOLE: u32 = 5;
+    /// A clear packet on an interface with the gateway shortcut: sealed there if it is to be forwarded into a tunnel.
+    pub const SHORTCUT: u32 = 6;
     /// The first cipher.
     const CIPHERS: u32 = 8;
     /// The first authenticator.
@@ -233,12 +236,30 @@ pub struct Config {
     pub acquire_hold: u32,
     /// Not zero while somebody reads the log of the programs (`AYA_LOGS`): they write a line for dropped packets.
     pub log_level: u32,
+    /// [`any`] bits: what some attached interface has. Without, no program looks for it.
+    pub any: u32,
 }
 
 /// Exit by `bpf_redirect_neigh` from the TC layer; works on every interface.
 pub const EXIT_NEIGHBOUR: u32 = 0;
 /// Exit by FIB lookup and XDP redirect, where the driver transmits XDP frames and a neighbour entry exists.
 pub const EXIT_XDP: u32 = 1;
+
+/// What at least one of the attached interfaces has.
+pub mod any {
+    /// The gateway shortcut ([`Outer::shortcut`](super::Outer::shortcut)).
+    pub const SHORTCUT: u32 = 1;
+    /// XDP in generic mode.
+    pub const GENERIC: u32 = 2;
+}
+
+/// What passes a LAN interface without the stack.
+pub mod shortcut {
+    /// What arrives there for a tunnel is sealed there.
+    pub const IN: u8 = 1;
+    /// What comes out of a tunnel for a host behind it goes there at once, by XDP redirect.
+    pub const OUT: u8 = 2;
+}
 
 /// An attached interface.
 #[repr(C)]
@@ -254,10 +275,10 @@ pub struct Outer {
     pub mac: [u8; 6],
     /// Receive queues when the XDP program came, at most 255; 0 when unknown.
     pub queues: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// [`shortcut`] bits of a LAN interface with the gateway shortcut.
+    pub shortcut: u8,
 }
 
 const _: () = assert!(size_of::<Header>() == 32);
-const _: () = assert!(size_of::<Config>() == 44);
+const _: () = assert!(size_of::<Config>() == 48);
 const _: () = assert!(size_of::<Outer>() == 20);

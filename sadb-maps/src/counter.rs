@@ -114,6 +114,12 @@ counters! {
     DropTooLong = "drop-too-long",
     /// Packets that came in past the XDP program of their interface, and were judged behind it.
     JudgedLate = "judged-late",
+    /// Packets sealed on the LAN interface where they arrived, without the stack.
+    ShortcutSealed = "shortcut-sealed",
+    /// Opened packets sent out of a LAN interface without the stack.
+    ShortcutOpened = "shortcut-opened",
+    /// Packets that met the gateway shortcut and were left to the stack, which judges them as any other.
+    ShortcutLeft = "shortcut-left",
 }
 
 /// Number of counters.

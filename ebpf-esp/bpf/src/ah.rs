@@ -281,10 +281,7 @@ pub fn open_end(ctx: &XdpContext) -> u32 {
     if outcome == open::DELIVER {
         outcome = open::inside_ah(ctx.ctx);
     }
-    if outcome == open::DELIVER {
-        outcome = open::open_deliver(ctx.ctx);
-    }
-    open::conclude(ctx, outcome)
+    open::deliver_or_conclude(ctx, outcome)
 }
 
 #[unsafe(no_mangle)]

@@ -17,6 +17,7 @@ mod frame;
 mod gcm;
 mod hold;
 mod late;
+mod limit;
 mod mac;
 mod maps;
 mod nat;
@@ -28,6 +29,7 @@ mod route;
 mod sa;
 mod scratch;
 mod seal;
+mod shortcut;
 mod slow;
 mod stage;
 mod sweep;
@@ -78,6 +80,11 @@ pub fn ah_open_end(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn open_end(ctx: XdpContext) -> u32 {
     open::end(&ctx)
+}
+
+#[xdp]
+pub fn shortcut(ctx: XdpContext) -> u32 {
+    shortcut::run(&ctx)
 }
 
 /// The programs of a cipher: one that seals, one that opens.

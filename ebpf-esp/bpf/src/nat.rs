@@ -2,6 +2,7 @@
 //! (RFC 3948 section 3.1.2); and the news that a peer has got another address or port (RFC 7296 section 2.23).
 
 use aya_ebpf::bindings::xdp_md;
+use ebpf_esp::forward::update_checksum;
 use ebpf_esp::packet::{ETH_LEN, Frame, Parsed, proto};
 use sadb_maps::counter::Counter;
 use sadb_maps::event::{Event, kind};
@@ -11,7 +12,7 @@ use sadb_maps::sa::flag;
 use crate::frame::XdpFrame;
 use crate::sa::{self, SECOND, Usable, planned};
 use crate::scratch::scratch;
-use crate::seal::{status, update_checksum};
+use crate::seal::status;
 
 /// Raises MOVED when the packet in the scratch, which is authentic and in UDP, did not come from where its SA has the peer:
 /// at most once a second for each SA, and only for a packet that is newer than any before it, which one without replay

@@ -8,9 +8,10 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes};
 use aya_ebpf::programs::XdpContext;
 use ebpf_esp::esp::{ESP_HEADER, Geometry, UDP_HEADER, decapsulated_tos, is_unusual_ecn};
+use ebpf_esp::forward::update_checksum;
 use ebpf_esp::packet::{Content, ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, parse, proto};
 use ebpf_esp::replay::{self, Cells};
-use sadb_maps::abi::Config;
+use sadb_maps::abi::{Config, any};
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{Selectors, direction, rule_flag, verdict};
 use sadb_maps::sa::{
@@ -23,9 +24,9 @@ use crate::frame::{HEADER_ROOM, MAX_OFFSET, XdpFrame, opaque, size};
 use crate::maps::{CONFIG, OUTER, SA_IN, SA_WINDOW, SA_WINDOW_PAGES, count};
 use crate::sa::{self, Usable, planned};
 use crate::scratch::{park, park_quoted, scratch};
-use crate::seal::{FAILED, status, update_checksum};
+use crate::seal::{FAILED, status};
 use crate::tc::{Note, OPENED_TRANSPORT, OPENED_TUNNEL};
-use crate::{ah, atomic, cipher, late, nat, path_mtu, policy, report, route, slow, stage};
+use crate::{ah, atomic, cipher, late, nat, path_mtu, policy, report, route, shortcut, slow, stage};
 
 /// Least window used to infer the high half of a sequence number.
 const INFERENCE_WINDOW: u32 = 64;
@@ -36,6 +37,10 @@ pub const OPEN: u32 = 0x80;
 pub const DELIVER: u32 = 0x81;
 /// A packet that a policy in force lets pass in clear.
 pub const CLEAR: u32 = 0x82;
+/// Result of [`open_deliver`]: an opened packet of a tunnel, where some interface has the gateway shortcut.
+const SEND: u32 = 0x83;
+/// Result of [`open_prepare`]: go on with [`open_clear`].
+const JUDGE: u32 = 0x84;
 
 /// The program on an outer interface: prepares, and jumps to the transform.
 #[inline(always)]
@@ -45,7 +50,11 @@ pub fn run(ctx: &XdpContext) -> u32 {
         // SAFETY: the scratch of this CPU.
         unsafe { (*sc).plan.ah.slot = 0 };
     }
-    conclude(ctx, open_prepare(ctx.ctx))
+    let mut outcome = open_prepare(ctx.ctx);
+    if outcome == JUDGE {
+        outcome = open_clear(ctx.ctx);
+    }
+    conclude(ctx, outcome)
 }
 
 /// On `ipsec0x`: the same for a packet that came in fragments and has been made whole.
@@ -60,14 +69,29 @@ pub fn run_whole(ctx: &XdpContext) -> u32 {
 
 /// What follows from the result of a stage.
 #[inline(always)]
-pub fn conclude(ctx: &XdpContext, outcome: u32) -> u32 {
-    if outcome == OPEN {
-        return stage::follow_plan(ctx);
+fn conclude(ctx: &XdpContext, outcome: u32) -> u32 {
+    match outcome {
+        OPEN => stage::follow_plan(ctx),
+        CLEAR if shortcut::is_here(ctx.ctx) => stage::next(ctx, stage::SHORTCUT),
+        CLEAR => late::seen(ctx.ctx),
+        outcome if outcome & FAILED != 0 => stage::drop(outcome),
+        action => action,
     }
-    if outcome == CLEAR {
-        return late::seen(ctx.ctx);
+}
+
+/// The same of a stage behind a transform, after which there may be a packet to deliver.
+#[inline(always)]
+pub fn deliver_or_conclude(ctx: &XdpContext, mut outcome: u32) -> u32 {
+    if outcome == DELIVER {
+        outcome = open_deliver(ctx.ctx);
     }
-    if outcome & FAILED != 0 { stage::drop(outcome) } else { outcome }
+    if outcome == SEND {
+        outcome = shortcut::shortcut_opened(ctx.ctx);
+        if outcome == shortcut::LEFT {
+            outcome = open_up(ctx.ctx);
+        }
+    }
+    conclude(ctx, outcome)
 }
 
 /// A transform: `cipher` over the job, then the end.
@@ -91,11 +115,7 @@ pub fn transform(ctx: &XdpContext, cipher: impl FnOnce(*mut xdp_md, &Usable) -> 
 /// The end: replay commit, headers, policy.
 #[inline(always)]
 pub fn end(ctx: &XdpContext) -> u32 {
-    let mut outcome = open_finish(ctx.ctx);
-    if outcome == DELIVER {
-        outcome = open_deliver(ctx.ctx);
-    }
-    conclude(ctx, outcome)
+    deliver_or_conclude(ctx, open_finish(ctx.ctx))
 }
 
 /// Tells ESP for this host from everything else, which is judged as clear.
@@ -114,12 +134,12 @@ pub extern "C" fn open_prepare(ctx: *mut xdp_md) -> u32 {
         Kind::Esp(offset) => match find(&frame, parsed, offset, ESP) {
             Some(sa) => prepare(ctx, parsed, offset, &sa),
             None if is_local(&frame, parsed) => Err(Counter::DropNoSaIn),
-            None => clear(&frame, parsed),
+            None => Ok(JUDGE),
         },
         Kind::Ah(place) => match find(&frame, parsed, place + 4, AH) {
             Some(sa) => ah::open_prepare(ctx, parsed, place, &sa),
             None if is_local(&frame, parsed) => Err(Counter::DropNoSaIn),
-            None => clear(&frame, parsed),
+            None => Ok(JUDGE),
         },
         Kind::Keepalive if is_local(&frame, parsed) => {
             count(Counter::Keepalive);
@@ -127,8 +147,17 @@ pub extern "C" fn open_prepare(ctx: *mut xdp_md) -> u32 {
         }
         Kind::Runt if is_local(&frame, parsed) => Err(Counter::DropBadEncap),
         Kind::Fragment if is_local(&frame, parsed) => slow::fragment(ctx, parsed, errand::FRAGMENT_IN),
-        _ => clear(&frame, parsed),
+        _ => Ok(JUDGE),
     })
+}
+
+/// Judges the packet in the scratch, which is for nobody here to open.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn open_clear(ctx: *mut xdp_md) -> u32 {
+    let Some(sc) = scratch() else { return FAILED | Counter::DropInternal as u32 };
+    // SAFETY: the scratch of this CPU, where the packet has just been put.
+    status(clear(&XdpFrame(ctx), unsafe { &(*sc).parsed }))
 }
 
 /// As [`open_prepare`], for what was handed over as fragments of a sealed packet: anything else is dropped.
@@ -150,8 +179,8 @@ pub extern "C" fn open_whole_prepare(ctx: *mut xdp_md) -> u32 {
     })
 }
 
-/// Reads the packet in hand into the scratch: 1 if it is one. A function of its own, so that its stack
-/// does not add up with the classifier's.
+/// Reads the frame into the scratch: 1 if it is an IP packet. A function of its own, so that its stack does not add up with
+/// the classifier's.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn read_inner(ctx: *mut xdp_md) -> u32 {
@@ -627,11 +656,12 @@ fn cut(ctx: *mut xdp_md, len: u32) -> Result<(), Counter> {
     if have < len {
         return Err(Counter::DropMalformed);
     }
+    let config = CONFIG.get(0).ok_or(Counter::DropInternal)?;
     let sc = scratch().ok_or(Counter::DropInternal)?;
     // SAFETY: the scratch of this CPU; the context is valid.
     unsafe {
         let ifindex = (&raw const (*ctx).ingress_ifindex).read_volatile();
-        let native = OUTER.get(ifindex).is_some_and(|outer| outer.native != 0);
+        let native = config.any & any::GENERIC == 0 || OUTER.get(ifindex).is_some_and(|outer| outer.native != 0);
         (*sc).plan.cut_to = if native { 0 } else { len };
         if native && have > len && bpf_xdp_adjust_tail(ctx, -((have - len) as i32)) != 0 {
             return Err(Counter::DropRoom);
@@ -644,7 +674,6 @@ fn cut(ctx: *mut xdp_md, len: u32) -> Result<(), Counter> {
 #[inline(always)]
 fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counter> {
     let inner = inner(ctx).ok_or(Counter::DropMalformed)?;
-    let sc = scratch().ok_or(Counter::DropInternal)?;
     let mut outcome = judge_opened(0);
     // An ICMP error may come in the company of the flow that it is about (RFC 4301 section 6.2, ARC-ICMP-05).
     let unfit = outcome == Counter::DropSelector as u32 || outcome == Counter::DropPolicyMismatch as u32;
@@ -661,14 +690,32 @@ fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counte
         }
     }
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
-    let note = Note {
-        secret: config.mark_sealed,
-        what: if tunnel { OPENED_TUNNEL } else { OPENED_TRANSPORT },
-        // SAFETY: the scratch of this CPU.
-        value: unsafe { (*sc).plan.cut_to },
-    };
-    note.put(ctx)?;
     count(Counter::OpenedOk);
+    if tunnel && config.any & any::SHORTCUT != 0 {
+        return Ok(SEND);
+    }
+    up(ctx, config, sa)
+}
+
+/// Hands the packet that came out of the SA to the stack.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn open_up(ctx: *mut xdp_md) -> u32 {
+    let result = match (CONFIG.get(0), planned()) {
+        (Some(config), Ok(sa)) => up(ctx, config, &sa),
+        (_, Err(reason)) => Err(reason),
+        _ => Err(Counter::DropInternal),
+    };
+    status(result)
+}
+
+#[inline(always)]
+fn up(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counter> {
+    let sc = scratch().ok_or(Counter::DropInternal)?;
+    // SAFETY: the scratch of this CPU.
+    let value = unsafe { (*sc).plan.cut_to };
+    let what = if sa.fixed.flags & flag::TUNNEL != 0 { OPENED_TUNNEL } else { OPENED_TRANSPORT };
+    Note { secret: config.mark_sealed, what, value }.put(ctx)?;
     Ok(xdp_action::XDP_PASS)
 }
 

@@ -2,6 +2,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_fib_lookup};
 use core::ffi::c_void;
+use ebpf_esp::packet::Parsed;
 use sadb_maps::Addr;
 use sadb_maps::counter::Counter;
 
@@ -18,6 +19,7 @@ pub struct Params {
     tot_len: u16,
     /// In: the interface to look up from; out: the interface to send on.
     ifindex: u32,
+    /// TOS octet in memory order; in IPv6 traffic class and flow label in network order.
     tos: u32,
     src: [u32; 4],
     dst: [u32; 4],
@@ -27,6 +29,15 @@ pub struct Params {
 }
 
 const _: () = assert!(size_of::<Params>() == 64);
+
+impl Params {
+    /// Destination and source MAC address, as they go at the head of the frame.
+    #[inline(always)]
+    fn addresses(&self) -> [u16; 6] {
+        let [a, b, c, d, e, f] = self.macs;
+        [d, e, f, a, b, c]
+    }
+}
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -38,15 +49,14 @@ const SUCCESS: i64 = 0;
 const NOT_FORWARDED: i64 = 4;
 const FORWARDING_DISABLED: i64 = 5;
 const NO_NEIGHBOUR: i64 = 7;
-const FRAGMENTATION_NEEDED: i64 = 8;
 
 /// A route.
 pub struct Found {
     /// Interface to send on.
     pub ifindex: u32,
-    /// MTU of the route where the lookup told it, else 0.
+    /// MTU of the route if it was asked for, else 0.
     pub mtu: u32,
-    /// Whether `macs` is filled in; never when the MTU was asked for.
+    /// Whether `macs` is filled in.
     pub neighbour: bool,
     /// Destination and source MAC address, as they go at the head of the frame.
     pub macs: [u16; 6],
@@ -80,28 +90,80 @@ fn params(ifindex: u32, src: Addr, dst: Addr, len: u32) -> Option<*mut Params> {
     }
 }
 
-/// The way to `dst`, looked up as if the packet came in on `from`, an interface with forwarding on. `len` not zero asks
-/// for the MTU, and for no neighbour: without one the kernel would not tell the MTU.
+/// What is asked about a route beside the interface.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Its MTU, and no neighbour.
+    Mtu,
+    /// The neighbour, and no MTU.
+    Neighbour,
+    /// The neighbour, and the MTU whether there is one or not, which takes a second lookup when there is none.
+    Both,
+}
+
+/// The way to `dst`, looked up as if the packet came in on `from`, an interface with forwarding on.
 ///
 /// # Errors
 /// [`Counter::DropNoRoute`].
 #[inline(always)]
-pub fn lookup(ctx: *mut c_void, from: u32, src: Addr, dst: Addr, len: u32) -> Result<Found, Counter> {
+pub fn lookup(ctx: *mut c_void, from: u32, src: Addr, dst: Addr, ask: Ask) -> Result<Found, Counter> {
+    // A length asks for the MTU, and every packet is at least that long.
+    let len = if ask == Ask::Neighbour { 0 } else { 1 };
     let p = params(from, src, dst, len).ok_or(Counter::DropInternal)?;
-    // SAFETY: context and parameters are valid, the size is theirs.
-    let flags = if len != 0 { SKIP_NEIGHBOUR } else { 0 };
-    let status = unsafe { bpf_fib_lookup(ctx, p.cast(), size_of::<Params>() as i32, flags) };
+    let mut status = find(ctx, p, if ask == Ask::Mtu { SKIP_NEIGHBOUR } else { 0 });
+    let neighbour = ask != Ask::Mtu && status == SUCCESS;
+    if ask == Ask::Both && status == NO_NEIGHBOUR {
+        // The kernel tells no MTU with this answer.
+        let p = params(from, src, dst, len).ok_or(Counter::DropInternal)?;
+        status = find(ctx, p, SKIP_NEIGHBOUR);
+    }
     // SAFETY: the scratch of this CPU.
     let p = unsafe { &*p };
     match status {
-        SUCCESS | NO_NEIGHBOUR | FRAGMENTATION_NEEDED => Ok(Found {
+        SUCCESS | NO_NEIGHBOUR => Ok(Found {
             ifindex: p.ifindex,
-            mtu: if len != 0 { p.tot_len as u32 } else { 0 },
-            neighbour: len == 0 && status == SUCCESS,
-            macs: [p.macs[3], p.macs[4], p.macs[5], p.macs[0], p.macs[1], p.macs[2]],
+            mtu: if ask == Ask::Neighbour { 0 } else { p.tot_len as u32 },
+            neighbour,
+            macs: p.addresses(),
         }),
         _ => Err(Counter::DropNoRoute),
     }
+}
+
+#[inline(always)]
+fn find(ctx: *mut c_void, params: *mut Params, flags: u32) -> i64 {
+    // SAFETY: context and parameters are valid, the size is theirs.
+    unsafe { bpf_fib_lookup(ctx, params.cast(), size_of::<Params>() as i32, flags) }
+}
+
+/// Where the stack would forward `packet` to that came in on `from`, if it fits there in one piece; `None` when it would
+/// not forward it, as far as routes tell. With `neighbour` the next hop must be known.
+#[inline(always)]
+pub fn forward(ctx: *mut c_void, from: u32, packet: &Parsed, neighbour: bool) -> Option<Found> {
+    let p = params(from, packet.src, packet.dst, packet.l3_len)?;
+    // SAFETY: the scratch of this CPU.
+    unsafe {
+        // What routing rules look at.
+        (*p).l4_protocol = packet.proto;
+        (*p).sport = packet.sport.to_be();
+        (*p).dport = packet.dport.to_be();
+        // The kernel takes of it what it looks up routes with. In IPv6 it is the word of which a flow label is the rest.
+        (*p).tos = if packet.v4 { packet.tos as u32 } else { ((packet.tos as u32) << 20).to_be() };
+    }
+    if find(ctx, p, if neighbour { 0 } else { SKIP_NEIGHBOUR }) != SUCCESS {
+        return None;
+    }
+    // SAFETY: the scratch of this CPU.
+    let p = unsafe { &*p };
+    Some(Found { ifindex: p.ifindex, mtu: 0, neighbour, macs: p.addresses() })
+}
+
+/// The interface on which the way back to the source of `packet` begins, if there is one.
+#[inline(always)]
+pub fn way_back(ctx: *mut c_void, from: u32, packet: &Parsed) -> Option<u32> {
+    let p = params(from, packet.dst, packet.src, 0)?;
+    // SAFETY: the scratch of this CPU.
+    if find(ctx, p, SKIP_NEIGHBOUR) == SUCCESS { Some(unsafe { (*p).ifindex }) } else { None }
 }
 
 /// The MTU of an interface, whatever its routes say.
@@ -124,7 +186,6 @@ pub fn device_mtu(ctx: *mut c_void, ifindex: u32) -> Result<u32, Counter> {
 #[inline(always)]
 pub fn is_local(ctx: *mut c_void, ifindex: u32, src: Addr, dst: Addr) -> bool {
     let Some(p) = params(ifindex, src, dst, 0) else { return true };
-    // SAFETY: as above.
-    let status = unsafe { bpf_fib_lookup(ctx, p.cast(), size_of::<Params>() as i32, 0) };
+    let status = find(ctx, p, 0);
     matches!(status, NOT_FORWARDED | FORWARDING_DISABLED) || (status != SUCCESS && status != NO_NEIGHBOUR)
 }

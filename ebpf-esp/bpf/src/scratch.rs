@@ -88,6 +88,14 @@ pub struct Plan {
     pub large: u32,
     /// Octets of the frame when TC is to cut it; 0 when XDP did.
     pub cut_to: u32,
+    /// Where the packet is sealed: 0 on `ipsec0x`, else by the gateway shortcut: see [`crate::shortcut`].
+    pub shortcut: u32,
+    /// Interface by which the sealed packet leaves, where the shortcut has found it.
+    pub out: u32,
+    /// Destination and source MAC address of the sealed packet, where the shortcut has found them.
+    pub macs: [u16; 6],
+    /// Generation of the policy by which the shortcut has chosen a rule.
+    pub policy: u32,
 }
 
 /// See the module.

@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::XdpContext;
 use ebpf_esp::esp::{ESP_HEADER, Fields, Geometry, UDP_HEADER, ipv4_header, ipv6_header};
+use ebpf_esp::forward::update_checksum;
 use ebpf_esp::packet::{ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, proto};
 use sadb_maps::Addr;
 use sadb_maps::abi::{Config, EXIT_XDP};
@@ -14,18 +15,22 @@ use sadb_maps::policy::{direction, verdict};
 use sadb_maps::sa::{AH, SlotRef, flag, mac};
 use sadb_maps::slow::errand;
 use sadb_maps::spd::NO_MATCH;
-use sadb_maps::tag::{
-    FLAG_BUNDLE, FLAG_GATHER, FLAG_HELD, FLAG_LARGE, FLAG_LOCAL, FLAG_SPLIT, FLAG_WHOLE, IPSEC0_OCTET, Tag,
-};
+use sadb_maps::tag::{FLAG_BUNDLE, FLAG_GATHER, FLAG_HELD, FLAG_LARGE, FLAG_LOCAL, FLAG_SPLIT, FLAG_WHOLE, Tag};
 
 use crate::acquire;
 use crate::checksum;
 use crate::frame::{HEADER_ROOM, XdpFrame, size};
 use crate::maps::{CONFIG, OUTER, SA_OUT, count};
+use crate::open::read_inner;
 use crate::policy::{self, Chosen};
+use crate::route::Ask;
 use crate::sa::{self, Usable, planned};
 use crate::scratch::{Scratch, scratch};
-use crate::{ah, atomic, cipher, hold, nat, open, report, route, slow, stage};
+use crate::tc::{Note, SEALED};
+use crate::{ah, atomic, cipher, hold, nat, report, route, shortcut, slow, stage};
+
+/// Octets of an IP packet above which there is no room in a frame that is not split.
+pub const LONGEST: u32 = 3600;
 
 /// Octets of an explicit IV that is the counter itself; a longer one is made by the transform.
 const IV_COUNTER: u32 = 8;
@@ -34,12 +39,9 @@ const IV_COUNTER: u32 = 8;
 #[inline(always)]
 pub fn run(ctx: &XdpContext) -> u32 {
     report::begin();
-    let mut outcome = seal_choose(ctx.ctx);
-    if outcome == ESP_NEXT {
-        outcome = seal_prepare(ctx.ctx);
-    }
+    let outcome = seal_find(ctx.ctx);
     if outcome == GO {
-        return stage::follow_plan(ctx);
+        return go_on(ctx, seal_ready(ctx.ctx));
     }
     if outcome == ERRAND {
         return run_errand(ctx);
@@ -60,6 +62,12 @@ fn run_errand(ctx: &XdpContext) -> u32 {
         return stage::next(ctx, stage::OPEN_WHOLE);
     }
     slow::run_errand(ctx.ctx, &tag)
+}
+
+/// From [`seal_ready`] to the transform.
+#[inline(always)]
+pub fn go_on(ctx: &XdpContext, outcome: u32) -> u32 {
+    if outcome == GO { stage::follow_plan(ctx) } else { stage::drop(outcome) }
 }
 
 /// A cipher over the job, then the authenticator, if there is a separate one, then the end.
@@ -102,10 +110,8 @@ pub fn end(ctx: &XdpContext) -> u32 {
 
 /// [`seal_finish`] is done with ESP, and AH goes around it.
 const AROUND: u32 = 0x80;
-/// What [`seal_choose`] was given is not to be sealed.
+/// What [`seal_find`] was given is not to be sealed.
 const ERRAND: u32 = 0x81;
-/// [`seal_choose`] has found an ESP SA: [`seal_prepare`] comes next.
-const ESP_NEXT: u32 = 0x82;
 /// A stage went well and has no more to say.
 pub const GO: u32 = 0;
 /// A stage failed; the low octet is the counter.
@@ -120,58 +126,68 @@ pub fn status(result: Result<u32, Counter>) -> u32 {
     }
 }
 
-/// Reads the packet and finds the SA.
+/// Reads the packet and finds its SAs, which it leaves in the plan, with what may become of it when it is too long.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn seal_choose(ctx: *mut xdp_md) -> u32 {
-    status(choose(ctx))
+pub extern "C" fn seal_find(ctx: *mut xdp_md) -> u32 {
+    status(find(ctx))
 }
 
 #[inline(always)]
-fn choose(ctx: *mut xdp_md) -> Result<u32, Counter> {
+fn find(ctx: *mut xdp_md) -> Result<u32, Counter> {
     let frame = XdpFrame(ctx);
     let words = frame.read::<[u32; 3]>(0).ok_or(Counter::DropMalformed)?;
     let tag = Tag::from_words(words).ok_or(Counter::DropForeignFrame)?;
     if tag.flags & (FLAG_WHOLE | FLAG_SPLIT | FLAG_GATHER) != 0 {
         return Ok(ERRAND);
     }
-    // A function of its own, so that its stack does not add up with the classifier's.
-    if open::read_inner(ctx) == 0 {
+    if read_inner(ctx) == 0 {
         return Err(Counter::DropForeignFrame);
     }
     let sc = scratch().ok_or(Counter::DropInternal)?;
     // SAFETY: the scratch of this CPU, where the packet has just been put.
     let parsed = unsafe { &(*sc).parsed };
-    if parsed.l3_len > 3600 || parsed.l4 > ETH_LEN + HEADER_ROOM {
+    if parsed.l3_len > LONGEST || parsed.l4 > ETH_LEN + HEADER_ROOM {
         return Err(Counter::DropTooBig);
     }
-    let Chosen { first: sa, second } = find_sa(&tag, parsed)?;
+    let Chosen { first, second } = find_sa(&tag, parsed)?;
+    // SAFETY: a live map value.
+    let mtu = (unsafe { (*first.state).route } >> 32) as u32;
+    // SAFETY: the scratch of this CPU.
+    unsafe {
+        let plan = &mut (*sc).plan;
+        plan.place = first.place;
+        plan.ah = second;
+        plan.large = if tag.flags & FLAG_LARGE != 0 { mtu } else { 0 };
+    }
+    Ok(GO)
+}
+
+/// Takes sequence number and IV of the SA in the plan for the packet in the scratch, and makes room for what goes around it.
+/// A function of its own, so that its stack does not add up with the classifier's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn seal_ready(ctx: *mut xdp_md) -> u32 {
+    status(ready(ctx))
+}
+
+#[inline(always)]
+fn ready(ctx: *mut xdp_md) -> Result<u32, Counter> {
+    let sa = planned()?;
+    let sc = scratch().ok_or(Counter::DropInternal)?;
     // SAFETY: a live map value.
     let route = unsafe { (*sa.state).route };
     // SAFETY: the scratch of this CPU.
     unsafe {
         (*sc).subject.spi = sa.fixed.spi;
         let plan = &mut (*sc).plan;
-        plan.place = sa.place;
-        plan.ah = second;
         plan.route = route as u32;
-        plan.large = if tag.flags & FLAG_LARGE != 0 { (route >> 32) as u32 } else { 0 };
+        plan.shortcut = shortcut::NOT;
         plan.next = if sa.fixed.proto == AH { stage::AH_SEAL } else { stage::seal(sa.fixed.family) };
     }
-    Ok(if sa.fixed.proto == AH { GO } else { ESP_NEXT })
-}
-
-/// Takes sequence number and IV, makes room. A function of its own, so that its stack does not add up with the classifier's.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn seal_prepare(ctx: *mut xdp_md) -> u32 {
-    status(prepare(ctx))
-}
-
-#[inline(always)]
-fn prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
-    let sc = scratch().ok_or(Counter::DropInternal)?;
-    let sa = planned()?;
+    if sa.fixed.proto == AH {
+        return Ok(GO);
+    }
     // SAFETY: the scratch of this CPU.
     let (parsed, large) = unsafe { (&(*sc).parsed, (*sc).plan.large) };
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
@@ -450,15 +466,6 @@ pub fn restore_header(
     frame.write(ETH_LEN + 10, sum).ok_or(Counter::DropInternal)
 }
 
-/// RFC 1624 equation 3, on words in memory order.
-#[inline(always)]
-pub fn update_checksum(sum: u16, old: u16, new: u16) -> u16 {
-    let mut s = (!sum) as u32 + (!old) as u32 + new as u32;
-    s = (s & 0xffff) + (s >> 16);
-    s = (s & 0xffff) + (s >> 16);
-    !(s as u16)
-}
-
 #[inline(always)]
 pub fn outer_header(
     frame: &XdpFrame,
@@ -481,8 +488,8 @@ pub fn outer_header(
     }
 }
 
-/// The two exits: XDP redirect where the driver can and the neighbour is known, else up to TC on `ipsec0x`. Counts the
-/// packet as sealed. `cached` is the interface on which the latest packet of the SA left.
+/// The two exits: XDP redirect where the driver can and the neighbour is known, else up to TC on the interface that the
+/// frame is on. Counts the packet as sealed. `cached` is the interface on which the latest packet of the SA left.
 #[inline(always)]
 pub fn leave(ctx: *mut xdp_md, config: &Config, src: Addr, dst: Addr, cached: u32) -> Result<u32, Counter> {
     let frame = XdpFrame(ctx);
@@ -493,11 +500,22 @@ pub fn leave(ctx: *mut xdp_md, config: &Config, src: Addr, dst: Addr, cached: u3
     if large != 0 && frame.len() - ETH_LEN > large {
         return slow::hand_over(ctx, errand::SEALED, large);
     }
+    // SAFETY: the scratch of this CPU.
+    let (way, out, macs) = unsafe { ((*sc).plan.shortcut, (*sc).plan.out, (*sc).plan.macs) };
+    if way != shortcut::NOT {
+        count(Counter::ShortcutSealed);
+        if way == shortcut::NEIGHBOUR {
+            frame.write(0, macs).ok_or(Counter::DropInternal)?;
+            // SAFETY: no preconditions.
+            return Ok(unsafe { bpf_redirect(out, 0) } as u32);
+        }
+        return up(ctx, config, out);
+    }
     let mut out = cached;
     // SAFETY: read only.
     let direct = unsafe { OUTER.get(&cached) }.is_some_and(|outer| outer.exit == EXIT_XDP);
     if out == 0 || direct {
-        let found = route::lookup(ctx.cast(), config.ipsec0x, src, dst, 0)?;
+        let found = route::lookup(ctx.cast(), config.ipsec0x, src, dst, Ask::Neighbour)?;
         if found.ifindex == config.ipsec0 || found.ifindex == config.ipsec0x {
             return Err(Counter::DropRouteLoop);
         }
@@ -508,7 +526,15 @@ pub fn leave(ctx: *mut xdp_md, config: &Config, src: Addr, dst: Addr, cached: u3
             return Ok(unsafe { bpf_redirect(out, 0) } as u32);
         }
     }
-    // The TC program finds the interface in the MAC addresses, which have no other use here.
-    frame.write(0, [IPSEC0_OCTET as u32, out, 0]).ok_or(Counter::DropInternal)?;
+    up(ctx, config, out)
+}
+
+/// To TC, where the packet leaves through the neighbour layer of `out`. Without a note of ours the skb of a veth would keep
+/// the length of one that it came with, and TC would read what an earlier packet has left in front of this one.
+#[inline(always)]
+fn up(ctx: *mut xdp_md, config: &Config, out: u32) -> Result<u32, Counter> {
+    // No address: should the program at TC not be there, nobody takes the packet.
+    XdpFrame(ctx).write(0, [0u32; 3]).ok_or(Counter::DropInternal)?;
+    Note { secret: config.mark_sealed, what: SEALED, value: out }.put(ctx)?;
     Ok(xdp_action::XDP_PASS)
 }

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
 pub use sadb_maps::abi::stage::{
-    AH_OPEN_END, AH_SEAL, AH_SEAL_END, OPEN_END, OPEN_WHOLE, SEAL_END, authenticate, open, seal,
+    AH_OPEN_END, AH_SEAL, AH_SEAL_END, OPEN_END, OPEN_WHOLE, SEAL_END, SHORTCUT, authenticate, open, seal,
 };
 use sadb_maps::counter::Counter;
 

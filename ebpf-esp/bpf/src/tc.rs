@@ -4,26 +4,23 @@
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_redirect, bpf_redirect_neigh,
-    bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_pull_data, bpf_xdp_adjust_meta,
+    bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_xdp_adjust_meta,
 };
-use ebpf_esp::ah;
-use ebpf_esp::esp::Geometry;
 use ebpf_esp::packet::{Content, ETH_LEN, Frame, Parsed, parse, proto};
 use ebpf_esp::too_big;
-use sadb_maps::abi::{Config, MAX_XDP_MTU};
+use sadb_maps::abi::Config;
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{direction, verdict};
-use sadb_maps::sa::{AH, SlotRef, flag};
+use sadb_maps::sa::{SlotRef, flag};
 use sadb_maps::spd::NO_MATCH;
 use sadb_maps::tag::{FLAG_BUNDLE, FLAG_GATHER, FLAG_HELD, FLAG_LARGE, FLAG_LOCAL, FLAG_SPLIT, Tag};
 
 use crate::frame::SkbFrame;
 use crate::maps::{CONFIG, KM_SOCKETS, SA_OUT, count, count_index};
 use crate::policy::Chosen;
-use crate::sa::{self, Usable};
+use crate::route::Ask;
 use crate::scratch::{park, scratch};
-use crate::seal::outer_ends;
-use crate::{acquire, hold, late, path_mtu, policy, report, route, slow};
+use crate::{acquire, hold, late, limit, policy, report, slow};
 
 /// Let the next program, or the stack, decide (`TCX_NEXT`).
 pub const NEXT: i32 = -1;
@@ -40,15 +37,17 @@ const LEAST_V4: u32 = 68;
 /// The same with an ICMP error and the beginning of the packet that it quotes.
 const LINEAR_QUOTED: u32 = 256;
 
-/// Metadata that XDP puts in front of a packet that it lets pass. Nothing on the wire can carry it.
+/// Metadata that XDP puts in front of a packet that it lets pass, or has sealed for the second exit. Nothing on the wire can
+/// carry it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Note {
-    /// [`Config::mark_sealed`], which only these programs know.
+    /// `mark_sealed` of the configuration, which only these programs know.
     pub secret: u32,
     /// What was done with the packet: one of the following.
     pub what: u32,
-    /// Of an opened packet, octets to cut the frame to, and 0 leaves it. Of one in clear, the interface that it came in on.
+    /// Of an opened packet, octets to cut the frame to, and 0 leaves it. Of one in clear, the interface that it came in on. Of
+    /// a sealed one, the interface that it leaves by.
     pub value: u32,
 }
 
@@ -56,6 +55,8 @@ pub struct Note {
 pub const OPENED_TRANSPORT: u32 = 1;
 /// Opened by a tunnel-mode SA.
 pub const OPENED_TUNNEL: u32 = 2;
+/// Sealed by the gateway shortcut.
+pub const SEALED: u32 = 3;
 /// Judged in clear, and let pass.
 pub const JUDGED: u32 = 4;
 
@@ -341,7 +342,7 @@ fn decide(skb: *mut __sk_buff, local: bool, origin: u32) -> Result<u32, Counter>
         tag_without_sa(head.generation, index, local as u32);
         return Ok(PROTECT);
     };
-    let limit = inner_limit(skb, config, &sa, second, parsed)?;
+    let limit = limit::of(skb.cast(), config, &sa, second, parsed, Ask::Mtu)?.octets;
     let mut large = 0;
     let len = segment_len(skb, parsed);
     if len > limit {
@@ -428,47 +429,6 @@ fn is_key_management(skb: *mut __sk_buff, parsed: &Parsed) -> bool {
     KM_SOCKETS.get_ptr(&cookie).is_some()
 }
 
-/// Longest IP packet that the SA carries in one piece, by the MTU of the route of the sealed packet. Leaves the route
-/// in the SA for the XDP program.
-#[inline(always)]
-fn inner_limit(
-    skb: *mut __sk_buff,
-    config: &Config,
-    sa: &Usable,
-    second: SlotRef,
-    parsed: &Parsed,
-) -> Result<u32, Counter> {
-    let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
-    let (src, dst) = outer_ends(sa, tunnel, parsed);
-    let found = route::lookup(skb.cast(), config.ipsec0x, src, dst, 1)?;
-    if found.ifindex == config.ipsec0 || found.ifindex == config.ipsec0x {
-        return Err(Counter::DropRouteLoop);
-    }
-    // Where the sealed packet goes to the same address, its route has learnt the limit from our own answers, which is not
-    // the MTU of the way: used as such, every answer would be smaller than the one before.
-    let mtu = if dst == parsed.dst { route::device_mtu(skb.cast(), found.ifindex)? } else { found.mtu };
-    let outermost = match sa::resolve(second) {
-        Some(ah) => ah.fixed,
-        None => sa.fixed,
-    };
-    let mtu = path_mtu::heeded(outermost, dst, mtu);
-    // What is longer does not fit a frame on the way to be sealed.
-    let mtu = if mtu > MAX_XDP_MTU { MAX_XDP_MTU } else { mtu };
-    // SAFETY: a live map value; one aligned store of a cache that any CPU may refresh.
-    unsafe { (&raw mut (*sa.state).route).write_volatile((mtu as u64) << 32 | found.ifindex as u64) };
-    let header = if tunnel { 0 } else { parsed.l4 - ETH_LEN };
-    let geometry = Geometry::of(sa.fixed);
-    if sa.fixed.proto == AH {
-        let growth = geometry.outer + ah::header_len(geometry.icv, dst.is_v4());
-        return Ok(if mtu > growth { mtu - growth } else { 0 });
-    }
-    let around = match sa::resolve(second) {
-        Some(ah) => ah::header_len(ah.fixed.icv_len as u32, dst.is_v4()),
-        None => 0,
-    };
-    Ok(geometry.inner_limit(if mtu > around { mtu - around } else { 0 }, header))
-}
-
 /// Length of the IP packets that segmentation will make of this one.
 #[inline(always)]
 fn segment_len(skb: *mut __sk_buff, parsed: &Parsed) -> u32 {
@@ -551,8 +511,8 @@ fn finish_opened(skb: *mut __sk_buff, config: &Config, note: &Note) -> Option<()
     Some(())
 }
 
-/// TCX ingress on an outer interface: packets that XDP opened get their mark, and those of tunnels go up on `ipsec0`. What
-/// XDP has not judged is judged now.
+/// TCX ingress on an outer interface: packets that XDP opened get their mark, and those of tunnels go up on `ipsec0`; what
+/// it sealed for the second exit leaves. What XDP has not judged is judged now.
 #[inline(always)]
 pub fn outer_ingress(skb: *mut __sk_buff) -> i32 {
     let Some(config) = CONFIG.get(0) else { return DROP };
@@ -561,6 +521,15 @@ pub fn outer_ingress(skb: *mut __sk_buff) -> i32 {
         // A frame that goes on to an interface on top of this one keeps its note.
         // SAFETY: the context is valid.
         return if note.value == unsafe { (*skb).ifindex } { NEXT } else { late::run(skb, config) };
+    }
+    // A tag that the card took out of the frame would go with the packet to an interface that knows no VLANs.
+    // SAFETY: the context is valid.
+    if note.what != OPENED_TRANSPORT && unsafe { (*skb).vlan_present } != 0 && unsafe { bpf_skb_vlan_pop(skb) } != 0 {
+        count(Counter::DropRoom);
+        return DROP;
+    }
+    if note.what == SEALED {
+        return leave(skb, config.mark_sealed, note.value);
     }
     if finish_opened(skb, config, &note).is_none() {
         return DROP;
@@ -572,23 +541,32 @@ pub fn outer_ingress(skb: *mut __sk_buff) -> i32 {
     NEXT
 }
 
+/// The second exit: through the neighbour layer of `ifindex`, marked as sealed.
+#[inline(always)]
+fn leave(skb: *mut __sk_buff, mark: u32, ifindex: u32) -> i32 {
+    // SAFETY: the context is valid; no parameters means that the destination of the packet is the next hop's key.
+    unsafe {
+        (*skb).mark = mark;
+        bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32
+    }
+}
+
 /// TCX ingress on `ipsec0x`: sealed packets leave through the neighbour layer of the interface that XDP chose. Those that
 /// had been made whole and were opened go up on `ipsec0`, of either mode: on the interface that they came in on a generic
 /// XDP program would take them for clear ones.
 #[inline(always)]
 pub fn ipsec0x_ingress(skb: *mut __sk_buff) -> i32 {
     let Some(config) = CONFIG.get(0) else { return DROP };
-    if let Some(note) = noted(skb, config) {
-        if finish_opened(skb, config, &note).is_none() || SkbFrame(skb).write(0, config.ipsec0_mac).is_none() {
-            return DROP;
-        }
-        // SAFETY: no preconditions.
-        return unsafe { bpf_redirect(config.ipsec0, INGRESS) as i32 };
+    let Some(note) = noted(skb, config) else {
+        count(Counter::DropForeignFrame);
+        return DROP;
+    };
+    if note.what == SEALED {
+        return leave(skb, config.mark_sealed, note.value);
     }
-    let Some(words) = SkbFrame(skb).read::<[u32; 3]>(0) else { return DROP };
-    // SAFETY: the context is valid; no parameters means that the destination of the packet is the next hop's key.
-    unsafe {
-        (*skb).mark = config.mark_sealed;
-        bpf_redirect_neigh(words[1], core::ptr::null_mut(), 0, 0) as i32
+    if finish_opened(skb, config, &note).is_none() || SkbFrame(skb).write(0, config.ipsec0_mac).is_none() {
+        return DROP;
     }
+    // SAFETY: no preconditions.
+    unsafe { bpf_redirect(config.ipsec0, INGRESS) as i32 }
 }

@@ -83,6 +83,11 @@ enum Task {
     Bench {
         /// The test-only object
         object: PathBuf,
+        /// Transforms to measure, by name; all without it
+        transforms: Vec<String>,
+        /// Times that every kind takes its turn
+        #[arg(long, default_value_t = 50)]
+        rounds: usize,
     },
     /// Nanoseconds for each packet with up to 100,000 SAs, and on two processors, as JSON
     Scale {
@@ -115,7 +120,7 @@ fn main() -> ExitCode {
         Task::Ecn => ecn::run(),
         Task::Attach { instance, object, interfaces } => instance::attach(&instance, &object, &interfaces),
         Task::Move { instance, object } => next_abi::run(&instance, object.as_deref()),
-        Task::Bench { object } => bench::run(&object),
+        Task::Bench { object, transforms, rounds } => bench::run(&object, &transforms, rounds),
         Task::Scale { object } => scale::run(&object),
         Task::Policy { object } => spd::check(&object),
         Task::PolicyBench { object, ipsecconf } => spd::bench(&object, &ipsecconf),

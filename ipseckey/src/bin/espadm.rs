@@ -94,6 +94,9 @@ struct Attach {
     interfaces: Vec<String>,
     #[command(flatten)]
     how: How,
+    /// Take the gateway shortcut from this interface
+    #[arg(long, value_name = "INTERFACE", conflicts_with = "lan")]
+    no_lan: Vec<String>,
     /// Refuse when an interface would stay unattached
     #[arg(long)]
     strict: bool,
@@ -120,6 +123,10 @@ struct How {
     /// How sealed packets leave: through the neighbour layer, or by XDP redirect
     #[arg(long, value_enum, default_value = "auto")]
     exit: Exit,
+    /// Attach this interface too, with the gateway shortcut: packets of hosts behind it go into tunnels, and back, past
+    /// the stack and its packet filter
+    #[arg(long, value_name = "INTERFACE")]
+    lan: Vec<String>,
     /// Number of SAs to make room for
     #[arg(long, value_name = "N")]
     capacity: Option<u32>,
@@ -152,6 +159,8 @@ impl How {
             mark_tunnel_in: self.mark_tunnel.unwrap_or(defaults.mark_tunnel_in),
             mark_transport_in: self.mark_transport.unwrap_or(defaults.mark_transport_in),
             acquire_hold: self.acquire_hold.unwrap_or(defaults.acquire_hold),
+            lan: self.lan.clone(),
+            no_lan: vec![],
             object: None,
         }
     }
@@ -287,7 +296,8 @@ fn print(json: bool, value: &impl Serialize, text: impl FnOnce() -> String) -> i
 fn attach(instance: &Instance, options: &Attach, json: bool) -> anyhow::Result<ExitCode> {
     if options.strict {
         let Status { unattached: mut left, unattachable, .. } = Status::read(instance)?;
-        left.retain(|name| !options.interfaces.is_empty() && !options.interfaces.contains(name));
+        let listed = |name: &String| options.interfaces.contains(name) || options.how.lan.contains(name);
+        left.retain(|name| !options.interfaces.is_empty() && !listed(name));
         if !left.is_empty() {
             bail!("--strict: {} would stay unattached; name them too, or name none", left.join(" "));
         }
@@ -295,7 +305,8 @@ fn attach(instance: &Instance, options: &Attach, json: bool) -> anyhow::Result<E
             bail!("--strict: {} cannot be attached and is up; take it down first", unattachable.join(" "));
         }
     }
-    let report = Loader::attach(instance, &names(&options.interfaces), &options.how.options())?;
+    let chosen = AttachOptions { no_lan: options.no_lan.clone(), ..options.how.options() };
+    let report = Loader::attach(instance, &names(&options.interfaces), &chosen)?;
     print(json, &report, || tables::attached(&report))?;
     let How { mark_tunnel, mark_transport, acquire_hold, .. } = &options.how;
     let for_the_load = mark_tunnel.is_some() || mark_transport.is_some() || acquire_hold.is_some();

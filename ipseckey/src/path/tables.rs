@@ -1,6 +1,6 @@
 //! Tables: columns as wide as their widest cell, two blanks between them.
 
-use sadb_maps::host::attach::InterfaceReport;
+use sadb_maps::host::attach::{InterfaceReport, Shortcut};
 use sadb_maps::host::features::Feature;
 use sadb_maps::host::loader::AttachReport;
 use sadb_maps::host::status::{Status, Watcher};
@@ -54,8 +54,27 @@ fn exit(interface: &InterfaceReport) -> &'static str {
     if interface.xdp_exit { "xdp" } else { "neighbour" }
 }
 
+fn lan(interface: &InterfaceReport) -> &'static str {
+    match interface.shortcut {
+        Shortcut::None => "-",
+        Shortcut::In => "in",
+        Shortcut::Both => "both",
+    }
+}
+
 fn hooks(interface: &InterfaceReport) -> &'static str {
     if interface.clsact { "clsact" } else { "tcx" }
+}
+
+/// How an interface is attached, on a line.
+fn attachment(interface: &InterfaceReport) -> String {
+    let shortcut = match interface.shortcut {
+        Shortcut::None => "",
+        Shortcut::In => ", gateway shortcut to tunnels",
+        Shortcut::Both => ", gateway shortcut to and from tunnels",
+    };
+    let (mode, hooks, exit) = (mode(interface), hooks(interface), exit(interface));
+    format!("XDP {mode}, TC {hooks}, exit {exit}, MTU {}{shortcut}", interface.mtu)
 }
 
 /// What the kernel has and lacks.
@@ -80,10 +99,9 @@ pub fn attached(report: &AttachReport) -> String {
     }
     out.push_str(&format!("room for {} SAs, {} in maps\n", report.capacity, octets(report.memory)));
     for interface in &report.interfaces {
-        let (mode, hooks, exit) = (mode(interface), hooks(interface), exit(interface));
-        out.push_str(&format!("{}: XDP {mode}, TC {hooks}, exit {exit}, MTU {}\n", interface.name, interface.mtu));
-        if let Some(why) = &interface.fallback {
-            out.push_str(&format!("{}: generic because native XDP failed: {why}\n", interface.name));
+        out.push_str(&format!("{}: {}\n", interface.name, attachment(interface)));
+        for note in &interface.notes {
+            out.push_str(&format!("{}: {note}\n", interface.name));
         }
     }
     out
@@ -93,10 +111,9 @@ pub fn attached(report: &AttachReport) -> String {
 pub fn seen(seen: &Seen) -> String {
     match seen {
         Seen::Attached(i) => {
-            let mut line =
-                format!("{}: attached: XDP {}, TC {}, exit {}, MTU {}", i.name, mode(i), hooks(i), exit(i), i.mtu);
-            if let Some(why) = &i.fallback {
-                line.push_str(&format!("; generic because native XDP failed: {why}"));
+            let mut line = format!("{}: attached: {}", i.name, attachment(i));
+            for note in &i.notes {
+                line.push_str(&format!("; {note}"));
             }
             line
         }
@@ -154,12 +171,12 @@ pub fn status(status: &Status, details: bool) -> String {
         let more = if strict { "; what it cannot attach it takes down" } else { "" };
         out.push_str(&format!("interfaces that come are attached by process {process}{more}\n"));
     }
-    let mut rows = vec![["INTERFACE", "XDP", "TC", "EXIT", "MTU"].map(str::to_owned)];
+    let mut rows = vec![["INTERFACE", "XDP", "TC", "EXIT", "SHORTCUT", "MTU"].map(str::to_owned)];
     for i in &status.interfaces {
-        rows.push([i.name.clone(), mode(i).into(), hooks(i).into(), exit(i).into(), i.mtu.to_string()]);
+        rows.push([i.name.clone(), mode(i).into(), hooks(i).into(), exit(i).into(), lan(i).into(), i.mtu.to_string()]);
     }
     out.push('\n');
-    out.push_str(&table(&rows, [false, false, false, false, true]));
+    out.push_str(&table(&rows, [false, false, false, false, false, true]));
     for (name, why) in status.interfaces.iter().filter_map(|i| i.past_xdp.map(|why| (&i.name, why))) {
         out.push_str(&format!(
             "{name}: {why}; packets that XDP does not see are judged behind it, which is slower: espadm attach {name}\n"
@@ -262,8 +279,9 @@ mod tests {
                     xdp_exit: false,
                     mtu: 1500,
                     clsact: false,
-                    fallback: None,
                     past_xdp: None,
+                    shortcut: Shortcut::Both,
+                    notes: vec![],
                 },
                 InterfaceReport {
                     name: "wlan-long".to_owned(),
@@ -272,8 +290,9 @@ mod tests {
                     xdp_exit: true,
                     mtu: 9000,
                     clsact: true,
-                    fallback: None,
                     past_xdp: None,
+                    shortcut: Shortcut::None,
+                    notes: vec![],
                 },
             ],
             unattached: vec!["eth1".to_owned()],
@@ -319,9 +338,9 @@ mod tests {
 instance default: room for 16383 SAs, 3.0 MiB in maps
 programs 0.1.0-BUILD
 
-INTERFACE  XDP      TC      EXIT        MTU
-eth0       native   tcx     neighbour  1500
-wlan-long  generic  clsact  xdp        9000
+INTERFACE  XDP      TC      EXIT       SHORTCUT   MTU
+eth0       native   tcx     neighbour  both      1500
+wlan-long  generic  clsact  xdp        -         9000
 "
         );
         let mut less = full();

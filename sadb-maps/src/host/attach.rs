@@ -10,7 +10,8 @@ use super::loader::{AttachOptions, ExitChoice, LoaderError, XdpChoice, is_linked
 use super::maps::{Slots, Table};
 use super::netdev::{self, Interface, Route};
 use super::staging;
-use crate::abi::{Config, EXIT_NEIGHBOUR, EXIT_XDP, MAX_XDP_MTU, Outer, map, program};
+use super::xdp_features;
+use crate::abi::{Config, EXIT_NEIGHBOUR, EXIT_XDP, MAX_XDP_MTU, Outer, any, map, program, shortcut};
 use aya::programs::links::FdLink;
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, ProgramInfo, SchedClassifier, Xdp, XdpMode};
@@ -36,12 +37,14 @@ pub struct InterfaceReport {
     pub mtu: u32,
     /// The kernel has no TCX: the programs at the traffic-control hooks are filters on a clsact qdisc.
     pub clsact: bool,
-    /// Why XDP is generic although that was not asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fallback: Option<String>,
     /// Why XDP does not see every packet; what it does not see is judged behind it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub past_xdp: Option<PastXdp>,
+    /// The gateway shortcut.
+    pub shortcut: Shortcut,
+    /// What was not possible, or what the shortcut needs and nobody can see from here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Why packets come in on an attached interface past its XDP program.
@@ -70,6 +73,29 @@ impl fmt::Display for PastXdp {
     }
 }
 
+/// Which packets take the gateway shortcut at a LAN interface: see `espadm(8)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shortcut {
+    /// None.
+    #[default]
+    None,
+    /// Those that arrive there for a tunnel.
+    In,
+    /// Those, and those that come out of a tunnel for a host behind it.
+    Both,
+}
+
+impl From<Outer> for Shortcut {
+    fn from(record: Outer) -> Self {
+        match (record.shortcut & shortcut::IN, record.shortcut & shortcut::OUT) {
+            (0, _) => Self::None,
+            (_, 0) => Self::In,
+            _ => Self::Both,
+        }
+    }
+}
+
 impl InterfaceReport {
     /// Of an interface that is attached.
     pub(super) fn of(instance: &Instance, interface: &Interface, record: &Outer) -> Self {
@@ -80,8 +106,9 @@ impl InterfaceReport {
             xdp_exit: record.exit == EXIT_XDP,
             mtu: record.mtu,
             clsact: is_filter(instance, interface.index),
-            fallback: None,
             past_xdp: past_xdp(instance, interface, record),
+            shortcut: (*record).into(),
+            notes: vec![],
         }
     }
 }
@@ -276,39 +303,129 @@ fn attach_outer(
         remove_link(link_path(instance, program::XDP_OUTER, index))?;
     }
     let queues = queues(interface);
-    let mut fallback = None;
+    let lan = options.lan.contains(&interface.name);
+    let mut notes = vec![];
     let native = match (&before, options.xdp) {
         (Some(known), _) => known.native != 0,
         (None, XdpChoice::Generic) => false,
-        (None, XdpChoice::Native) => true,
+        (None, XdpChoice::Native) => match try_native(instance, interface) {
+            Ok(()) => true,
+            Err(e) => {
+                let reason = format!("--mode native: {e}; --mode generic works everywhere");
+                return Err(too_long(interface).unwrap_or_else(|| LoaderError::unfit(interface, reason)));
+            }
+        },
         (None, XdpChoice::Auto) => match try_native(instance, interface) {
             Ok(()) => true,
             Err(e) => {
-                fallback = Some(too_long(interface).unwrap_or(e).to_string());
+                let reason = too_long(interface).unwrap_or(e);
+                notes.push(format!("generic because native XDP failed: {reason}"));
                 false
             }
         },
     };
-    let exit = match (&before, options.exit) {
-        (Some(known), _) => known.exit,
-        (None, ExitChoice::Xdp) => EXIT_XDP,
-        (None, ExitChoice::Auto | ExitChoice::Neighbour) => EXIT_NEIGHBOUR,
+    if lan && !native {
+        let reason = notes.pop().unwrap_or_else(|| "XDP is generic; detach it and attach it with --mode native".into());
+        return Err(LoaderError::unfit(interface, format!("the gateway shortcut needs XDP in the driver: {reason}")));
+    }
+    let mut record = Outer {
+        exit: before.map_or(EXIT_NEIGHBOUR, |known| known.exit),
+        mtu: interface.mtu,
+        native: u32::from(native),
+        mac: interface.mac,
+        queues,
+        shortcut: before.map_or(0, |known| known.shortcut),
     };
-    let record = Outer { exit, mtu: interface.mtu, native: u32::from(native), mac: interface.mac, queues, reserved: 0 };
     // The programs must know the interface before they see its first packet.
     table.insert(&index, &record)?;
+    announce(instance)?;
     let mode = if native { XdpMode::Driver } else { XdpMode::Skb };
     xdp(instance, program::XDP_OUTER, index, mode)
         .map_err(|e| if native { too_long(interface).unwrap_or(e) } else { e })?;
     tc(instance, program::TC_OUTER_INGRESS, interface, Hook::Ingress)?;
     tc(instance, program::TC_OUTER_EGRESS, interface, Hook::Egress)?;
-    Ok(InterfaceReport { fallback, ..InterfaceReport::of(instance, interface, &record) })
+    // Only now: many drivers can transmit such frames once they have a program, and what the shortcut seals for the second
+    // exit needs the program at ingress.
+    if before.is_none() && options.exit == ExitChoice::Xdp {
+        record.exit = EXIT_XDP;
+        notes.extend(xdp_exit(interface)?);
+    }
+    if lan {
+        let (bits, more) = gateway_shortcut(interface)?;
+        record.shortcut = bits;
+        notes.extend(more);
+    } else if options.no_lan.contains(&interface.name) {
+        record.shortcut = 0;
+    }
+    table.insert(&index, &record)?;
+    announce(instance)?;
+    Ok(InterfaceReport { notes, ..InterfaceReport::of(instance, interface, &record) })
 }
 
 /// The reason, where it is the MTU: a driver runs programs of this kind on frames within a page only.
 fn too_long(interface: &Interface) -> Option<LoaderError> {
     let Interface { name, mtu, .. } = interface.clone();
     (mtu > MAX_XDP_MTU).then_some(LoaderError::TooLong { name, mtu })
+}
+
+/// Refuses the exit by XDP redirect where the driver does not transmit such frames: they would be lost without a word.
+/// Gives what is to be said where the kernel does not tell.
+fn xdp_exit(interface: &Interface) -> Result<Option<String>, LoaderError> {
+    match xdp_features::transmits(interface.index)? {
+        Some(true) => Ok(None),
+        Some(false) => Err(LoaderError::unfit(
+            interface,
+            format!("--exit xdp: {}; --exit neighbour works everywhere", silent(interface)),
+        )),
+        None => Ok(Some("this kernel, before 6.3, does not tell whether the driver transmits XDP frames".to_owned())),
+    }
+}
+
+/// The bits of the shortcut that the interface can have, and what is to be said of it.
+fn gateway_shortcut(interface: &Interface) -> Result<(u8, Vec<String>), LoaderError> {
+    let mut notes = vec![];
+    let bits = match xdp_features::transmits(interface.index)? {
+        Some(true) => shortcut::IN | shortcut::OUT,
+        Some(false) => {
+            notes.push(format!("what comes out of tunnels goes through the stack: {}", silent(interface)));
+            shortcut::IN
+        }
+        None => {
+            notes.push(
+                "what comes out of tunnels goes through the stack: this kernel, before 6.3, does not tell whether the \
+                 driver transmits XDP frames"
+                    .to_owned(),
+            );
+            shortcut::IN
+        }
+    };
+    if interface.veth {
+        notes.push(
+            "veth: frames arrive as the other end left them; it must finish their checksums (ethtool -K ... tx off), \
+             or the tunnel carries wrong ones"
+                .to_owned(),
+        );
+    }
+    Ok((bits, notes))
+}
+
+/// Why the interface does not transmit XDP frames.
+fn silent(interface: &Interface) -> &'static str {
+    if interface.veth {
+        "the other end of this veth takes no XDP frames; turn GRO on there (ethtool -K ... gro on)"
+    } else {
+        "its driver does not transmit XDP frames"
+    }
+}
+
+/// Tells the programs what at least one interface has.
+fn announce(instance: &Instance) -> Result<(), LoaderError> {
+    let all = Table::<u32, Outer>::open(instance, map::OUTER)?.entries()?;
+    let bit = |bit: u32, has: fn(&Outer) -> bool| if all.iter().any(|(_, outer)| has(outer)) { bit } else { 0 };
+    let found = bit(any::SHORTCUT, |outer| outer.shortcut != 0) | bit(any::GENERIC, |outer| outer.native == 0);
+    let mut slots = Slots::<Config>::open(instance, map::CONFIG)?;
+    let config = slots.get(0)?;
+    Ok(slots.set(0, &Config { any: found, ..config })?)
 }
 
 /// Attaches XDP in the driver. The record of the interface goes first, as for any attachment.
@@ -329,8 +446,8 @@ pub(super) fn take_off(instance: &Instance, ifindex: u32) -> Result<(), LoaderEr
             }
         }
     }
-    let mut table = Table::<u32, Outer>::open(instance, map::OUTER)?;
-    Ok(table.remove(&ifindex)?)
+    Table::<u32, Outer>::open(instance, map::OUTER)?.remove(&ifindex)?;
+    announce(instance)
 }
 
 /// Forgets interfaces that are no more, whose places others may need.

@@ -2,7 +2,7 @@
 
 use super::kernel::{bpf, descriptor};
 use super::netdev::{IPSEC0X, Route};
-use super::{LoaderError, clsact};
+use super::{LoaderError, clsact, xdp_features};
 use aya::maps::MapType;
 use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
@@ -78,8 +78,22 @@ const NEEDED: [(&str, &str, &str, Probe); 13] = [
 ];
 
 /// The same, and what is done without.
-const WANTED: [(&str, &str, &str, Probe, &str); 1] =
-    [("TCX", "6.6", "TC programs as links", Probe::Other(clsact::has_tcx), "filters on a clsact qdisc")];
+const WANTED: [(&str, &str, &str, Probe, &str); 2] = [
+    ("TCX", "6.6", "TC programs as links", Probe::Other(clsact::has_tcx), "filters on a clsact qdisc"),
+    (
+        "XDP features of drivers",
+        "6.3",
+        "the XDP exit, the gateway shortcut out of tunnels",
+        Probe::Other(tells_xdp_features),
+        "the exit as asked for, the shortcut into tunnels only",
+    ),
+];
+
+/// Asked about the loopback interface.
+fn tells_xdp_features() -> bool {
+    const LOOPBACK: u32 = 1;
+    xdp_features::transmits(LOOPBACK).is_ok_and(|told| told.is_some())
+}
 
 /// Asks the kernel. Takes some milliseconds, and root.
 pub fn probe() -> Vec<Feature> {

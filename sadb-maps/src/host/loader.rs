@@ -50,7 +50,7 @@ pub enum LoaderError {
         /// The interface.
         name: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
     },
     /// The MTU is above what XDP in a driver takes.
     #[error(
@@ -115,6 +115,10 @@ pub enum LoaderError {
 }
 
 impl LoaderError {
+    pub(super) fn unfit(interface: &Interface, reason: impl Into<String>) -> Self {
+        Self::Unfit { name: interface.name.clone(), reason: reason.into() }
+    }
+
     pub(super) fn io(what: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::Io { what, source }
     }
@@ -158,8 +162,8 @@ pub enum ExitChoice {
     Xdp,
 }
 
-/// What attaching can be told. Only `xdp` and `exit` matter once the instance has its base.
-#[derive(Clone, Copy, Debug)]
+/// What attaching can be told. Only `xdp`, `exit`, `lan` and `no_lan` matter once the instance has its base.
+#[derive(Clone, Debug)]
 pub struct AttachOptions {
     /// Number of SAs that fit; `None` is [`DEFAULT_SA_CAPACITY`] less the unused slot, or what the instance has.
     pub capacity: Option<u32>,
@@ -173,6 +177,10 @@ pub struct AttachOptions {
     pub mark_transport_in: u32,
     /// Seconds in which further packets of a flow raise no second ACQUIRE.
     pub acquire_hold: u32,
+    /// Interfaces to attach as well, with the gateway shortcut.
+    pub lan: Vec<String>,
+    /// Attached interfaces to take the gateway shortcut from.
+    pub no_lan: Vec<String>,
     /// Programs to load in place of those that are embedded; for tests, no tool sets it.
     pub object: Option<&'static [u8]>,
 }
@@ -186,6 +194,8 @@ impl Default for AttachOptions {
             mark_tunnel_in: 0,
             mark_transport_in: 0,
             acquire_hold: 15,
+            lan: vec![],
+            no_lan: vec![],
             object: None,
         }
     }
@@ -224,7 +234,7 @@ impl Loader {
         let slots = slots(options.capacity)?;
         let mut lock = InstanceLock::acquire(instance)?;
         let route = Route::open()?;
-        let outer = choose(&route, interfaces)?;
+        let outer = choose(&route, interfaces, options)?;
         let base = base(instance, &mut lock, &route, slots, options)?;
         let reports: Result<_, _> = outer.iter().map(|i| attach::outer(instance, i, options)).collect();
         Ok(AttachReport {
@@ -327,26 +337,48 @@ pub(super) fn base(
     }
 }
 
-/// The interfaces to attach: those named, or all that make sense.
-fn choose(route: &Route, names: &[&str]) -> Result<Vec<Interface>, LoaderError> {
+/// The interfaces to attach: those named, or all that make sense, and those that the shortcut is for.
+fn choose(route: &Route, names: &[&str], options: &AttachOptions) -> Result<Vec<Interface>, LoaderError> {
     let all = route.interfaces()?;
-    let ours = |i: &Interface| i.name == IPSEC0 || i.name == IPSEC0X;
-    if names.is_empty() {
-        let outer: Vec<_> = all.into_iter().filter(Interface::is_outer).collect();
-        return if outer.is_empty() { Err(LoaderError::NothingToAttach) } else { Ok(outer) };
+    let mut chosen: Vec<Interface> = vec![];
+    if names.is_empty() && options.no_lan.is_empty() {
+        chosen = all.iter().filter(|i| i.is_outer()).cloned().collect();
+        if chosen.is_empty() {
+            return Err(LoaderError::NothingToAttach);
+        }
     }
-    let pick = |name: &&str| {
-        let found = all.iter().find(|i| i.name == **name).ok_or_else(|| LoaderError::NoInterface((*name).into()))?;
-        let unfit = |reason| Err(LoaderError::Unfit { name: found.name.clone(), reason });
-        if ours(found) {
-            return unfit("it is part of the data path itself");
+    for name in names.iter().copied().chain(options.lan.iter().chain(&options.no_lan).map(String::as_str)) {
+        if !chosen.iter().any(|i| i.name == name) {
+            chosen.push(named(&all, name)?);
         }
-        if found.loopback || !found.ethernet {
-            return unfit("it has no Ethernet framing");
-        }
-        Ok(found.clone())
-    };
-    names.iter().map(pick).collect()
+    }
+    Ok(chosen)
+}
+
+/// The interface of that name, if it can be attached.
+fn named(all: &[Interface], name: &str) -> Result<Interface, LoaderError> {
+    let found = all.iter().find(|i| i.name == name).ok_or_else(|| LoaderError::NoInterface(name.into()))?;
+    check_fit(all, found)?;
+    Ok(found.clone())
+}
+
+/// Whether the interface can be attached.
+///
+/// # Errors
+/// [`LoaderError::Unfit`] with the reason why not.
+pub(super) fn check_fit(all: &[Interface], found: &Interface) -> Result<(), LoaderError> {
+    if found.name == IPSEC0 || found.name == IPSEC0X {
+        return Err(LoaderError::unfit(found, "it is part of the data path itself"));
+    }
+    if found.loopback || !found.ethernet {
+        return Err(LoaderError::unfit(found, "it has no Ethernet framing"));
+    }
+    if let Some(index) = found.port_of {
+        let master = all.iter().find(|i| i.index == index).map_or("another interface", |i| i.name.as_str());
+        let reason = format!("it is a port of {master}, which has its addresses and packets; attach {master}");
+        return Err(LoaderError::unfit(found, reason));
+    }
+    Ok(())
 }
 
 /// The header of a base that this process may go on with; `None` when there is no base, or only the remains of one. The

@@ -31,7 +31,7 @@ fn interfaces_come_and_go_and_the_sas_stay() {
         let report = Loader::attach(&test, &["lan0"], &with_capacity(99)).unwrap();
         assert!(report.loaded && report.capacity == 99 && report.memory > 99 * 640);
         let lan0 = &report.interfaces[0];
-        assert!(lan0.native && !lan0.xdp_exit && lan0.mtu == 1500 && lan0.fallback.is_none());
+        assert!(lan0.native && !lan0.xdp_exit && lan0.mtu == 1500 && lan0.notes.is_empty());
         Sadb::open(&test).unwrap().add(&an_sa()).unwrap();
 
         let second = Loader::attach(&test, &["lan1", "lan0"], &AttachOptions::default()).unwrap();
@@ -102,7 +102,7 @@ fn a_driver_that_refuses_is_a_reported_fallback() {
         // The driver refuses where the other end sends more than a page holds.
         ip("link add plain0 mtu 9000 type veth peer name plain1 mtu 9000");
         let report = Loader::attach(&test, &["plain0"], &with_capacity(9)).unwrap();
-        let said = report.interfaces[0].fallback.clone().unwrap();
+        let said = report.interfaces[0].notes.join("; ");
         assert!(
             !report.interfaces[0].native && ["plain0", "9000", "3506"].iter().all(|part| said.contains(part)),
             "{said}"

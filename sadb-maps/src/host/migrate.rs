@@ -14,7 +14,7 @@ use super::loader::LoaderError;
 use super::maps;
 use super::raw::{Octets, RawMap};
 use super::slots;
-use crate::abi::{ABI_VERSION, HEADER_MAGIC, Header, map};
+use crate::abi::{ABI_VERSION, Config, HEADER_MAGIC, Header, any, map};
 use crate::sa::{Bundle, SaState, SaStatic, SlotRef, WINDOW_BITS, Window, WindowPageKey, flag, state};
 use bytemuck::Pod;
 use std::collections::{BTreeSet, HashMap};
@@ -73,6 +73,8 @@ const STEPS: &[Step] = &[
     Step { from: 9, to: 10, value: as_it_is, iv_limit: IV_LIMIT },
     // One more counter, and a number of queues in place of a zero.
     Step { from: 10, to: 11, value: as_it_is, iv_limit: IV_LIMIT },
+    // Three more counters, a shortcut that interfaces have in place of a zero, and what some of them have.
+    Step { from: 11, to: 12, value: with_any, iv_limit: IV_LIMIT },
 ];
 
 const _: () = assert!(STEPS.len() as u32 == ABI_VERSION - FIRST, "a new ABI_VERSION needs a step from the one before");
@@ -89,6 +91,14 @@ fn with_ring_bits(map: &str, mut value: Octets) -> Octets {
         *octet = WINDOW_BITS as u8;
     }
     value
+}
+
+/// Before version 12 the configuration did not say what some interface has: XDP may be generic anywhere, until the loader looks.
+fn with_any(map: &str, value: Octets) -> Octets {
+    match value.get(..offset_of!(Config, any)) {
+        Some(before) if map == map::CONFIG => Octets::new([before, &any::GENERIC.to_ne_bytes()].concat()),
+        _ => value,
+    }
 }
 
 impl Target {
@@ -706,6 +716,15 @@ mod tests {
         let new = with_ring_bits(map::SA_STATIC, old.clone());
         assert_eq!(new.as_slice(), bytemuck::bytes_of(&record(WINDOW_BITS as u8)));
         assert_eq!(*with_ring_bits(map::SA_KEYS, old.clone()), *old);
+    }
+
+    #[test]
+    fn configurations_of_version_11_let_every_interface_be_generic() {
+        let record = |any| Config { ipsec0: 3, log_level: 1, any, ..Config::default() };
+        let new = bytemuck::bytes_of(&record(any::GENERIC)).to_vec();
+        let old = Zeroizing::new(new[..44].to_vec());
+        assert_eq!(*with_any(map::CONFIG, old.clone()), new);
+        assert_eq!(*with_any(map::OUTER, old.clone()), *old);
     }
 
     #[test]

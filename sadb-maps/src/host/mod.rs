@@ -68,9 +68,10 @@ pub mod upgrade;
 mod upgrade_tests;
 pub mod watch;
 mod window;
+mod xdp_features;
 mod xsk;
 
-pub use attach::InterfaceReport;
+pub use attach::{InterfaceReport, Shortcut};
 pub use build::Build;
 pub use bus::{BusError, Heard, Publisher, Subscriber};
 pub use counters::Counters;

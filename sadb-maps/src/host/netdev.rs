@@ -10,8 +10,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-    LinkLayerType, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
+    LinkInfo, LinkLayerType, LinkMessage,
 };
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use netlink_packet_route::{AddressFamily as RouteFamily, RouteNetlinkMessage};
@@ -50,8 +50,10 @@ pub(super) struct Interface {
     pub(super) ethernet: bool,
     pub(super) loopback: bool,
     pub(super) up: bool,
-    /// It is a port of a bridge or a bond, which is where its packets appear.
-    pub(super) port: bool,
+    /// It is a port of a bridge, bond or team, which is where its packets appear: index of that.
+    pub(super) port_of: Option<u32>,
+    /// It is one end of a veth pair.
+    pub(super) veth: bool,
     /// Group number; [`PAIR_GROUP`] on what the loader makes.
     pub(super) group: u32,
     /// What the loader writes on what it makes, once that is made.
@@ -61,7 +63,7 @@ pub(super) struct Interface {
 impl Interface {
     /// Whether packets that leave the host leave here: Ethernet, no port of another, not of the data path.
     pub(super) fn is_outer(&self) -> bool {
-        self.is_attachable() && !self.port
+        self.is_attachable() && self.port_of.is_none()
     }
 
     /// Whether programs can be attached: Ethernet, not of the data path.
@@ -260,18 +262,25 @@ fn interface(link: LinkMessage) -> Interface {
         up: link.header.flags.contains(LinkFlags::Up),
         ..Interface::default()
     };
+    // A VRF is a table of routes: what it has is its members' own.
+    let (mut controller, mut vrf) = (None, false);
     for attribute in link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => found.name = name,
             LinkAttribute::Mtu(mtu) => found.mtu = mtu,
             LinkAttribute::Address(mac) => found.mac = mac.try_into().unwrap_or_default(),
             LinkAttribute::NumRxQueues(queues) => found.rx_queues = queues,
-            LinkAttribute::Controller(index) => found.port = index != 0,
+            LinkAttribute::Controller(index) => controller = Some(index).filter(|index| *index != 0),
+            LinkAttribute::LinkInfo(infos) => {
+                found.veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
+                vrf = infos.contains(&LinkInfo::PortKind(InfoPortKind::Vrf));
+            }
             LinkAttribute::Group(group) => found.group = group,
             LinkAttribute::IfAlias(alias) => found.alias = Some(alias),
             _ => {}
         }
     }
+    found.port_of = controller.filter(|_| !vrf);
     found
 }
 
@@ -406,7 +415,7 @@ mod tests {
             assert_ne!(inner.mac, outer.mac);
             assert_eq!((outer.alias.as_deref(), inner.alias.as_deref()), (Some("test"), None));
             assert_eq!((inner.group, outer.group), (PAIR_GROUP, PAIR_GROUP));
-            assert!(!outer.is_outer() && !outer.port);
+            assert!(!outer.is_outer() && outer.port_of.is_none() && outer.veth);
             offloads_off(IPSEC0).unwrap();
             gro_on(IPSEC0).unwrap();
             forwarding_on(IPSEC0X).unwrap();

@@ -11,6 +11,7 @@ use super::instance::{Instance, InstanceError};
 use super::loader::{self, AttachOptions, LoaderError};
 use super::lock::InstanceLock;
 use super::netdev::{Interface, Route};
+use crate::abi::Outer;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
@@ -45,8 +46,10 @@ impl Wanted {
         if self.names.is_empty() {
             return interface.is_outer();
         }
-        interface.is_attachable()
-            && self.names.iter().any(|pattern| fits(pattern.as_bytes(), interface.name.as_bytes()))
+        // A port that is named is refused with the reason.
+        let fits = |pattern: &String| fits(pattern.as_bytes(), interface.name.as_bytes());
+        let named = self.names.contains(&interface.name);
+        named && interface.is_attachable() || interface.is_outer() && self.names.iter().any(fits)
     }
 }
 
@@ -177,7 +180,10 @@ impl Watch {
             .into_iter()
             .map(|(index, record, whole)| (index, (record, whole)))
             .collect();
-        let wanted: Vec<&Interface> = all.iter().filter(|interface| self.wanted.matches(interface)).collect();
+        let names = self.options.lan.clone();
+        let lan = |interface: &Interface| names.contains(&interface.name);
+        let wanted: Vec<&Interface> =
+            all.iter().filter(|interface| self.wanted.matches(interface) || lan(interface)).collect();
         let whole = loader::pair_is_whole(&self.instance, &all)?;
         if !whole || outer.keys().any(|index| all.iter().all(|i| i.index != *index)) {
             // Its capacity is its own.
@@ -194,8 +200,11 @@ impl Watch {
                 continue;
             }
             let past_xdp = record.and_then(|(record, _)| attach::past_xdp(&self.instance, interface, record));
+            // The shortcut is given once; whoever takes it away has a reason.
+            let lacks_shortcut = |record: &Outer| !was_attached && lan(interface) && record.shortcut == 0;
             if record.is_some_and(|(record, whole)| {
-                *whole && past_xdp.is_none() && record.mtu == interface.mtu && record.mac == interface.mac
+                let changed = record.mtu != interface.mtu || record.mac != interface.mac;
+                *whole && past_xdp.is_none() && !changed && !lacks_shortcut(record)
             }) {
                 if let Some((record, _)) = record.filter(|_| !was_attached) {
                     let report = InterfaceReport::of(&self.instance, interface, record);
@@ -203,8 +212,10 @@ impl Watch {
                 }
                 continue;
             }
-            let news = match attach::outer(&self.instance, interface, &self.options) {
+            let fit = if record.is_some() { Ok(()) } else { loader::check_fit(&all, interface) };
+            let news = match fit.and_then(|()| attach::outer(&self.instance, interface, &self.options)) {
                 Ok(report) => Seen::Attached(report),
+                Err(LoaderError::Unfit { name, reason }) => Seen::Refused { name, reason },
                 Err(e) => Seen::Refused { name: interface.name.clone(), reason: e.to_string() },
             };
             if let (Some(why), Seen::Attached(_)) = (past_xdp, &news) {
@@ -307,12 +318,12 @@ pub(super) fn watcher(instance: &Instance) -> Result<Option<(u32, bool)>, Loader
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Loader;
     use crate::host::kernel::Link;
     use crate::host::netdev;
     use crate::host::object::OBJECT;
     use crate::host::status::Status;
     use crate::host::testing::{TestInstance, in_new_netns, ip};
+    use crate::host::{Loader, Shortcut};
     use std::time::{Duration, Instant};
 
     #[test]
@@ -359,6 +370,8 @@ mod tests {
         mark_tunnel_in: 0,
         mark_transport_in: 0,
         acquire_hold: 15,
+        lan: vec![],
+        no_lan: vec![],
         object: None,
     };
 
@@ -444,6 +457,44 @@ mod tests {
             netdev::set_queues("lan0", 1);
             Loader::attach(&test, &["lan0"], &AttachOptions::default()).unwrap();
             assert_eq!(past(), None);
+            Loader::detach_all(&test).unwrap();
+        });
+    }
+
+    #[test]
+    fn the_shortcut_is_given_once_and_ports_are_refused() {
+        in_new_netns(|| {
+            let test = TestInstance::bare().unwrap();
+            if OBJECT.is_none() {
+                return;
+            }
+            ip("link add lan0 type veth peer name lan1");
+            ip("link add br0 type bridge");
+            ip("link set lan1 master br0");
+            Loader::attach(&test, &["lan0"], &SMALL).unwrap();
+            let shortcut =
+                || Status::read(&test).unwrap().interfaces.iter().find(|i| i.name == "lan0").unwrap().shortcut;
+            assert_eq!(shortcut(), Shortcut::None);
+            // What a pattern covers is no port; one that is named is refused with the reason.
+            let options = AttachOptions { lan: vec!["lan0".to_owned()], ..SMALL };
+            let wanted = Wanted { names: vec!["lan?".to_owned()], strict: false };
+            let (mut watch, seen) = Watch::begin(&test, wanted, options.clone()).unwrap();
+            assert!(
+                attached("lan0")(&seen) && !seen.iter().any(|seen| matches!(seen, Seen::Refused { .. })),
+                "{seen:?}"
+            );
+            assert_ne!(shortcut(), Shortcut::None);
+            // Who takes it away has a reason.
+            let without = AttachOptions { no_lan: vec!["lan0".to_owned()], ..AttachOptions::default() };
+            Loader::attach(&test, &[], &without).unwrap();
+            ip("link set lan0 up");
+            watch.wait().unwrap();
+            assert_eq!(shortcut(), Shortcut::None);
+            drop(watch);
+            let wanted = Wanted { names: vec!["lan1".to_owned()], strict: false };
+            let (_watch, seen) = Watch::begin(&test, wanted, SMALL).unwrap();
+            let refused = |seen: &Seen| matches!(seen, Seen::Refused { name, reason } if name == "lan1" && reason.contains("port of br0"));
+            assert!(seen.iter().any(refused), "{seen:?}");
             Loader::detach_all(&test).unwrap();
         });
     }

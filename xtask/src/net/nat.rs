@@ -53,7 +53,11 @@ impl Host {
         ))
     }
 
-    fn nftables(&self, rules: &str) -> Result<()> {
+    /// Adds rules in the syntax of nft(8).
+    ///
+    /// # Errors
+    /// nftables is missing, or what nft said.
+    pub fn nftables(&self, rules: &str) -> Result<()> {
         ensure()?;
         run_text(self.command("nft").arg(rules)).with_context(|| format!("nftables on {}", self.name())).map(|_| ())
     }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The transform of a manual SA with a name that the tools know.
-fn transform(name: &str, key: &str) -> String {
+pub(super) fn transform(name: &str, key: &str) -> String {
     format!("encr_alg {name} encrkey {key} replay 1024")
 }
 
@@ -23,22 +23,22 @@ pub(super) fn manual_keys(net: &Protected, name: &str) -> Result<()> {
 
 pub(super) fn chacha20() -> Result<()> {
     let net = Protected::new("chacha", "encr_algs chacha20-poly1305", &[])?;
-    through_the_tunnel(&net, "chacha20-poly1305")
+    through_the_tunnel(&net, "chacha20-poly1305", OCTETS)
 }
 
 pub(super) fn aes_gcm() -> Result<()> {
     let net = Protected::new("gcm", "encr_algs aes-gcm(256)", &[])?;
-    through_the_tunnel(&net, "aes-gcm")
+    through_the_tunnel(&net, "aes-gcm", OCTETS)
 }
 
 pub(super) fn generic_xdp() -> Result<()> {
     let net = Protected::new("generic", "encr_algs chacha20-poly1305", &["--mode", "generic"])?;
-    through_the_tunnel(&net, "chacha20-poly1305")
+    through_the_tunnel(&net, "chacha20-poly1305", OCTETS)
 }
 
 pub(super) fn xdp_exit() -> Result<()> {
     let net = Protected::new("exit", "encr_algs chacha20-poly1305", &["--exit", "xdp"])?;
-    through_the_tunnel(&net, "chacha20-poly1305")
+    through_the_tunnel(&net, "chacha20-poly1305", OCTETS)
 }
 
 pub(super) fn strict_rp_filter() -> Result<()> {
@@ -48,7 +48,7 @@ pub(super) fn strict_rp_filter() -> Result<()> {
             host.sysctl(&format!("ipv4.conf.{interface}.rp_filter"), "1")?;
         }
     }
-    through_the_tunnel(&net, "chacha20-poly1305")
+    through_the_tunnel(&net, "chacha20-poly1305", OCTETS)
 }
 
 /// Every size there is, sealed by one host and opened by the other and the same for the answer: a third of all sizes has
@@ -73,22 +73,25 @@ pub(super) fn every_size() -> Result<()> {
     Ok(())
 }
 
+/// Payload of a transfer.
+const OCTETS: u64 = 32 << 20;
+
 /// Octets of an echo request that just fit: 1446 of an inner packet at MTU 1500, less IPv4 and ICMP header.
 const LARGEST_ECHO: u32 = 1446 - 28;
 
 /// Ping and TCP at full MTU through the tunnel, nothing in clear on the wire, nothing lost, and the same flow in clear
 /// once the policy is gone.
-fn through_the_tunnel(net: &Protected, algorithm: &str) -> Result<()> {
+pub(super) fn through_the_tunnel(net: &Protected, algorithm: &str, octets: u64) -> Result<()> {
     ensure!(net.sites.a.silent(&INNER_B.to_string(), &[])?, "a ping was answered although there is no SA");
     let before = (net.a.counters()?, net.b.counters()?);
     let unsealed = counter(&before.0, "drop-no-sa-outbound");
     ensure!(unsealed > 0, "the packet that had no SA was not counted as dropped for that");
 
     manual_keys(net, algorithm)?;
-    let capture = Capture::start(&net.sites.router, "to-a")?;
+    let capture = Capture::start(&net.sites.router, net.sites.wire)?;
     ensure!(net.sites.a.ping(&INNER_B.to_string(), &[])?, "no answer through the tunnel: {}", state(net));
-    let there = transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, 32 << 20, |_| {}).with_context(|| state(net))?;
-    let back = transfer::tcp(&net.sites.b, &net.sites.a, INNER_A, 32 << 20, |_| {}).with_context(|| state(net))?;
+    let there = transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, octets, |_| {}).with_context(|| state(net))?;
+    let back = transfer::tcp(&net.sites.b, &net.sites.a, INNER_A, octets, |_| {}).with_context(|| state(net))?;
     let seen = capture.finish()?;
     println!("{algorithm}: {:.2} and {:.2} Gbit/s, {} ESP frames", there.gigabits(), back.gigabits(), seen.esp);
     nothing_in_clear(&seen)?;
@@ -98,8 +101,9 @@ fn through_the_tunnel(net: &Protected, algorithm: &str) -> Result<()> {
     same_counts(net)?;
 
     net.unprotect()?;
-    let capture = Capture::start(&net.sites.router, "to-a")?;
-    transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, 1 << 20, |_| {}).context("in clear, without policy")?;
+    let capture = Capture::start(&net.sites.router, net.sites.wire)?;
+    transfer::tcp(&net.sites.a, &net.sites.b, INNER_B, octets.min(1 << 20), |_| {})
+        .context("in clear, without policy")?;
     let seen = capture.finish()?;
     ensure!(seen.marked > 0 && seen.esp == 0, "without policy the capture sees {} marked frames", seen.marked);
     Ok(())

@@ -10,6 +10,7 @@ mod echo;
 pub(crate) mod faults;
 mod first_packet;
 mod fragments;
+mod gateway;
 mod guest;
 mod ike_ah;
 mod interfaces;
@@ -22,6 +23,7 @@ mod nat;
 mod nat_clients;
 mod nat_transport;
 mod ours;
+mod outer;
 mod past_xdp;
 mod path_mtu;
 mod policy;
@@ -185,6 +187,21 @@ pub const ALL: &[Scenario] = &[
         path_mtu::ours,
     ),
     namespace("forwarded", "hosts behind the gateways, all offloads on, no MTU set", ours::forwarded),
+    namespace(
+        "shortcut",
+        "the gateway shortcut, both exits: both ways past the stack; what it cannot decide goes by the stack, not in clear",
+        gateway::shortcut,
+    ),
+    namespace(
+        "nftables",
+        "strict reverse path filtering and a firewall that lets in what comes from ipsec0; the shortcut goes past it",
+        gateway::firewall,
+    ),
+    namespace(
+        "outer-bridge",
+        "the outer interface is a bridge; a port of it, and the XDP exit, are refused",
+        outer::bridge,
+    ),
     waiting("netns-exec", "every tool through ip netns exec", ours::netns_exec),
     waiting("ike-by-traffic", "the first packet makes the daemons negotiate", ours::negotiated_by_traffic),
     waiting(
@@ -303,6 +320,8 @@ pub const ALL: &[Scenario] = &[
     interop("strongswan-no-proposal", "IKE and child without a common proposal", strongswan::no_common_proposal),
     guest("kernel-features", "what this kernel has of what the data path needs, by its version", guest::features),
     guest("kernel-tunnel", "two hosts of ours on this kernel: datagrams and TCP through a tunnel", guest::tunnel),
+    guest("outer-vlan", "the outer interface is a VLAN, alone and attached with what it lies on", outer::vlan),
+    guest("kernel-shortcut", "the gateway shortcut on this kernel, as far as it has it", gateway::shortcut_of_guest),
     guest("kernel-xfrm", "ESP and AH against the kernel's own, one case of each kind", xfrm::quick),
     guest(
         "kernel-esp-chacha20-poly1305",

@@ -39,6 +39,8 @@ pub(crate) struct TwoSites {
     pub(crate) b: Host,
     /// Its interfaces are `to-a` and `to-b`; those of the hosts are both `wan0`.
     pub(crate) router: Host,
+    /// The interface of the router where what A sends is seen.
+    pub(crate) wire: &'static str,
 }
 
 impl TwoSites {
@@ -66,7 +68,7 @@ impl TwoSites {
             "route add default via 203.0.113.1",
             "route add 10.1.0.0/24 via 203.0.113.1 src 10.2.0.1",
         ])?;
-        Ok(Self { lab, a, b, router })
+        Ok(Self { lab, a, b, router, wire: "to-a" })
     }
 
     /// Adds a host behind each gateway, 10.1.0.9 and 10.2.0.9; the gateways forward, and have their own addresses in
@@ -122,9 +124,13 @@ impl Protected {
     /// `algorithms` are the properties of the rule, for example `encr_algs aes-gcm(256)`; `attach` has further options
     /// of `espadm attach`.
     pub(crate) fn new(name: &str, algorithms: &str, attach: &[&str]) -> Result<Self> {
-        let sites = TwoSites::new(name)?;
         let attach = [attach, &["wan0"]].concat();
-        let (a, b) = (Suite::attach(&sites.lab, &sites.a, &attach)?, Suite::attach(&sites.lab, &sites.b, &attach)?);
+        Self::on(TwoSites::new(name)?, algorithms, &attach, &attach)
+    }
+
+    /// The same on hosts that are there, with all arguments of `espadm attach` for each.
+    pub(crate) fn on(sites: TwoSites, algorithms: &str, attach_a: &[&str], attach_b: &[&str]) -> Result<Self> {
+        let (a, b) = (Suite::attach(&sites.lab, &sites.a, attach_a)?, Suite::attach(&sites.lab, &sites.b, attach_b)?);
         a.tunnel("vpn0", A, B)?;
         b.tunnel("vpn0", B, A)?;
         let protected = Self { a, b, sites };

@@ -75,6 +75,41 @@ impl Cipher {
     }
 }
 
+/// How packets of this suite go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Through the stack, and out through the neighbour layer.
+    Stack,
+    /// Through the stack, and out by XDP redirect.
+    XdpExit,
+    /// Those of hosts by the gateway shortcut, and out through the neighbour layer.
+    Shortcut,
+    /// Those of hosts by the gateway shortcut, and out by XDP redirect.
+    ShortcutXdpExit,
+}
+
+impl Way {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Stack => "",
+            Self::XdpExit => ", XDP exit",
+            Self::Shortcut => ", shortcut",
+            Self::ShortcutXdpExit => ", shortcut, XDP exit",
+        }
+    }
+
+    fn exit(self) -> &'static str {
+        match self {
+            Self::Stack | Self::Shortcut => "neighbour",
+            Self::XdpExit | Self::ShortcutXdpExit => "xdp",
+        }
+    }
+
+    fn has_shortcut(self) -> bool {
+        matches!(self, Self::Shortcut | Self::ShortcutXdpExit)
+    }
+}
+
 /// Who is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -83,7 +118,7 @@ pub(super) enum Kind {
     /// No protection, and all that veth can do to handle many segments as one.
     ClearOffloads,
     /// This suite.
-    Ours(Cipher),
+    Ours(Cipher, Way),
     /// strongSwan's ESP in user space.
     Strongswan(Cipher),
     /// WireGuard in user space, which is ChaCha20-Poly1305.
@@ -91,11 +126,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::ClearSegments,
         Self::ClearOffloads,
-        Self::Ours(Cipher::ChaCha20),
-        Self::Ours(Cipher::AesGcm128),
+        Self::Ours(Cipher::ChaCha20, Way::Stack),
+        Self::Ours(Cipher::ChaCha20, Way::XdpExit),
+        Self::Ours(Cipher::ChaCha20, Way::Shortcut),
+        Self::Ours(Cipher::ChaCha20, Way::ShortcutXdpExit),
+        Self::Ours(Cipher::AesGcm128, Way::Stack),
         Self::Strongswan(Cipher::ChaCha20),
         Self::Strongswan(Cipher::AesGcm128),
         Self::WireguardGo,
@@ -106,7 +144,7 @@ impl Kind {
         match self {
             Self::ClearSegments => "in clear, a segment a packet".to_owned(),
             Self::ClearOffloads => "in clear, with offloads".to_owned(),
-            Self::Ours(cipher) => format!("this suite, {}", cipher.name()),
+            Self::Ours(cipher, way) => format!("this suite, {}{}", cipher.name(), way.title()),
             Self::Strongswan(cipher) => format!("strongSwan, {}", cipher.name()),
             Self::WireguardGo => "wireguard-go".to_owned(),
         }
@@ -117,12 +155,20 @@ impl Kind {
         match self {
             Self::ClearSegments => "clear",
             Self::ClearOffloads => "clearoff",
-            Self::Ours(Cipher::ChaCha20) => "ourschacha",
-            Self::Ours(Cipher::AesGcm128) => "oursgcm",
+            Self::Ours(Cipher::ChaCha20, Way::Stack) => "ourschacha",
+            Self::Ours(Cipher::ChaCha20, Way::XdpExit) => "oursxdpexit",
+            Self::Ours(Cipher::ChaCha20, Way::Shortcut) => "oursshortcut",
+            Self::Ours(Cipher::ChaCha20, Way::ShortcutXdpExit) => "oursshortcutxdpexit",
+            Self::Ours(Cipher::AesGcm128, _) => "oursgcm",
             Self::Strongswan(Cipher::ChaCha20) => "swanchacha",
             Self::Strongswan(Cipher::AesGcm128) => "swangcm",
             Self::WireguardGo => "wgo",
         }
+    }
+
+    /// Whether there is something to measure between these ends: what gateways send themselves takes no shortcut.
+    pub(super) fn is_measured(self, ends: Ends) -> bool {
+        ends == Ends::Hosts || !matches!(self, Self::Ours(_, way) if way.has_shortcut())
     }
 
     fn is_clear(self) -> bool {
@@ -164,9 +210,19 @@ impl Contestant {
     }
 
     fn start(kind: Kind) -> Result<Self> {
-        if let Kind::Ours(cipher) = kind {
-            let net = Protected::new(kind.name(), cipher.policy(), &[])?;
+        if let Kind::Ours(cipher, way) = kind {
+            let net = Protected::new(kind.name(), cipher.policy(), &["--exit", way.exit()])?;
             let (left, right) = net.sites.add_hosts()?;
+            if way.has_shortcut() {
+                for (suite, host) in [(&net.a, &left), (&net.b, &right)] {
+                    host.run("ethtool", &["-K", "eth0", "tx", "off"])?;
+                    let said = suite.tool("espadm", &["attach", "--lan", "lan0", "wan0"])?;
+                    ensure!(
+                        said.contains("gateway shortcut to and from tunnels"),
+                        "no shortcut out of tunnels: {said}"
+                    );
+                }
+            }
             match cipher {
                 Cipher::ChaCha20 => net.keys(
                     &format!("encr_alg chacha20-poly1305 encrkey {KEY_A_TO_B} replay 1024"),
@@ -203,7 +259,7 @@ impl Contestant {
                 b.join(&a, A, NET_A, "10.2.0.1")?;
                 parts.push(Box::new((a, b)));
             }
-            Kind::ClearOffloads | Kind::Ours(_) => {}
+            Kind::ClearOffloads | Kind::Ours(..) => {}
         }
         let [a, b, router] = [&sites.a, &sites.b, &sites.router].map(Clone::clone);
         Ok(Self { kind, a, b, router, left, right, _parts: parts, _sites: Box::new(sites) })
