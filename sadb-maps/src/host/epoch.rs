@@ -6,11 +6,11 @@
 
 use super::error::SadbError;
 use super::instance::STATE_DIR;
-use super::{bpffs, clock};
+use super::{bpffs, clock, files};
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Most numbers that one write sets aside.
@@ -59,14 +59,7 @@ impl EpochSource {
 fn reserve(path: &Path, count: u32) -> io::Result<u32> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     bpffs::private_dir(dir).map_err(io::Error::other)?;
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)?;
+    let file = files::private(path)?;
     let mut file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| io::Error::from(e))?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;

@@ -5,6 +5,7 @@
 //! messages are missing.
 
 use super::error::SadbError;
+use super::files;
 use super::instance::Instance;
 use super::maps::{self, failed};
 use crate::abi::map;
@@ -12,9 +13,8 @@ use crate::event::Event;
 use aya::maps::{Map, MapData, RingBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
 
 /// The held lease. Its descriptor becomes readable when there are events; fit for `AsyncFd`.
 pub struct EventLease {
@@ -68,14 +68,7 @@ impl EventLease {
 /// Locks a runtime file as long as the value lives; `None` while another process has it locked.
 pub(super) fn lease(instance: &Instance, name: &str) -> Result<Option<Flock<File>>, SadbError> {
     let path = instance.run_dir()?.join(name);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(&path)
-        .map_err(|e| SadbError::io(path.display().to_string(), e))?;
+    let file = files::private(&path).map_err(|e| SadbError::io(path.display().to_string(), e))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),

@@ -1,4 +1,5 @@
-//! Small files that are replaced as a whole, so that a reader, also after a crash, sees the old one or the new one.
+//! Small files that nobody else reads: those that are replaced as a whole, so that a reader, also after a crash, sees the
+//! old one or the new one; and those that are locked and written in place.
 
 use super::error::SadbError;
 use serde::Serialize;
@@ -16,6 +17,19 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, SadbEr
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed(e)),
     }
+}
+
+/// Opens a file for reading and writing, makes it where it is missing, mode 0600, and leaves what is in it. It follows no
+/// symbolic link and is closed by exec.
+pub(super) fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path)
 }
 
 /// Replaces a JSON file, mode 0600, synced. One writer at a time: the caller holds the lock of the instance.

@@ -5,12 +5,13 @@
 //! it remembers of the maps is still true, and the slots of the latest changes, so that it reads those anew and no others.
 
 use super::error::SadbError;
+use super::files;
 use super::instance::Instance;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 /// How long a tool waits for another one, in seconds.
@@ -54,15 +55,7 @@ impl InstanceLock {
     /// [`SadbError::Busy`] after the time; a lock file that cannot be made.
     pub fn acquire(instance: &Instance) -> Result<Self, SadbError> {
         let path = instance.run_dir()?.join("lock");
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&path)
-            .map_err(|e| SadbError::io(path.display().to_string(), e))?;
+        let mut file = files::private(&path).map_err(|e| SadbError::io(path.display().to_string(), e))?;
         let deadline = Instant::now() + Duration::from_secs(LOCK_TIMEOUT);
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

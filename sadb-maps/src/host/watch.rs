@@ -7,6 +7,7 @@
 
 use super::attach::{self, InterfaceReport, PastXdp};
 use super::error::SadbError;
+use super::files;
 use super::instance::{Instance, InstanceError};
 use super::loader::{self, AttachOptions, LoaderError};
 use super::lock::InstanceLock;
@@ -19,10 +20,10 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 
 /// `RTMGRP_LINK` of rtnetlink(7).
 const RTMGRP_LINK: u32 = 1;
@@ -276,15 +277,7 @@ fn listen() -> io::Result<Socket> {
 /// The file that says who watches: locked, with the number of the process, and whether strictly, in it.
 fn lock_file(instance: &Instance) -> Result<File, SadbError> {
     let path = instance.run_dir()?.join("watch");
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(&path)
-        .map_err(|e| SadbError::io(path.display().to_string(), e))
+    files::private(&path).map_err(|e| SadbError::io(path.display().to_string(), e))
 }
 
 fn take_lock(instance: &Instance, strict: bool) -> Result<Flock<File>, LoaderError> {
