@@ -129,7 +129,7 @@ fn slow_v6(packet: &[u8]) -> Option<Fields> {
             break;
         }
         // Six headers are looked over, the sixth is the last.
-        let whole = packet.get(at..at + if is_fragment { 4 } else { 2 });
+        let whole = packet.get(at..at + if is_fragment { 8 } else { 2 });
         let Some(head) = whole else {
             fields.bits[2] = true;
             break;
