@@ -7,6 +7,7 @@ pub mod crypto;
 pub mod esp;
 pub mod forward;
 pub mod packet;
+pub mod path_mtu;
 pub mod replay;
 pub mod spd;
 pub mod too_big;

@@ -1,25 +1,19 @@
 //! What routers say about sealed packets that are too big for them (RFC 4301 section 8.2): kept by the SA that the quoted
-//! packet names, so that whoever does not see the packets has an SPI to guess, and heeded for ten minutes. The stack has
-//! no use for these errors: to it, ESP and AH belong to nobody.
+//! packet names, so that whoever does not see the packets has an SPI to guess. How far it is believed is in
+//! [`ebpf_esp::path_mtu`]. The stack has no use for these errors: to it, ESP and AH belong to nobody.
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use ebpf_esp::esp::UDP_HEADER;
 use ebpf_esp::packet::{Frame, proto};
+use ebpf_esp::path_mtu;
 use sadb_maps::Addr;
 use sadb_maps::counter::Counter;
-use sadb_maps::sa::{AH, ESP, InboundKey, PATH_MTU_AGE, PathMtu, SaStatic};
+use sadb_maps::sa::{AH, ESP, InboundKey, PathMtu, SaStatic};
 
 use crate::frame::{SkbFrame, XdpFrame};
 use crate::maps::{PATH_MTUS, count};
-use crate::sa;
+use crate::sa::{self, SECOND};
 use crate::scratch::scratch;
-
-/// The least that is believed, as in Linux (`net.ipv4.route.min_pmtu`): less costs more than it brings.
-const LEAST_V4: u32 = 552;
-/// RFC 8200 section 5.
-const LEAST_V6: u32 = 1280;
-
-const NANOSECONDS: u64 = 1_000_000_000;
 
 /// Keeps what the ICMP error in the scratch says about the packet of this host that it quotes, which is there too. 1 when
 /// there was something to keep.
@@ -54,15 +48,13 @@ fn learn<F: Frame>(frame: &F) -> u32 {
         _ => return 0,
     };
     let (Some(octets), Some(spi)) = (octets, spi) else { return 0 };
-    // Routers from before RFC 1191 say nothing.
-    if octets == 0 || spi == 0 {
+    if spi == 0 {
         return 0;
     }
-    let least = if quoted.v4 { LEAST_V4 } else { LEAST_V6 };
-    let known = PathMtu { octets: if octets < least { least } else { octets }, at: (sa::now() / NANOSECONDS) as u32 };
     let proto = if quoted.proto == proto::AH { AH } else { ESP };
     let key = InboundKey { dst: quoted.src, spi: u32::from_be(spi), proto, reserved: [0; 3] };
-    if PATH_MTUS.insert(&key, &known, 0).is_err() {
+    let Some(new) = path_mtu::learned(known(&key), octets, quoted.v4, now()) else { return 0 };
+    if PATH_MTUS.insert(&key, &new, 0).is_err() {
         return 0;
     }
     count(Counter::PathMtu);
@@ -73,8 +65,20 @@ fn learn<F: Frame>(frame: &F) -> u32 {
 #[inline(always)]
 pub fn heeded(sa: &SaStatic, dst: Addr, mtu: u32) -> u32 {
     let key = InboundKey { dst, spi: sa.spi, proto: sa.proto, reserved: [0; 3] };
+    match known(&key) {
+        Some(known) => path_mtu::heeded(known, mtu, now()),
+        None => mtu,
+    }
+}
+
+#[inline(always)]
+fn known(key: &InboundKey) -> Option<PathMtu> {
     // SAFETY: copied at once.
-    let Some(known) = unsafe { PATH_MTUS.get(&key) }.copied() else { return mtu };
-    let age = ((sa::now() / NANOSECONDS) as u32).wrapping_sub(known.at);
-    if age > PATH_MTU_AGE || known.octets > mtu { mtu } else { known.octets }
+    unsafe { PATH_MTUS.get(key) }.copied()
+}
+
+/// Boot time in seconds.
+#[inline(always)]
+fn now() -> u32 {
+    (sa::now() / SECOND) as u32
 }

@@ -94,6 +94,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Slot of the outbound SA.
+    pub(crate) fn slot(self) -> u32 {
+        self.sa.slot
+    }
+
     /// The twelve octets that TC puts in the place of the MAC addresses; `known` tells whether it had found the SA.
     pub(crate) fn tag(&self, known: bool) -> Vec<u8> {
         let (slot, generation) = if known { (self.sa.slot, self.sa.generation & 0xff_ffff) } else { (0, 0) };
@@ -188,9 +193,20 @@ impl DataPath {
 
     /// Replaces policy and SAs.
     pub(crate) fn protect(&mut self, shape: Shape, transform: &Transform, keys: &Keys) -> Result<Place> {
+        self.protect_with(shape, transform, keys, |spec| spec)
+    }
+
+    /// The same with SAs that `change` makes of the usual ones.
+    pub(crate) fn protect_with(
+        &mut self,
+        shape: Shape,
+        transform: &Transform,
+        keys: &Keys,
+        change: impl Fn(SaSpec) -> SaSpec,
+    ) -> Result<Place> {
         self.sadb.flush(None)?;
         let generation = self.allow(shape, transform, keys)?;
-        self.add_pair(shape, transform, keys, generation)
+        self.add_pair(shape, transform, keys, generation, change)
     }
 
     /// The same with `count` pairs of SAs, with keys of their own and ascending SPIs.
@@ -206,7 +222,7 @@ impl DataPath {
         let generation = self.allow(shape, transform, &keys)?;
         let mut pair = |spi| {
             keys = transform.keys(random, spi, false);
-            self.add_pair(shape, transform, &keys, generation)
+            self.add_pair(shape, transform, &keys, generation, |spec| spec)
         };
         (SPI..SPI + count).map(&mut pair).collect()
     }
@@ -218,9 +234,16 @@ impl DataPath {
     }
 
     /// Adds the SAs of both directions, which have the same SPI and the same keys.
-    fn add_pair(&mut self, shape: Shape, transform: &Transform, keys: &Keys, generation: u32) -> Result<Place> {
+    fn add_pair(
+        &mut self,
+        shape: Shape,
+        transform: &Transform,
+        keys: &Keys,
+        generation: u32,
+        change: impl Fn(SaSpec) -> SaSpec,
+    ) -> Result<Place> {
         let [src, dst] = shape.outer();
-        let spec = SaSpec {
+        let spec = change(SaSpec {
             mode: if shape.is_tunnel() { Mode::Tunnel } else { Mode::Transport },
             encr: transform.encr,
             key: SecretKey::new(keys.key.clone()),
@@ -231,7 +254,7 @@ impl DataPath {
             replay_window: 1024,
             iv: IvSource::FreshKey,
             ..SaSpec::new(ESP, keys.spi, src, dst)
-        };
+        });
         self.sadb.add(&SaSpec { direction: Direction::In, ..spec.clone() })?;
         let sa = self.sadb.add(&SaSpec { direction: Direction::Out, ..spec })?;
         Ok(Place { sa, generation })
@@ -248,6 +271,11 @@ impl DataPath {
             states.set(place.sa.slot, Plain(state), 0)?;
         }
         Ok(())
+    }
+
+    /// Number of SAs.
+    pub(crate) fn sas(&mut self) -> Result<usize> {
+        Ok(self.sadb.dump(None)?.len())
     }
 
     /// The inbound SA as it is now.

@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod corners;
 mod ecn;
 mod instance;
 mod next_abi;
@@ -61,6 +62,12 @@ enum Task {
     },
     /// Every ECN field inside and outside, through the real programs
     Ecn,
+    /// Path MTU, ICMP errors, fragments and lost packets, through the real programs
+    Corners {
+        /// Another object than the one that is embedded
+        #[arg(long)]
+        object: Option<PathBuf>,
+    },
     /// Attach the programs of an object, in place of those that espadm has embedded
     Attach {
         /// Instance of the data path
@@ -118,6 +125,7 @@ fn main() -> ExitCode {
         Task::Vectors { object } => vectors::run(&object),
         Task::Packets { object } => packets::run(object.as_deref()),
         Task::Ecn => ecn::run(),
+        Task::Corners { object } => corners::run(object.as_deref()),
         Task::Attach { instance, object, interfaces } => instance::attach(&instance, &object, &interfaces),
         Task::Move { instance, object } => next_abi::run(&instance, object.as_deref()),
         Task::Bench { object, transforms, rounds } => bench::run(&object, &transforms, rounds),

@@ -301,7 +301,7 @@ fn refused(gateways: &Gateways) -> Result<()> {
     gateways.answered(&[])
 }
 
-/// Strict reverse path filtering on every interface, and a firewall on both gateways that accepts nothing but what comes
+/// ARC-IN-06: strict reverse path filtering on every interface, and a firewall on both gateways that accepts nothing but what comes
 /// out of a tunnel, on `ipsec0`, and what goes into one. Without the rule for `ipsec0` nothing passes; with the shortcut
 /// the firewall is not asked, which is why nobody gets it unasked.
 pub(super) fn firewall() -> Result<()> {

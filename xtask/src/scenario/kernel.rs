@@ -26,6 +26,10 @@ pub(super) fn ecn() -> Result<()> {
     run_shown(Command::new(binaries()?.join("esp-kernel")).arg("ecn"))
 }
 
+pub(super) fn corners() -> Result<()> {
+    run_shown(Command::new(binaries()?.join("esp-kernel")).arg("corners"))
+}
+
 pub(super) fn packets() -> Result<()> {
     let object = faults::object();
     let object = object.iter().flat_map(|object| ["--object", object]);

@@ -105,6 +105,11 @@ pub const ALL: &[Scenario] = &[
         kernel::ecn,
     ),
     namespace(
+        "kernel-corners",
+        "routers that lie about the path, storms of ICMP errors, fragments on SAs with ports, 2^32 packets lost",
+        kernel::corners,
+    ),
+    namespace(
         "kernel-policy",
         "random rules and packets through the classifier in the kernel, beside the plain scan, up to 16,384 rules",
         kernel::policy,

@@ -1,0 +1,320 @@
+//! Corners of RFC 4301 and RFC 4303 that no peer would come to by itself, through the real programs: routers that lie about
+//! the path MTU, storms of ICMP errors, more packets lost than sequence numbers tell, fragments on SAs with ports.
+
+use crate::check::sum;
+use crate::instance::{DataPath, Place, SPI, Shape, ether_type, packet};
+use crate::run;
+use crate::support::Random;
+use crate::test_object::Plain;
+use crate::transforms::{self, Transform};
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{Array, HashMap, Map, MapData};
+use sadb_maps::Addr;
+use sadb_maps::abi::map;
+use sadb_maps::counter::Counter;
+use sadb_maps::host::Counters;
+use sadb_maps::host::spec::SaSpec;
+use sadb_maps::sa::{ESP, InboundKey, PATH_MTU_AGE, PathMtu, SaSelectors, SaState};
+use std::net::IpAddr;
+use std::path::Path;
+
+const DROP: u32 = 1;
+const PASS: u32 = 2;
+
+const UDP: u8 = 17;
+
+const SHAPES: [Shape; 2] =
+    [Shape::Tunnel { outer_v6: false, inner_v6: false }, Shape::Tunnel { outer_v6: true, inner_v6: true }];
+
+/// Runs all of it.
+pub(crate) fn run(object: Option<&Path>) -> Result<()> {
+    let path = DataPath::attach("corners", object)?;
+    let counters = Counters::open(path.instance())?;
+    let mut corners = Corners { path, counters, random: Random(4301) };
+    for shape in SHAPES {
+        corners.path_mtu(shape).with_context(|| format!("path MTU, {shape:?}"))?;
+        corners.storm(shape).with_context(|| format!("ICMP errors, {shape:?}"))?;
+        corners.fragments(shape).with_context(|| format!("fragments, {shape:?}"))?;
+    }
+    for transform in transforms::ALL {
+        corners.many_lost(transform).with_context(|| format!("lost packets, {}", transform.name))?;
+    }
+    println!("path MTU, ICMP errors, fragments and lost packets as the RFCs have them");
+    Ok(())
+}
+
+struct Corners {
+    path: DataPath,
+    counters: Counters,
+    random: Random,
+}
+
+impl Corners {
+    fn transform() -> Result<&'static Transform> {
+        transforms::ALL.first().context("no transform")
+    }
+
+    fn protect(&mut self, shape: Shape, change: impl Fn(SaSpec) -> SaSpec) -> Result<Place> {
+        let transform = Self::transform()?;
+        let keys = transform.keys(&mut self.random, SPI, false);
+        self.path.protect_with(shape, transform, &keys, change)
+    }
+
+    /// What the inbound program says to a frame, and which counters that added to.
+    fn arrive(&self, frame: &[u8]) -> Result<(u32, Vec<(&'static str, u64)>)> {
+        let before = self.counters.all()?;
+        let outcome = run::once(&self.path.open, frame, self.path.outer)?;
+        Ok((outcome.value, self.counted(&before)?))
+    }
+
+    /// Which counters have grown since, and by how much.
+    fn counted(&self, before: &[(&'static str, u64)]) -> Result<Vec<(&'static str, u64)>> {
+        let added = before.iter().zip(self.counters.all()?).map(|((_, before), (name, after))| (name, after - before));
+        Ok(added.filter(|(_, added)| *added != 0).collect())
+    }
+
+    fn sealed(&self, place: Place, inner: &[u8]) -> Result<Vec<u8>> {
+        let [first, ..] = inner else { bail!("an empty packet") };
+        let frame = [place.tag(true), ether_type(first >> 4 == 6).to_vec(), inner.to_vec()].concat();
+        let sealed = run::once(&self.path.seal, &frame, 0)?;
+        ensure!(sealed.value == PASS, "sealing: the program returned {}", sealed.value);
+        Ok(sealed.frame)
+    }
+
+    /// ARC-ICMP-02, TUN-11, TUN-12: a router that knows the SPI may lower what is known about the way, down to a floor; nobody
+    /// raises it, until it has aged. What is said about the packets of others is not kept.
+    fn path_mtu(&mut self, shape: Shape) -> Result<()> {
+        self.protect(shape, |spec| spec)?;
+        let pin = MapData::from_pin(self.path.instance().pin(map::PATH_MTUS))?;
+        let mut known = HashMap::<_, Plain<InboundKey>, Plain<PathMtu>>::try_from(Map::LruHashMap(pin))?;
+        let [here, there] = shape.outer();
+        let key = Plain(InboundKey { dst: Addr::from(there), spi: SPI, proto: ESP, reserved: [0; 3] });
+        let octets = |known: &HashMap<_, _, _>| known.get(&key, 0).map_or(0, |Plain(mtu): Plain<PathMtu>| mtu.octets);
+        let floor = if shape.outer_v6() { 1280 } else { 552 };
+        let said = [(1400, 1400), (1500, 1400), (9000, 1400), (0, 1400), (1390, 1390), (1391, 1390), (1, floor)];
+        for (mtu, kept) in said.into_iter().chain([(1400, floor)]) {
+            let (value, _) = self.arrive(&too_big(here, there, ESP, SPI, mtu)?)?;
+            ensure!(value == PASS, "what a router says: the program returned {value}");
+            ensure!(octets(&known) == kept, "{mtu} was said, {} is known, not {kept}", octets(&known));
+        }
+        let Plain(mut aged) = known.get(&key, 0)?;
+        aged.at = aged.at.wrapping_sub(PATH_MTU_AGE + 2);
+        known.insert(key, Plain(aged), 0)?;
+        self.arrive(&too_big(here, there, ESP, SPI, 1450)?)?;
+        ensure!(octets(&known) == 1450, "it is still {} after {PATH_MTU_AGE} s", octets(&known));
+        let entries = known.keys().count();
+        // What we never sent: nothing that is sealed, and from a stranger's address.
+        let mut stranger = too_big(here, there, ESP, SPI + 1, 1300)?;
+        let end_of_source = if shape.outer_v6() { 14 + 40 + 8 + 23 } else { 14 + 20 + 8 + 15 };
+        *stranger.get_mut(end_of_source).context("no quoted packet")? ^= 1;
+        for frame in [stranger, too_big(here, there, UDP, SPI, 1300)?] {
+            self.arrive(&frame)?;
+        }
+        ensure!(known.keys().count() == entries && octets(&known) == 1450, "what others sent is not ours");
+        Ok(())
+    }
+
+    /// ARC-ICMP-07: whatever ICMP errors say about sealed packets and protected ones, and however many there are, SAs stay what
+    /// they were and key management hears nothing.
+    fn storm(&mut self, shape: Shape) -> Result<()> {
+        let place = self.protect(shape, |spec| spec)?;
+        let inner = packet(shape, 253, 64, &mut self.random)?;
+        let frame = self.sealed(place, &inner)?;
+        let (value, _) = self.arrive(&frame)?;
+        ensure!(value == PASS, "before the storm: the program returned {value}");
+        let before = self.path.inbound(shape)?;
+        let [here, there] = shape.outer();
+        let [inner_here, inner_there] = shape.inner();
+        let counters = self.counters.all()?;
+        for kind in 0..=u8::MAX {
+            for code in [0, 1, 4, 255] {
+                for (us, them, proto) in [(here, there, ESP), (here, there, 51), (inner_here, inner_there, UDP)] {
+                    // Beside the SPI that is in use, some that are not.
+                    let spi = if kind % 2 == 0 { SPI } else { self.random.below(1 << 31) as u32 };
+                    let frame = icmp_error(us, them, (kind, code), proto, spi, 1400)?;
+                    run::once(&self.path.open, &frame, self.path.outer)?;
+                }
+            }
+        }
+        let counted = self.counted(&counters)?;
+        let heard = [Counter::Acquires, Counter::Expires, Counter::EventsLost, Counter::Moves].map(Counter::name);
+        ensure!(!counted.iter().any(|(name, _)| heard.contains(name)), "key management hears of it: {counted:?}");
+        let after = self.path.inbound(shape)?;
+        let state = |sa: &sadb_maps::host::spec::SaInfo| (sa.packets, sa.bytes, sa.auth_failed, sa.replayed, sa.top);
+        ensure!(state(&before) == state(&after), "the SA was {:?} and is {:?}", state(&before), state(&after));
+        ensure!(self.path.sas()? == 2, "there are {} SAs, not 2", self.path.sas()?);
+        let frame = self.sealed(place, &inner)?;
+        let (value, _) = self.arrive(&frame)?;
+        ensure!(value == PASS, "after the storm: the program returned {value}");
+        Ok(())
+    }
+
+    /// ARC-FRG-03, ARC-FRG-05: an SA with ports takes nothing in which no ports can be seen, as nobody negotiates that it would; one
+    /// without takes every fragment (ARC-FRG-02).
+    fn fragments(&mut self, shape: Shape) -> Result<()> {
+        for ports in [false, true] {
+            let selectors = |spec: SaSpec| {
+                let any = SaSelectors {
+                    src_high: all_ones(spec.src),
+                    dst_high: all_ones(spec.dst),
+                    src_low: Addr::from(lowest(spec.src)),
+                    dst_low: Addr::from(lowest(spec.dst)),
+                    sport: [0, u16::MAX],
+                    dport: if ports { [4000, 4010] } else { [0, u16::MAX] },
+                    proto: UDP,
+                    reserved: [0; 7],
+                };
+                SaSpec { selectors: Some(any), ..spec }
+            };
+            let place = self.protect(shape, selectors)?;
+            for (what, offset, more, fits) in [
+                ("a whole packet", 0, false, true),
+                ("a first fragment", 0, true, true),
+                ("a later fragment", 64, true, !ports),
+                ("the last fragment", 1280, false, !ports),
+                // It would write the ports anew.
+                ("a fragment of one piece", 8, false, !ports),
+            ] {
+                let inner = udp(shape, 4005, (offset, more), &mut self.random)?;
+                let frame = self.sealed(place, &inner)?;
+                let (value, counted) = self.arrive(&frame)?;
+                let refused = counted.iter().any(|(name, _)| *name == Counter::DropSelector.name());
+                ensure!(
+                    (value == PASS, refused) == (fits, !fits),
+                    "{what}, ports {ports}: the program returned {value} and counted {counted:?}"
+                );
+            }
+            let inner = udp(shape, 4011, (0, false), &mut self.random)?;
+            let frame = self.sealed(place, &inner)?;
+            let (value, _) = self.arrive(&frame)?;
+            ensure!((value == PASS) != ports, "another port, ports {ports}: the program returned {value}");
+        }
+        Ok(())
+    }
+
+    /// ESP-IN-08: a receiver that has lost 2^32 packets or more cannot tell the high half of the next number (RFC 4303 appendix A3
+    /// is not done; `ipseckey(8)` says so): such packets are not authentic, whatever they carry, and move nothing; those of
+    /// the window are taken as before, and one less than 2^32 ahead moves it.
+    fn many_lost(&mut self, transform: &'static Transform) -> Result<()> {
+        const FIRST: u64 = 0x1_2345_6789;
+        let shape = Shape::Tunnel { outer_v6: false, inner_v6: false };
+        let keys = transform.keys(&mut self.random, SPI, true);
+        let place = self.path.protect_with(shape, transform, &keys, |spec| SaSpec { replay_value: FIRST, ..spec })?;
+        let inner = packet(shape, 253, 64, &mut self.random)?;
+        let mut last = FIRST;
+        for (ahead, authentic) in [
+            (1, true),
+            (u64::from(u32::MAX) - 2000, true),
+            (1 << 32, false),
+            ((1 << 32) + 5, false),
+            (5 << 32, false),
+            (2, true),
+        ] {
+            self.path.outbound_at(place, last + ahead - 1)?;
+            let frame = self.sealed(place, &inner)?;
+            let before = self.path.inbound(shape)?;
+            let (value, counted) = self.arrive(&frame)?;
+            let after = self.path.inbound(shape)?;
+            if authentic {
+                last += ahead;
+                ensure!(value == PASS && after.top == last, "{ahead} ahead: {value}, {counted:?}, top {}", after.top);
+                continue;
+            }
+            // Taken for a number of the window, which some of them are, it is a replay.
+            let reasons = [Counter::DropAuth.name(), Counter::DropReplay.name()];
+            ensure!(
+                value == DROP && counted.iter().all(|(name, _)| reasons.contains(name)) && after.top == before.top,
+                "{ahead} ahead: the program returned {value} and counted {counted:?}"
+            );
+        }
+        Ok(())
+    }
+}
+
+impl DataPath {
+    /// The outbound SA of the pair has given out this sequence number last.
+    fn outbound_at(&self, place: Place, last: u64) -> Result<()> {
+        let pin = MapData::from_pin(self.instance().pin(map::SA_STATE))?;
+        let mut states = Array::<_, Plain<SaState>>::try_from(Map::Array(pin))?;
+        let Plain(mut state) = states.get(&place.slot(), 0)?;
+        state.seq = last;
+        Ok(states.set(place.slot(), Plain(state), 0)?)
+    }
+}
+
+/// The first address of its family.
+fn lowest(like: IpAddr) -> IpAddr {
+    if like.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) }
+}
+
+/// The last address of its family.
+fn all_ones(like: IpAddr) -> Addr {
+    Addr::from(if like.is_ipv4() { IpAddr::from([255; 4]) } else { IpAddr::from([255; 16]) })
+}
+
+/// An IP packet without options, with what stands behind its header.
+fn ip(src: IpAddr, dst: IpAddr, proto: u8, fragment: u16, payload: &[u8]) -> Result<Vec<u8>> {
+    let mut packet = vec![];
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            packet.extend([0x45, 0]);
+            packet.extend(u16::try_from(20 + payload.len())?.to_be_bytes());
+            packet.extend([0, 7]);
+            packet.extend(fragment.to_be_bytes());
+            packet.extend([64, proto, 0, 0]);
+            packet.extend(src.octets());
+            packet.extend(dst.octets());
+            let checksum = !sum(&packet);
+            packet.splice(10..12, checksum.to_be_bytes());
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            packet.extend([0x60, 0, 0, 0]);
+            packet.extend(u16::try_from(payload.len())?.to_be_bytes());
+            packet.extend([proto, 64]);
+            packet.extend(src.octets());
+            packet.extend(dst.octets());
+        }
+        _ => bail!("addresses of two families"),
+    }
+    packet.extend(payload);
+    Ok(packet)
+}
+
+/// A UDP datagram of the tunnel, or the fragment of one that begins `offset` octets into it.
+fn udp(shape: Shape, dport: u16, (offset, more): (u16, bool), random: &mut Random) -> Result<Vec<u8>> {
+    let [src, dst] = shape.inner();
+    let mut payload = random.bytes(64);
+    if offset == 0 {
+        let header = [1234u16.to_be_bytes(), dport.to_be_bytes(), 64u16.to_be_bytes(), [0, 0]].concat();
+        payload.splice(..8, header);
+    }
+    let place = offset / 8;
+    if shape.inner_v6() && (offset != 0 || more) {
+        let field = place << 3 | u16::from(more);
+        let header = [&[UDP, 0][..], &field.to_be_bytes(), &7u32.to_be_bytes()].concat();
+        return ip(src, dst, 44, 0, &[header, payload].concat());
+    }
+    ip(src, dst, UDP, place | if more { 0x2000 } else { 0 }, &payload)
+}
+
+/// The frame with which a router says that a packet of `src` is too big for it.
+fn too_big(src: IpAddr, dst: IpAddr, proto: u8, spi: u32, mtu: u16) -> Result<Vec<u8>> {
+    icmp_error(src, dst, if src.is_ipv4() { (3, 4) } else { (2, 0) }, proto, spi, mtu)
+}
+
+/// The frame with which a router says something about a packet from `src` to `dst` that begins with `spi`.
+fn icmp_error(src: IpAddr, dst: IpAddr, (kind, code): (u8, u8), proto: u8, spi: u32, mtu: u16) -> Result<Vec<u8>> {
+    let mut behind = spi.to_be_bytes().to_vec();
+    if proto == 51 {
+        behind.splice(..0, [59, 4, 0, 0]);
+    }
+    behind.extend([0; 60]);
+    let quoted = ip(src, dst, proto, 0x4000, &behind)?;
+    let (router, number): (IpAddr, u8) = match src {
+        IpAddr::V4(_) => ([198, 51, 100, 9].into(), 1),
+        IpAddr::V6(_) => ([0x2001, 0xdb8, 1, 0, 0, 0, 0, 9].into(), 58),
+    };
+    // The programs leave the checksum to the stack.
+    let message = [&[kind, code, 0, 0, 0, 0][..], &mtu.to_be_bytes(), &quoted].concat();
+    Ok([vec![0; 12], ether_type(src.is_ipv6()).to_vec(), ip(router, src, number, 0, &message)?].concat())
+}
