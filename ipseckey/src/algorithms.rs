@@ -177,11 +177,6 @@ pub fn display_name(kind: Kind, id: u8) -> String {
     }
 }
 
-/// A protection that is known and that the data path refuses, in one phrase.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refused(pub String);
-
 #[cfg(test)]
 mod tests {
     use super::*;

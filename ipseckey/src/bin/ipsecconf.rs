@@ -1,14 +1,18 @@
 //! `ipsecconf`: the policy of this host. Options here, everything else in the library.
 
 use anyhow::{Context, bail};
-use clap::Parser;
+use clap::{CommandFactory, Parser, error::ErrorKind};
 use ipseckey::names::{Names, SystemNames};
 use ipseckey::path::tables;
-use ipseckey::policy::load::{LoadError, Part, Policy};
-use ipseckey::policy::{self, PolicyFile, Problem, Warning, cache, listing};
+use ipseckey::policy::load::{self, LoadError, Part, Policy};
+use ipseckey::policy::report::Report;
+use ipseckey::policy::{self, PolicyFile, Warning, cache, listing};
 use nix::sys::signal::{SigSet, Signal};
 use sadb_maps::host::{Instance, Status};
+use serde::Serialize;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Configure which packets IPsec protects, passes or drops.
@@ -41,211 +45,298 @@ struct Cli {
     /// Delete every rule
     #[arg(short = 'F')]
     flush_all: bool,
-    /// Tunnel
-    #[arg(short = 'i', value_name = "TUNNEL")]
+    /// With -d, -f, -l or -L: the tunnel
+    #[arg(short = 'i', value_name = "TUNNEL", conflicts_with_all = ["flush_all", "check", "remove"])]
     tunnel: Option<String>,
-    /// Print numbers instead of names
+    /// With -l or -L: print numbers instead of names
     #[arg(short = 'n')]
     numeric: bool,
     /// Print no warnings
     #[arg(short = 'q')]
     quiet: bool,
     /// With -a: refuse when an interface is not attached, or cannot be
-    #[arg(long, requires = "add")]
-    strict: bool,
-    /// Print the entries, or the listing of -l or -L, as JSON
     #[arg(long)]
+    strict: bool,
+    /// Print the entries, the listing of -l or -L, or what became of a file, as JSON
+    #[arg(long, conflicts_with = "delete")]
     json: bool,
     /// Instance of the data path
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
 }
 
+impl Cli {
+    /// What clap cannot say: options that would have no effect.
+    fn checked(self) -> Result<Self, clap::Error> {
+        let lists = self.list || self.list_all;
+        let nothing_else = if self.tunnel.is_some() && !(lists || self.flush || self.delete.is_some()) {
+            "-i goes with -d, -f, -l and -L"
+        } else if self.numeric && !lists {
+            "-n goes with -l and -L"
+        } else if self.strict && self.add.is_none() {
+            "--strict goes with -a"
+        } else if self.json && self.add.is_none() && (self.flush || self.flush_all) {
+            "--json has nothing to print of a flush"
+        } else {
+            return Ok(self);
+        };
+        Err(Self::command().error(ErrorKind::ArgumentConflict, nothing_else))
+    }
+
+    /// The part of the policy that -f, -F, -l and -L are about.
+    fn part(&self) -> Part {
+        match &self.tunnel {
+            Some(tunnel) => Part::Tunnel(tunnel.clone()),
+            None if self.flush_all || self.list_all => Part::All,
+            None => Part::Host,
+        }
+    }
+}
+
+/// How a method of a service ends (smf_method(7)): it cannot go on, its file is bad, it lacks a permission. Each keeps the
+/// service manager from trying again.
+const SERVICE_FATAL: u8 = 95;
+const SERVICE_CONFIG: u8 = 96;
+const SERVICE_PERMISSION: u8 = 100;
+
+/// Made by systemd while the unit of the policy is active.
+const UNIT: &str = "/run/systemd/units/invocation:ipsec-policy.service";
+
+/// Whether a service manager runs this as a method.
+fn is_service() -> bool {
+    std::env::var_os("SMF_FMRI").is_some()
+}
+
+/// The exit code of a failure.
+fn failure(service: u8) -> ExitCode {
+    if is_service() { ExitCode::from(service) } else { ExitCode::FAILURE }
+}
+
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
         Err(error) => {
             let failed = error.use_stderr();
             // A service log is no place for usage text.
-            if !failed || std::env::var_os("SMF_FMRI").is_none() {
+            if !failed || !is_service() {
                 let _ = error.print();
             }
-            return if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return if failed { failure(SERVICE_FATAL) } else { ExitCode::SUCCESS };
         }
     };
     match run(&cli) {
         Ok(code) => code,
-        // Whoever read the listing has seen enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
+            let kind = error.chain().find_map(|e| e.downcast_ref::<io::Error>()).map(io::Error::kind);
+            // Whoever read the listing has seen enough.
+            if kind == Some(io::ErrorKind::BrokenPipe) {
+                return ExitCode::SUCCESS;
+            }
             eprintln!("ipsecconf: {error:#}");
-            ExitCode::FAILURE
+            failure(if kind == Some(io::ErrorKind::PermissionDenied) { SERVICE_PERMISSION } else { SERVICE_FATAL })
         }
     }
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-}
-
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     if let Some(path) = &cli.check {
-        return check(path, cli.quiet);
+        return check(path, cli);
     }
     if !nix::unistd::getuid().is_root() {
-        bail!("only root may see or change the policy; run it with sudo or as root");
+        eprintln!("ipsecconf: only root may see or change the policy; run it with sudo or as root");
+        return Ok(failure(SERVICE_PERMISSION));
     }
     let instance = Instance::from_env_or(cli.instance.as_deref())?;
-    let part = match (&cli.tunnel, cli.flush_all || cli.list_all) {
-        (Some(_), true) => bail!("-i does not go with -F and -L, which are about every tunnel"),
-        (None, true) => Part::All,
-        (Some(tunnel), false) => Part::Tunnel(tunnel.clone()),
-        (None, false) => Part::Host,
-    };
+    let lists = cli.list || cli.list_all;
+    let changes = cli.add.is_some() || cli.remove.is_some() || cli.delete.is_some() || cli.flush || cli.flush_all;
+    if changes && !cli.quiet && !is_service() && Path::new(UNIT).symlink_metadata().is_ok() {
+        eprintln!(
+            "ipsecconf: warning: the service ipsec-policy is active and loads its own file when it is reloaded; stop it \
+             first, or change the file and reload it"
+        );
+    }
     if let Some(path) = &cli.add {
-        let instead_of = (cli.flush || cli.flush_all).then_some(&part);
-        return add(path, &instance, instead_of, cli);
+        return add(path, &instance, cli);
+    }
+    if let Some(path) = &cli.remove {
+        return remove(path, &instance, cli);
     }
     let mut policy = Policy::open(&instance)?;
-    // A change that is under way is finished before an interrupt is acted on.
-    let blocked = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect::<SigSet>();
-    blocked.thread_block()?;
-    if cli.list || cli.list_all {
-        list(&mut policy, &part, cli)?;
+    finish_before_interrupts()?;
+    if lists {
+        list(&mut policy, cli)?;
     } else if cli.flush || cli.flush_all {
-        policy.flush(&part)?;
+        policy.flush(&cli.part())?;
     } else if let Some(index) = &cli.delete {
         let (tunnel, number) = match (index.split_once(','), cli.tunnel.as_deref()) {
-            (Some(_), Some(_)) => bail!("give the tunnel once: -d TUNNEL,INDEX or -d INDEX -i TUNNEL"),
+            (Some(_), Some(_)) => bail!("the tunnel is given twice: write -d TUNNEL,INDEX or -d INDEX -i TUNNEL"),
             (Some((tunnel, number)), None) => (Some(tunnel), number),
             (None, tunnel) => (tunnel, index.as_str()),
         };
         let number = number.parse().with_context(|| format!("'{number}' is no index"))?;
         policy.delete(number, tunnel)?;
-    } else if let Some(path) = &cli.remove {
-        let (name, text) = read(path)?;
-        let file = policy::parse(&text, &SystemNames);
-        report(&name, &file.problems, if cli.quiet { &[] } else { &file.warnings });
-        if !file.problems.is_empty() {
-            echo(&name, &file);
-            bail!("{name} has errors; nothing was removed");
-        }
-        if policy.remove(&file)? == 0 {
-            bail!("no entry of {name} is in the policy; 'ipsecconf' lists the entries");
-        }
     } else if cli.json {
-        let mut out = io::stdout().lock();
-        serde_json::to_writer_pretty(&mut out, &policy.entries()?)?;
-        writeln!(out)?;
+        print_json(&policy.entries()?)?;
     } else {
         io::stdout().write_all(cache::format(&policy.entries()?).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Name for messages and octets of a file; `-` is standard input.
-fn read(path: &str) -> anyhow::Result<(String, Vec<u8>)> {
-    /// Far above what the limits of lines and rules allow.
-    const MAX_FILE: u64 = 16 << 20;
-    let (name, input): (_, Box<dyn Read>) = match path {
-        "-" => ("<stdin>", Box::new(io::stdin())),
-        _ => (path, Box::new(std::fs::File::open(path).with_context(|| path.to_owned())?)),
-    };
-    let mut text = Vec::new();
-    input.take(MAX_FILE + 1).read_to_end(&mut text).with_context(|| name.to_owned())?;
-    // Part of a policy is not the policy.
-    if text.len() as u64 > MAX_FILE {
-        bail!("{name} is too big: a policy file has at most {MAX_FILE} octets");
-    }
-    Ok((name.to_owned(), text))
+/// A change that is under way is finished before an interrupt is acted on.
+fn finish_before_interrupts() -> nix::Result<()> {
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect::<SigSet>().thread_block()
 }
 
-fn report(name: &str, problems: &[Problem], warnings: &[Warning]) {
-    for warning in warnings {
-        eprintln!("{name}:{}: warning: {}", warning.at, warning.text);
-    }
-    for problem in problems {
-        eprintln!("{name}:{}: error: {problem}", problem.position());
-    }
+fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    Ok(writeln!(out)?)
 }
 
-/// Shows the rules that the errors are in.
-fn echo(name: &str, file: &PolicyFile) {
-    for malformed in &file.malformed {
-        eprintln!("{name}:{}: malformed rule:", malformed.line);
-        for line in malformed.text.lines() {
-            eprintln!("    {line}");
+/// A file that was read, and what is said about it.
+struct Input {
+    name: String,
+    file: PolicyFile,
+    report: Report,
+}
+
+impl Input {
+    /// Reads and parses; `-` is standard input.
+    fn read(path: &str, quiet: bool) -> anyhow::Result<Self> {
+        /// Far above what the limits of lines and rules allow.
+        const MAX_FILE: u64 = 16 << 20;
+        let (name, input): (_, Box<dyn Read>) = match path {
+            "-" => ("<stdin>", Box::new(io::stdin())),
+            _ => (path, Box::new(std::fs::File::open(path).with_context(|| path.to_owned())?)),
+        };
+        let mut text = Vec::new();
+        input.take(MAX_FILE + 1).read_to_end(&mut text).with_context(|| name.to_owned())?;
+        // Part of a policy is not the policy.
+        if text.len() as u64 > MAX_FILE {
+            bail!("{name} is too big: a policy file has at most {MAX_FILE} octets");
+        }
+        let file = policy::parse(&text, &SystemNames);
+        let report = Report::of(&file, quiet);
+        Ok(Self { name: name.to_owned(), file, report })
+    }
+
+    /// Whether the parser found nothing wrong.
+    fn is_good(&self) -> bool {
+        self.file.problems.is_empty()
+    }
+
+    /// Says what was found and how it ends: with `added` and `removed` rules, or because of errors without a change.
+    fn finish(&self, cli: &Cli, added: usize, removed: usize) -> anyhow::Result<ExitCode> {
+        let (name, bad) = (&self.name, self.report.bad());
+        if cli.json {
+            print_json(&self.report.json(name, self.file.entries.len() + self.file.malformed.len(), added, removed))?;
+        } else {
+            self.report.text(name, &mut io::stderr().lock())?;
+            if bad > 0 {
+                let rules = if bad == 1 { "rule" } else { "rules" };
+                eprintln!("ipsecconf: {name}: {bad} bad {rules}; nothing was changed");
+            } else if self.file.entries.is_empty() {
+                println!("ipsecconf: {name} has no rules");
+            }
+        }
+        Ok(if bad > 0 { failure(SERVICE_CONFIG) } else { ExitCode::SUCCESS })
+    }
+
+    /// Takes what a load found; an error that is not about the file is handed back.
+    fn loaded<T>(&mut self, result: Result<T, LoadError>) -> anyhow::Result<Option<T>> {
+        match result {
+            Ok(done) => Ok(Some(done)),
+            Err(LoadError::Bad(problems, malformed)) => {
+                self.report.add(vec![], problems, malformed);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 }
 
-fn check(path: &str, quiet: bool) -> anyhow::Result<ExitCode> {
-    let (name, text) = read(path)?;
-    let file = policy::parse(&text, &SystemNames);
-    report(&name, &file.problems, if quiet { &[] } else { &file.warnings });
-    if !file.problems.is_empty() {
-        echo(&name, &file);
-        eprintln!("ipsecconf: {name}: {} bad rules", file.malformed.len());
-        return Ok(ExitCode::FAILURE);
+fn check(path: &str, cli: &Cli) -> anyhow::Result<ExitCode> {
+    let mut input = Input::read(path, cli.quiet)?;
+    if input.is_good()
+        && let Some(found) = input.loaded(load::check(&input.file))?
+        && !cli.quiet
+    {
+        input.report.add(found.warnings, vec![], vec![]);
     }
-    // What cannot be known without the tunnels of an instance is left to the load.
-    println!("ipsecconf: no errors in {name}");
-    println!("ipsecconf: IPsec policy was not modified.");
-    Ok(ExitCode::SUCCESS)
+    let code = input.finish(cli, 0, 0)?;
+    if code == ExitCode::SUCCESS && !cli.json {
+        println!("ipsecconf: no errors in {}", input.name);
+        println!("ipsecconf: IPsec policy was not modified.");
+    }
+    Ok(code)
 }
 
-fn add(path: &str, instance: &Instance, instead_of: Option<&Part>, cli: &Cli) -> anyhow::Result<ExitCode> {
-    let quiet = cli.quiet;
-    let service = std::env::var_os("SMF_FMRI").is_some();
-    if service && path != "-" && !std::path::Path::new(path).exists() {
+fn add(path: &str, instance: &Instance, cli: &Cli) -> anyhow::Result<ExitCode> {
+    if is_service() && path != "-" && !Path::new(path).exists() {
         println!("ipsecconf: {path} does not exist; no policy is loaded");
         return Ok(ExitCode::SUCCESS);
     }
-    let (name, text) = read(path)?;
-    let file = policy::parse(&text, &SystemNames);
-    report(&name, &file.problems, if quiet { &[] } else { &file.warnings });
-    if !file.problems.is_empty() {
-        echo(&name, &file);
-        bail!("{name}: {} bad rules; nothing was changed", file.malformed.len());
+    let mut input = Input::read(path, cli.quiet)?;
+    if !input.is_good() {
+        return input.finish(cli, 0, 0);
     }
-    if file.entries.is_empty() {
-        println!("ipsecconf: {name} has no rules");
+    let warn = |text: String| {
+        if !cli.quiet {
+            eprintln!("ipsecconf: warning: {text}");
+        }
+    };
+    if let Some(meta) = std::fs::metadata(path).ok().filter(|m| m.is_file())
+        && (meta.uid() != 0 || meta.mode() & 0o022 != 0)
+    {
+        warn(format!("{path}: others than root can write it, and so decide what is protected; chown root, chmod go-w"));
     }
     let mut policy = Policy::open(instance)?;
     // The policy is for the whole host; an interface without the data path does not obey it.
     match Status::read(instance).map(|status| tables::unjudged_warning(&status)) {
         Ok(Some(text)) if cli.strict => bail!("{text}"),
-        Ok(Some(text)) if !quiet => eprintln!("ipsecconf: warning: {text}"),
+        Ok(Some(text)) => warn(text),
         Err(error) if cli.strict => return Err(error.into()),
         _ => {}
     }
-    let blocked = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect::<SigSet>();
-    blocked.thread_block()?;
-    match policy.add(&file, instead_of) {
-        Ok(loaded) => {
-            if !quiet {
-                report(&name, &[], &loaded.warnings);
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(LoadError::Bad(problems)) => {
-            report(&name, &problems, &[]);
-            bail!("{name}: {} bad rules; nothing was changed", problems.len());
-        }
-        Err(error) => Err(error.into()),
+    finish_before_interrupts()?;
+    let part = (cli.flush || cli.flush_all).then(|| cli.part());
+    let loaded = input.loaded(policy.add(&input.file, part.as_ref()))?.unwrap_or_default();
+    if !cli.quiet {
+        input.report.add(loaded.warnings, vec![], vec![]);
     }
+    input.finish(cli, loaded.added, 0)
 }
 
-fn list(policy: &mut Policy, part: &Part, cli: &Cli) -> anyhow::Result<()> {
+fn remove(path: &str, instance: &Instance, cli: &Cli) -> anyhow::Result<ExitCode> {
+    let mut input = Input::read(path, cli.quiet)?;
+    if !input.is_good() {
+        return input.finish(cli, 0, 0);
+    }
+    let mut policy = Policy::open(instance)?;
+    finish_before_interrupts()?;
+    let removed = policy.remove(&input.file)?;
+    if !cli.quiet {
+        let text = "the policy has no entry with these words; it is not removed";
+        let missing = removed.missing.iter().map(|entry| Warning { at: entry.at, text: text.to_owned() });
+        input.report.add(missing.collect(), vec![], vec![]);
+    }
+    let code = input.finish(cli, 0, removed.count)?;
+    if removed.count == 0 && !input.file.entries.is_empty() {
+        bail!("no entry of {} is in the policy; 'ipsecconf' lists the entries", input.name);
+    }
+    Ok(code)
+}
+
+fn list(policy: &mut Policy, cli: &Cli) -> anyhow::Result<()> {
+    let part = cli.part();
     let mut rules = policy.rules()?;
     rules.retain(|rule| part.holds(rule.tunnel.as_deref()));
-    let mut out = io::stdout().lock();
     if cli.json {
-        let all: Vec<_> = rules.iter().map(listing::json).collect();
-        serde_json::to_writer_pretty(&mut out, &all)?;
-        return Ok(writeln!(out)?);
+        return print_json(&rules.iter().map(listing::json).collect::<Vec<_>>());
     }
     let names: Option<&dyn Names> = if cli.numeric { None } else { Some(&SystemNames) };
+    let mut out = io::stdout().lock();
     for rule in &rules {
         out.write_all(listing::text(rule, names).as_bytes())?;
     }

@@ -1,13 +1,14 @@
 //! Properties of an action: which AH and ESP algorithms it accepts (spec section 4.4).
 //!
-//! `any` expands here to what RFC 8221 advises, so one action of the file may become several. What is known but refused
-//! is refused by name, never silently replaced.
+//! `any` expands here to what RFC 8221 advises, so one action of the file may become several. ESP is never used without
+//! authentication (ESP-FMT-14): a cipher alone that does not authenticate by itself stands for that cipher with `any`
+//! authenticator.
 
 use super::lexer::Token;
 use super::parser::{ActionSyntax, Item, Property};
 use super::selectors::decimal;
 use super::{Problem, Subject, Warning};
-use crate::algorithms::{self, Algorithm, Kind, Refused};
+use crate::algorithms::{self, Algorithm, Kind};
 use sadb_maps::policy;
 
 /// Octets of an algorithm word, key range included.
@@ -16,10 +17,8 @@ const MAX_ALGORITHM: usize = 40;
 /// What an action with algorithms asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Protection {
-    /// Acceptable protections, in order of preference; empty when the data path refuses them all.
+    /// Acceptable protections, in order of preference; never empty when there were no problems.
     pub accepted: Vec<policy::Action>,
-    /// Why `accepted` lacks what the file asks for.
-    pub missing: Vec<Refused>,
     /// What is worth a warning.
     pub warnings: Vec<Warning>,
     /// `sa unique`.
@@ -44,6 +43,9 @@ struct Sized {
 }
 
 impl Choice {
+    /// What `any` without a range stands for.
+    const ANY: Self = Self { algorithm: None, low: None, high: None };
+
     /// Reads `name`, `name(n)`, `name(n..)`, `name(..m)`, `name(n..m)`. `Ok(None)` is `none`.
     fn parse(value: &Token<'_>, kind: Kind, subject: Subject) -> Result<Option<Self>, Problem> {
         let bad = |text: String| Problem::Bad(subject, text, value.at);
@@ -81,6 +83,9 @@ impl Choice {
             },
         };
         let choice = Self { algorithm, low, high };
+        if choice.expand(kind).is_empty() && choice.is_any() {
+            return Err(bad(format!("nothing that '{}' stands for has such keys", value.text)));
+        }
         if let Some(algorithm) = algorithm
             && choice.sized(algorithm).is_none()
         {
@@ -128,15 +133,15 @@ impl<'t, 'a> Properties<'t, 'a> {
     fn collect(items: &'t [Item<'a, Property>], problems: &mut Vec<Problem>) -> Self {
         let mut found = Self::default();
         for item in items {
-            let (place, subject) = match item.keyword {
-                Property::AuthAlgs => (&mut found.auth, Subject::AuthenticationAlgorithm),
-                Property::EncrAlgs => (&mut found.encr, Subject::EncryptionAlgorithm),
-                Property::EncrAuthAlgs => (&mut found.encr_auth, Subject::EspAuthenticationAlgorithm),
-                Property::Sa => (&mut found.sa, Subject::Sa),
-                Property::Direction => (&mut found.dir, Subject::Direction),
+            let place = match item.keyword {
+                Property::AuthAlgs => &mut found.auth,
+                Property::EncrAlgs => &mut found.encr,
+                Property::EncrAuthAlgs => &mut found.encr_auth,
+                Property::Sa => &mut found.sa,
+                Property::Direction => &mut found.dir,
             };
             if place.replace(item).is_some() {
-                problems.push(Problem::Duplicate(subject, item.word.at));
+                problems.push(Problem::duplicate(subject(item.keyword), &item.word));
             }
         }
         found
@@ -186,21 +191,44 @@ pub fn protection(action: &ActionSyntax<'_>, problems: &mut Vec<Problem>) -> Pro
         problems.push(Problem::IncompleteProperties(text, action.word.at));
     }
     if let (Some(encr), Some(_), Some(item)) = (encr, encr_auth, given.encr_auth)
-        && encr.algorithm.is_some_and(|a| a.combined.is_some())
+        && let Some(algorithm) = encr.algorithm.filter(|a| a.combined.is_some())
     {
-        problems.push(Problem::CombinedWithAuthentication(item.word.at));
+        problems.push(Problem::CombinedWithAuthentication(algorithm.name(), item.word.at));
     }
     let mut result = Protection { unique, ..Protection::default() };
     for (choice, item) in [(auth, given.auth), (encr, given.encr), (encr_auth, given.encr_auth)] {
         let named = choice.and_then(|choice| choice.algorithm).and_then(Algorithm::deprecated);
         result.warnings.extend(named.zip(item).map(|(text, item)| Warning { at: item.value.at, text }));
     }
-    combine(auth, encr, encr_auth, &mut result);
+    let alone = encr.filter(|_| encr_auth.is_none()).and_then(|choice| choice.algorithm);
+    if let (Some(cipher), Some(item)) = (alone.filter(|a| a.combined.is_none()), given.encr) {
+        let text = format!(
+            "DANGER: '{}' encrypts and authenticates nothing; taken with encr_auth_algs any, say which one you mean",
+            cipher.name()
+        );
+        result.warnings.push(Warning { at: item.value.at, text });
+    }
+    result.accepted = combine(auth, encr, encr_auth);
+    if let (true, true, Some(item)) = (result.accepted.is_empty(), problems.is_empty(), given.encr.or(named)) {
+        let text = format!("nothing that '{}' stands for authenticates by itself: add encr_auth_algs", item.value.text);
+        problems.push(Problem::Bad(subject(item.keyword), text, item.value.at));
+    }
     result
 }
 
+/// What messages call a property.
+fn subject(keyword: Property) -> Subject {
+    match keyword {
+        Property::AuthAlgs => Subject::AuthenticationAlgorithm,
+        Property::EncrAlgs => Subject::EncryptionAlgorithm,
+        Property::EncrAuthAlgs => Subject::EspAuthenticationAlgorithm,
+        Property::Sa => Subject::Sa,
+        Property::Direction => Subject::Direction,
+    }
+}
+
 /// All combinations of the choices, in order of preference.
-fn combine(auth: Option<Choice>, encr: Option<Choice>, encr_auth: Option<Choice>, result: &mut Protection) {
+fn combine(auth: Option<Choice>, encr: Option<Choice>, encr_auth: Option<Choice>) -> Vec<policy::Action> {
     let ahs: Vec<_> = match auth {
         Some(choice) => choice.expand(Kind::Authentication).into_iter().map(Some).collect(),
         None => vec![None],
@@ -211,25 +239,19 @@ fn combine(auth: Option<Choice>, encr: Option<Choice>, encr_auth: Option<Choice>
         (None, Some(_)) => null.map(|algorithm| Some(Sized { algorithm, low: 0, high: 0 })).into_iter().collect(),
         (None, None) => vec![None],
     };
-    let macs: Vec<_> = encr_auth.map(|choice| choice.expand(Kind::Authentication)).unwrap_or_default();
+    let macs = match (encr, encr_auth) {
+        (_, Some(choice)) => choice.expand(Kind::Authentication),
+        // Of `any` alone only what authenticates by itself is meant.
+        (Some(encr), None) if !encr.is_any() => Choice::ANY.expand(Kind::Authentication),
+        _ => vec![],
+    };
+    let mut accepted = vec![];
     for ah in &ahs {
         for cipher in &ciphers {
-            let found = protections(*ah, *cipher, &macs);
-            if let (Some(cipher), true) = (cipher, found.is_empty()) {
-                // ESP-FMT-14: what nobody authenticates can be changed on its way.
-                let name = cipher.algorithm.name();
-                result.missing.push(Refused(format!(
-                    "ESP {name} without authentication can be forged and read: add encr_auth_algs, or use aes-gcm"
-                )));
-            }
-            result.accepted.extend(found);
+            accepted.extend(protections(*ah, *cipher, &macs));
         }
     }
-    // A wildcard that cannot be had in full is no error as long as something is left.
-    let wild = [auth, encr, encr_auth].into_iter().flatten().any(|c| c.is_any());
-    if wild && !result.accepted.is_empty() {
-        result.missing.clear();
-    }
+    accepted
 }
 
 /// The actions for one AH algorithm, one cipher and any of these authenticators of ESP.

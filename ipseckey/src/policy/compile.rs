@@ -10,7 +10,7 @@
 
 use super::entry::{Direction, Entry, Flow, Negotiate, TunnelPart, Verdict};
 use super::selectors::Prefix;
-use super::{Problem, Subject, Warning};
+use super::{Malformed, Problem, Subject, Warning};
 use ring::digest::{Context, SHA256};
 use sadb_maps::Addr;
 use sadb_maps::host::spd::CompiledRule;
@@ -96,6 +96,8 @@ pub struct Compiled {
     pub indexes: Vec<Option<u32>>,
     /// What keeps the entries from being loaded.
     pub problems: Vec<Problem>,
+    /// The entries that the problems are in.
+    pub malformed: Vec<Malformed>,
     /// Duplicates and tunnels that do not exist yet.
     pub warnings: Vec<Warning>,
 }
@@ -111,7 +113,11 @@ pub fn compile(existing: Vec<CompiledRule>, entries: &[Entry], first_index: u32,
     for entry in entries {
         let mut added = false;
         if let Some(tunnel) = &entry.tunnel {
+            let before = result.problems.len();
             check_tunnel(tunnel, &modes, &mut result, ends);
+            if result.problems.len() > before {
+                result.malformed.push(Malformed { line: entry.at.line, text: entry.text.clone() });
+            }
         }
         for flow in flows(entry, ends) {
             let new = CompiledRule {

@@ -191,7 +191,7 @@ impl<'s, 'a> Builder<'s, 'a> {
         let items = &self.rule.pattern;
         for (i, item) in items.iter().enumerate() {
             if items.iter().take(i).any(|before| before.keyword == item.keyword) {
-                self.problems.push(Problem::Duplicate(subject(item.keyword), item.word.at));
+                self.problems.push(Problem::duplicate(subject(item.keyword), &item.word));
             }
         }
         let mut styles = items.iter().filter_map(|i| style(i.keyword));
@@ -219,7 +219,7 @@ impl<'s, 'a> Builder<'s, 'a> {
         let (name, negotiate) = match (self.item(Pattern::Tunnel), self.item(Pattern::Negotiate)) {
             (None, None) => return None,
             (Some(item), None) | (None, Some(item)) => {
-                self.problems.push(Problem::TunnelWithoutNegotiate(item.word.at));
+                self.problems.push(Problem::TunnelWithoutNegotiate(item.word.text.to_owned(), item.word.at));
                 return None;
             }
             (Some(name), Some(negotiate)) => (name, negotiate),
@@ -256,7 +256,7 @@ impl<'s, 'a> Builder<'s, 'a> {
         let in_pattern = self.item(Pattern::Direction).map(|i| i.value);
         let in_properties = actions::direction(first);
         if let (Some(_), Some(again)) = (in_pattern, in_properties) {
-            self.problems.push(Problem::Duplicate(Subject::Direction, again.at));
+            self.problems.push(Problem::duplicate(Subject::Direction, &again));
         }
         let given = match in_pattern.or(in_properties) {
             None => None,
@@ -275,7 +275,8 @@ impl<'s, 'a> Builder<'s, 'a> {
         };
         match (forced, given, first.action) {
             (Some(forced), Some((word, given)), _) if forced != given => {
-                self.problems.push(Problem::DirectionConflict(first.word.text.to_owned(), word.at));
+                let (action, given) = (first.word.text.to_owned(), word.text.to_owned());
+                self.problems.push(Problem::DirectionConflict(action, given, word.at));
                 None
             }
             (Some(forced), _, _) => Some(forced),
@@ -319,7 +320,7 @@ impl<'s, 'a> Builder<'s, 'a> {
             actions::none(first, self.problems);
             return Some(if first.action == Action::Pass { Verdict::Pass } else { Verdict::Drop });
         }
-        let (mut accepted, mut unique, mut missing) = (Vec::new(), false, Vec::new());
+        let (mut accepted, mut unique) = (Vec::new(), false);
         for action in &rule.actions {
             if matches!(action.action, Action::Pass | Action::Drop) {
                 let text = format!("'{}' cannot be an alternative of '{}'", action.word.text, first.word.text);
@@ -334,15 +335,6 @@ impl<'s, 'a> Builder<'s, 'a> {
             }
             unique |= protection.unique;
             self.warnings.extend(protection.warnings);
-            missing.extend(protection.missing.into_iter().map(|m| (m, action.word.at)));
-        }
-        // Sender and receiver take any of the alternatives, so one that works is enough; the rest is worth a warning.
-        for (missing, at) in missing {
-            if accepted.is_empty() {
-                self.problems.push(Problem::Refused(missing, at));
-            } else {
-                self.warnings.push(Warning { at, text: format!("{missing}; this alternative is never used") });
-            }
         }
         if accepted.len() > policy::MAX_ACTIONS {
             let text = format!("more than {} alternatives", policy::MAX_ACTIONS);

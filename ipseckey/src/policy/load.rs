@@ -5,12 +5,13 @@
 
 use super::cache::{self, Cache, Cached};
 use super::compile::{self, Compiled};
-use super::{PolicyFile, Problem, Warning};
+use super::entry::Entry;
+use super::{Malformed, PolicyFile, Problem, Warning};
 use sadb_maps::abi::MAX_RULES;
 use sadb_maps::host::spd::{CompiledRule, Spd};
 use sadb_maps::host::tunnels::Tunnels;
 use sadb_maps::host::{Instance, InstanceError, SadbError};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 
@@ -40,8 +41,8 @@ impl Part {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file has errors; nothing was installed.
-    #[error("{} of the rules are bad; nothing was changed", .0.len())]
-    Bad(Vec<Problem>),
+    #[error("{} of the rules are bad; nothing was changed", .1.len())]
+    Bad(Vec<Problem>, Vec<Malformed>),
     /// More rules than the data path holds.
     #[error("the policy would have {0} rules, but this release holds {MAX_RULES}; join rules or use prefixes")]
     TooMany(usize),
@@ -66,6 +67,15 @@ pub struct Loaded {
     pub added: usize,
     /// Warnings of the load itself: duplicates, tunnels that do not exist yet.
     pub warnings: Vec<Warning>,
+}
+
+/// What a removal did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Entries of the policy that went.
+    pub count: usize,
+    /// Entries of the file that the policy does not have.
+    pub missing: Vec<Entry>,
 }
 
 /// The policy of an instance.
@@ -113,10 +123,10 @@ impl Policy {
         let ends = |name: &str| -> Option<(IpAddr, IpAddr)> {
             defined.iter().find(|t| t.name == name).map(|t| (t.local, t.remote))
         };
-        let Compiled { rules, indexes, problems, warnings } =
+        let Compiled { rules, indexes, problems, malformed, warnings } =
             compile::compile(rules, &file.entries, first_index, &ends);
         if !problems.is_empty() {
-            return Err(LoadError::Bad(problems));
+            return Err(LoadError::Bad(problems, malformed));
         }
         let before = entries.len();
         for (entry, index) in file.entries.iter().zip(indexes) {
@@ -151,23 +161,27 @@ impl Policy {
         self.put(&rules, &entries)
     }
 
-    /// Deletes every entry whose text is that of an entry of the file. Gives how many there were.
+    /// Deletes every entry whose text, blanks and comments aside, is that of an entry of the file.
     ///
     /// # Errors
     /// Maps and cache.
-    pub fn remove(&mut self, file: &PolicyFile) -> Result<usize, LoadError> {
+    pub fn remove(&mut self, file: &PolicyFile) -> Result<Removed, LoadError> {
         let _lock = self.cache.lock()?;
-        let texts: HashSet<_> = file.entries.iter().map(|entry| cache::words(&entry.text)).collect();
-        let gone: HashSet<u32> = self
-            .cache
-            .read()?
-            .into_iter()
-            .filter(|cached| texts.contains(&cache::words(&cached.text)))
-            .map(|cached| cached.index)
-            .collect();
+        let mut loaded: HashMap<Vec<String>, Vec<u32>> = HashMap::new();
+        for cached in self.without(|_| false)?.1 {
+            loaded.entry(cache::words(&cached.text)).or_default().push(cached.index);
+        }
+        let (mut gone, mut removed) = (HashSet::<u32>::new(), Removed::default());
+        for entry in &file.entries {
+            match loaded.get(&cache::words(&entry.text)) {
+                Some(indexes) => gone.extend(indexes),
+                None => removed.missing.push(entry.clone()),
+            }
+        }
+        removed.count = gone.len();
         let (rules, entries) = self.without(|rule| gone.contains(&rule.rule.index))?;
         self.put(&rules, &entries)?;
-        Ok(gone.len())
+        Ok(removed)
     }
 
     /// Rules and entries that are left when the rules that `gone` picks go. An entry goes with its rules.
@@ -200,4 +214,21 @@ impl Policy {
         self.spd.replace(rules)?;
         Ok(staged.commit()?)
     }
+}
+
+/// What can be said about a file without an instance: what is wrong whatever tunnels and rules there are.
+///
+/// # Errors
+/// [`LoadError::Bad`], [`LoadError::TooMany`].
+pub fn check(file: &PolicyFile) -> Result<Loaded, LoadError> {
+    let unknown: IpAddr = std::net::Ipv4Addr::UNSPECIFIED.into();
+    let Compiled { rules, indexes, problems, malformed, warnings } =
+        compile::compile(Vec::new(), &file.entries, 1, &|_| Some((unknown, unknown)));
+    if !problems.is_empty() {
+        return Err(LoadError::Bad(problems, malformed));
+    }
+    if rules.len() > MAX_RULES as usize {
+        return Err(LoadError::TooMany(rules.len()));
+    }
+    Ok(Loaded { added: indexes.into_iter().flatten().count(), warnings })
 }

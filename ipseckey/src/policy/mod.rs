@@ -2,8 +2,9 @@
 //!
 //! [`lexer`] splits the text, [`parser`] finds the rules in it, [`entry`] gives them their meaning with the help of
 //! [`selectors`] and [`actions`], [`compile`] turns entries into rules in the order of precedence, [`listing`] prints
-//! rules in force, [`cache`] keeps the text of what was loaded, [`load`] changes what is in force. Each stage reports everything that is wrong, with line
-//! and column; a file with one error installs nothing.
+//! rules in force, [`cache`] keeps the text of what was loaded, [`load`] changes what is in force, [`report`]
+//! says what was found. Each stage reports everything that is wrong, with line and column; a file with one error installs
+//! nothing.
 
 pub mod actions;
 pub mod cache;
@@ -13,11 +14,11 @@ pub mod lexer;
 pub mod listing;
 pub mod load;
 pub mod parser;
+pub mod report;
 pub mod selectors;
 
 pub use command_lines::Position;
 
-use crate::algorithms::Refused;
 use crate::names::Names;
 
 /// What a "Bad", "Duplicate" or "Requires" error is about.
@@ -71,8 +72,8 @@ impl std::fmt::Display for Subject {
 pub enum Problem {
     #[error("Bad {0} on line {line}: {1}", line = .2.line)]
     Bad(Subject, String, Position),
-    #[error("Duplicate {0} on line {line}: give it once", line = .1.line)]
-    Duplicate(Subject, Position),
+    #[error("Duplicate {0} on line {line}: '{1}' says again what was said before", line = .2.line)]
+    Duplicate(Subject, String, Position),
     #[error("Requires {0} on line {line}: {1}", line = .2.line)]
     Requires(Subject, String, Position),
     #[error("Invalid pattern on line {line}: unexpected '{0}'", line = .1.line)]
@@ -86,37 +87,44 @@ pub enum Problem {
     InvalidAction(String, Position),
     #[error("Error before or at line {line}: {0}", line = .1.line)]
     Structure(String, Position),
-    #[error("Missing action on line {line}: write it after the '}}', on the same line", line = .0.line)]
+    #[error("Missing action on line {line}: 'ipsec' or another is to follow the '}}'", line = .0.line)]
     MissingAction(Position),
     #[error("Missing or incomplete properties on line {line}: {0}", line = .1.line)]
     IncompleteProperties(String, Position),
-    #[error("Too many tokens on line {line}: at most {max} between braces", line = .0.line, max = parser::MAX_TOKENS)]
-    TooManyTokens(Position),
+    #[error(
+        "Too many tokens on line {line}: at most {max} between braces, and '{0}' is one more",
+        line = .1.line,
+        max = parser::MAX_TOKENS
+    )]
+    TooManyTokens(String, Position),
     #[error("Line {line} is too long: at most {max} octets", line = .0.line, max = lexer::MAX_LINE)]
     LineTooLong(Position),
     #[error("The rule on line {line} is too long: at most {max} octets", line = .0.line, max = parser::MAX_RULE)]
     RuleTooLong(Position),
-    #[error("tunnel and negotiate must occur together, on line {line}", line = .0.line)]
-    TunnelWithoutNegotiate(Position),
+    #[error("tunnel and negotiate must occur together, on line {line}: '{0}' stands alone", line = .1.line)]
+    TunnelWithoutNegotiate(String, Position),
     #[error(
-        "Combined-mode encryption on line {line} authenticates by itself: remove encr_auth_algs",
-        line = .0.line
+        "Combined-mode encryption on line {line}: {0} authenticates by itself, remove encr_auth_algs",
+        line = .1.line
     )]
-    CombinedWithAuthentication(Position),
-    #[error("Direction conflicts with the action '{0}' on line {line}", line = .1.line)]
-    DirectionConflict(String, Position),
-    #[error("line {line}: {0}", line = .1.line)]
-    Refused(Refused, Position),
+    CombinedWithAuthentication(&'static str, Position),
+    #[error("Direction conflicts with the action '{0}' on line {line}: 'dir {1}'", line = .2.line)]
+    DirectionConflict(String, String, Position),
     #[error("line {line}: not UTF-8 text", line = .0.line)]
     NotText(Position),
 }
 
 impl Problem {
+    /// A keyword that says what another one has said.
+    fn duplicate(subject: Subject, word: &lexer::Token<'_>) -> Self {
+        Self::Duplicate(subject, word.text.to_owned(), word.at)
+    }
+
     /// Where it is.
     pub fn position(&self) -> Position {
         match self {
             Self::Bad(_, _, at)
-            | Self::Duplicate(_, at)
+            | Self::Duplicate(_, _, at)
             | Self::Requires(_, _, at)
             | Self::InvalidPattern(_, at)
             | Self::InvalidProperty(_, at)
@@ -124,13 +132,12 @@ impl Problem {
             | Self::Structure(_, at)
             | Self::MissingAction(at)
             | Self::IncompleteProperties(_, at)
-            | Self::TooManyTokens(at)
+            | Self::TooManyTokens(_, at)
             | Self::LineTooLong(at)
             | Self::RuleTooLong(at)
-            | Self::TunnelWithoutNegotiate(at)
-            | Self::CombinedWithAuthentication(at)
-            | Self::DirectionConflict(_, at)
-            | Self::Refused(_, at)
+            | Self::TunnelWithoutNegotiate(_, at)
+            | Self::CombinedWithAuthentication(_, at)
+            | Self::DirectionConflict(_, _, at)
             | Self::NotText(at) => *at,
         }
     }
@@ -146,7 +153,7 @@ pub struct Warning {
 }
 
 /// Text of a malformed rule, for the echo that follows its errors.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Malformed {
     /// First line of the text.
     pub line: u32,
@@ -199,5 +206,7 @@ pub fn parse(text: &[u8], names: &dyn Names) -> PolicyFile {
     file
 }
 
+#[cfg(test)]
+mod matrix;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! Rules of ipsecinit.conf as syntax (spec section 4.2): braces, keywords with their values, actions joined by `or`.
 //!
-//! A rule begins on a line of its own and may be broken only inside braces, right before a `{`, and after `or`; `or`
-//! itself follows the closing brace on the same line. After an error the parser goes on at the next line that looks
+//! A rule begins on a line of its own and may be broken inside braces, between its parts, and after `or`; `or` itself
+//! follows the closing brace on the same line. (The manual page of Solaris forbids a break before the first action, which
+//! one of its examples has.) After an error the parser goes on at the next line that looks
 //! like the beginning of a rule.
 
 use super::lexer::{Kind, Token};
@@ -202,9 +203,9 @@ impl<'a> Cursor<'_, 'a> {
         Some(())
     }
 
-    /// Action word and properties. The first action stands on the line of the brace before it.
+    /// Action word and properties.
     fn action(&mut self, close: Position, after_or: bool) -> Option<ActionSyntax<'a>> {
-        let Some(word) = self.take_if(|t| t.kind == Kind::Word && (after_or || t.at.line == close.line)) else {
+        let Some(word) = self.take_if(|t| t.kind == Kind::Word) else {
             let at = if after_or { self.here() } else { close };
             self.problems.push(Problem::MissingAction(at));
             return None;
@@ -265,8 +266,8 @@ impl<'a> Cursor<'_, 'a> {
             }
         }
         if self.next - start > MAX_TOKENS + 1 {
-            let at = self.tokens.get(start + MAX_TOKENS).map_or(Position::default(), |t| t.at);
-            self.problems.push(Problem::TooManyTokens(at));
+            let more = self.tokens.get(start + MAX_TOKENS);
+            self.problems.extend(more.map(|t| Problem::TooManyTokens(t.text.to_owned(), t.at)));
         }
         Some(items)
     }

@@ -58,6 +58,16 @@ pub fn addresses(value: &Token<'_>, subject: Subject, names: &dyn Names) -> Resu
         })
     };
     if let Ok(addr) = name.parse::<IpAddr>() {
+        // What a v4-mapped address stands for is an IPv4 address (RFC 4291 section 2.5.5.2).
+        let mapped = IpAddr::is_ipv6(&addr) && addr.to_canonical().is_ipv4();
+        let len =
+            match len {
+                Some(len) if mapped => Some(len.checked_sub(96).ok_or_else(|| {
+                    bad(format!("prefix length {len} cuts into what maps IPv4: write an IPv4 address"))
+                })?),
+                len => len,
+            };
+        let addr = addr.to_canonical();
         return Ok(vec![match len {
             Some(len) => prefix(addr, len)?,
             None => Prefix::host(addr),

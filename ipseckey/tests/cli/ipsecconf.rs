@@ -66,9 +66,9 @@ fn replacement_delete_and_remove() {
     bench.ipsecconf(&["-d", "2"]).ok();
     bench.ipsecconf(&["-d", "vpn0,3"]).ok();
     assert!(bench.ipsecconf(&["-d", "3"]).failed().err.contains("no entry with #INDEX 3"));
-    assert!(bench.ipsecconf(&["-d", "vpn0,3", "-i", "vpn0"]).failed().err.contains("once"));
+    assert!(bench.ipsecconf(&["-d", "vpn0,3", "-i", "vpn0"]).failed().err.contains("given twice"));
     assert_eq!(bench.ipsecconf(&["-L"]).ok().matches("#INDEX").count(), 2);
-    let gone = bench.file("gone", "{ ulp  udp rport 7 dir out } # same words\n drop { }\n");
+    let gone = bench.file("gone", "{ ulp  udp rport 7 dir out }\n{ }\n");
     assert!(bench.ipsecconf(&["-r", gone.to_str().unwrap()]).failed().err.contains("Missing action on line 1"));
     let gone = bench.file("gone", "{ ulp  udp rport 7 dir out } drop # same words\n{ }\n");
     bench.ipsecconf(&["-r", gone.to_str().unwrap()]).ok();
@@ -92,14 +92,14 @@ fn one_bad_rule_installs_nothing() {
     let before = bench.ipsecconf(&["-L"]).ok();
     let bad = bench.file(
         "bad",
-        "{ ulp tcp dir out } drop { }\n{ laddr 10.0.0.300 } ipsec { encr_algs aes-gcm }\n{ } ipsec\n { encr_algs aes }\n",
+        "{ ulp tcp dir out } drop { }\n{ laddr 10.0.0.300 } ipsec { encr_algs aes-gcm }\n{ } ipsec\n { encr_algs rot13 }\n",
     );
     let name = bad.to_str().unwrap();
     let ran = bench.ipsecconf(&["-F", "-a", name]).failed();
     for expected in [
         format!("{name}:2:9: error: Bad Source Address on line 2"),
-        format!("{name}:3:5: error: line 3: ESP aes-cbc without authentication can be forged and read"),
-        format!("{name}:3: malformed rule:\n    {{ }} ipsec\n     {{ encr_algs aes"),
+        format!("{name}:4:14: error: Bad Encryption Algorithm on line 4: 'rot13' is unknown"),
+        format!("{name}:3: malformed rule:\n    {{ }} ipsec\n     {{ encr_algs rot13"),
         "2 bad rules; nothing was changed".to_owned(),
     ] {
         assert!(ran.err.contains(&expected), "{expected} is not in {}", ran.err);
@@ -125,16 +125,72 @@ fn checking_says_two_lines() {
 #[test]
 fn one_verb_at_a_time() {
     let bench = Bench::new();
-    for arguments in [&["-l", "-f"][..], &["-a", "x", "-c", "y"], &["-l", "-L"], &["-f", "-F"]] {
+    for arguments in [
+        &["-l", "-f"][..],
+        &["-a", "x", "-c", "y"],
+        &["-l", "-L"],
+        &["-f", "-F"],
+        &["-F", "-i", "vpn0"],
+        &["-a", "x", "-i", "vpn0"],
+        &["-c", "x", "-i", "vpn0"],
+        &["-a", "x", "-n"],
+        &["-n"],
+        &["-f", "--json"],
+        &["-d", "1", "--json"],
+        &["-r", "x", "--strict"],
+    ] {
         let ran = bench.ipsecconf(arguments);
         assert_eq!(ran.code, Some(1), "{ran:?}");
         assert!(ran.err.contains("Usage") && ran.out.is_empty(), "{ran:?}");
     }
     let tool = Path::new(env!("CARGO_BIN_EXE_ipsecconf"));
     let service = [("SMF_FMRI", "svc:/network/ipsec/policy:default")];
-    assert_eq!(bench.run(tool, &["-l", "-f"], "", &service).err, "");
+    let ran = bench.run(tool, &["-l", "-f"], "", &service);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(95), ""));
     let ran = bench.run(tool, &["-q", "-F", "-a", "/nonexistent"], "", &service).ok();
     assert!(ran.contains("does not exist"), "{ran}");
+}
+
+/// The exit codes of a service method: each keeps the service manager from trying again.
+#[test]
+fn a_service_ends_as_its_manager_expects() {
+    let bench = Bench::new();
+    let tool = Path::new(env!("CARGO_BIN_EXE_ipsecconf"));
+    let service = [("SMF_FMRI", "svc:/network/ipsec/policy:default")];
+    let bad = bench.file("bad", "{ ulp tcp } allow { }\n");
+    let bad = bad.to_str().unwrap();
+    assert_eq!(bench.run(tool, &["-q", "-F", "-a", bad], "", &service).code, Some(96));
+    assert_eq!(bench.ipsecconf(&["-q", "-F", "-a", bad]).code, Some(1));
+    let directory = bench.path("").display().to_string();
+    assert_eq!(bench.run(tool, &["-q", "-a", &directory], "", &service).code, Some(95));
+    let good = bench.file("good", POLICY);
+    assert_eq!(bench.run(tool, &["-q", "-a", good.to_str().unwrap()], "", &service).code, Some(0));
+    assert_eq!(bench.run(tool, &["-F"], "", &service).code, Some(0));
+    let ran = bench.as_nobody(tool, &["-F"], &service);
+    assert_eq!(ran.code, Some(100), "{ran:?}");
+    assert!(ran.err.contains("only root"), "{ran:?}");
+    assert_eq!(bench.as_nobody(tool, &["-F"], &[]).code, Some(1));
+    bench.as_nobody(tool, &["-c", "/dev/null"], &[]).ok();
+}
+
+#[test]
+fn what_became_of_a_file_as_json() {
+    let bench = Bench::new();
+    let json =
+        |arguments: &[&str]| -> serde_json::Value { serde_json::from_str(&bench.ipsecconf(arguments).out).unwrap() };
+    let good = bench.file("good", POLICY);
+    let good = good.to_str().unwrap();
+    let checked = json(&["--json", "-c", good]);
+    assert_eq!((&checked["rules"], &checked["added"], &checked["bad"]), (&4.into(), &0.into(), &0.into()));
+    let added = json(&["--json", "-a", good]);
+    assert_eq!((&added["added"], &added["messages"][0]["severity"]), (&4.into(), &"warning".into()), "{added}");
+    assert_eq!(json(&["--json", "-q", "-a", good])["added"], 0);
+    assert_eq!(json(&["--json", "-r", good])["removed"], 4);
+    let bad = bench.file("bad", "{ ulp tcp dir in } drop { }\n{ ulp } drop { }\n");
+    let found = json(&["--json", "-a", bad.to_str().unwrap()]);
+    assert_eq!((&found["rules"], &found["bad"], &found["added"]), (&2.into(), &1.into(), &0.into()));
+    assert_eq!(found["messages"][0]["line"], 2);
+    assert_eq!(found["malformed"][0]["text"], "{ ulp } drop { }");
 }
 
 #[test]

@@ -515,21 +515,11 @@ fn a_saved_file_is_for_its_owner() {
 
 #[test]
 fn only_root_manages_keys() {
-    use std::os::unix::process::CommandExt;
-    // Where others may run it.
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let tool = directory.path().join("ipseckey");
-    std::fs::copy(env!("CARGO_BIN_EXE_ipseckey"), &tool).unwrap();
-    for (service, code) in [(false, 1), (true, 100)] {
-        let mut command = std::process::Command::new(&tool);
-        command.arg("dump").uid(65534).gid(65534).env_remove("SMF_FMRI");
-        if service {
-            command.env("SMF_FMRI", "svc:/network/ipsec/manual-key:default");
-        }
-        let ran = command.output().unwrap();
-        assert_eq!(ran.status.code(), Some(code), "{ran:?}");
-        assert!(String::from_utf8_lossy(&ran.stderr).contains("only root may manage keys"), "{ran:?}");
+    let bench = Bench::new();
+    for (service, code) in [(&[][..], 1), (&[("SMF_FMRI", "svc:/network/ipsec/manual-key:default")], 100)] {
+        let ran = bench.as_nobody(Path::new(env!("CARGO_BIN_EXE_ipseckey")), &["dump"], service);
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        assert!(ran.err.contains("only root may manage keys"), "{ran:?}");
     }
 }
 

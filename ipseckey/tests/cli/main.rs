@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     clippy::string_slice,
     reason = "what helps tests may panic as they do"
 )]
@@ -10,7 +11,9 @@
 mod espadm;
 mod ipsecconf;
 mod ipseckey;
+mod policy_transcripts;
 mod prompt;
 mod round_trip;
+mod shell;
 mod support;
 mod transcripts;

@@ -20,6 +20,13 @@ pub(crate) struct Ran {
     pub(crate) err: String,
 }
 
+impl From<Output> for Ran {
+    fn from(Output { status, stdout, stderr }: Output) -> Self {
+        let text = |octets| String::from_utf8(octets).unwrap();
+        Self { code: status.code(), out: text(stdout), err: text(stderr) }
+    }
+}
+
 impl Ran {
     #[track_caller]
     pub(crate) fn ok(self) -> String {
@@ -65,6 +72,20 @@ impl Bench {
         self.run(Path::new(env!("CARGO_BIN_EXE_espadm")), arguments, "", &[])
     }
 
+    /// Runs a tool as a user without rights, from a directory where everybody may run it.
+    pub(crate) fn as_nobody(&self, tool: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+        use std::os::unix::fs::PermissionsExt;
+        use std::os::unix::process::CommandExt;
+        let directory = TempDir::new().unwrap();
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let copy = directory.path().join("tool");
+        // By another process: one that this test starts meanwhile must not inherit the file open for writing.
+        assert!(Command::new("cp").arg(tool).arg(&copy).status().unwrap().success());
+        let mut command = Command::new(&copy);
+        command.args(arguments).uid(65534).gid(65534).env_remove("SMF_FMRI").envs(environment.iter().copied());
+        Ran::from(command.output().unwrap())
+    }
+
     /// Runs a tool with the instance chosen by option, `input` on standard input and more environment.
     pub(crate) fn run(&self, tool: &Path, arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> Ran {
         let mut child = Command::new(tool)
@@ -80,8 +101,6 @@ impl Bench {
             .unwrap();
         // A tool that does not read its input closes it early; that is no failure of the test.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-        let text = |octets| String::from_utf8(octets).unwrap();
-        Ran { code: status.code(), out: text(stdout), err: text(stderr) }
+        Ran::from(child.wait_with_output().unwrap())
     }
 }

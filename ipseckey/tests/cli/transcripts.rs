@@ -1,137 +1,8 @@
-//! Transcripts: commands, what they print and how they end, word for word as in `transcripts/*.txt`.
-//!
-//! Everything happens in a network namespace with the address of me.example.com, 192.0.2.1, and with a hosts(5) of its own.
-//! In a transcript `$` begins a command line, `>` a line of its standard input, `!` a line of standard error, and `[n]` says how it
-//! ended. Numbers that differ from run to run are replaced. With IPSEC_WRITE_TRANSCRIPTS in the environment the files are
-//! written instead of compared: read what changed.
+//! Transcripts of `ipseckey`: see [`crate::shell`].
 
-use crate::support::Bench;
+use crate::shell::{Shell, on_a_host};
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-const HOSTS: &str = "127.0.0.1 localhost\n192.0.2.1 me.example.com me\n198.51.100.7 you.example.com mypeer you\n\
-                     fec0:bbbb::4483 me6.example.com\nfec0:bbbb::7843 you6.example.com\n\
-                     203.0.113.1 two.example.com\n203.0.113.2 two.example.com\n";
-
-/// A shell on a host.
-struct Shell {
-    bench: Bench,
-    hosts: PathBuf,
-    text: String,
-}
-
-impl Shell {
-    fn new() -> Self {
-        let bench = Bench::new();
-        let hosts = bench.file("hosts", HOSTS);
-        Self { bench, hosts, text: String::new() }
-    }
-
-    /// The line that says what follows.
-    fn title(&mut self, title: &str) {
-        let gap = if self.text.is_empty() { "" } else { "\n" };
-        writeln!(self.text, "{gap}# {title}").unwrap();
-    }
-
-    /// The command, with the hosts of this test in place of those of the machine.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(&self.hosts);
-        command.arg(env!("CARGO_BIN_EXE_ipseckey")).args(["--instance", self.bench.instance.name()]).args(arguments);
-        command.env("TZ", "UTC").env_remove("SMF_FMRI");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&mut self, arguments: &[&str]) -> String {
-        self.run_with(arguments, "", &[])
-    }
-
-    /// Runs a command and writes down what came of it; gives what it printed.
-    fn run_with(&mut self, arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> String {
-        let mut command = self.command(arguments);
-        let mut child = command.envs(environment.iter().copied()).spawn().unwrap();
-        // A tool that does not read its input closes it early; that is no failure of the test.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-        let before: String = environment.iter().map(|(name, value)| format!("{name}={value} ")).collect();
-        let line = format!("{before}ipseckey {}", arguments.join(" "));
-        self.lines("$ ", line.trim_end());
-        self.lines("> ", input);
-        let out = String::from_utf8(stdout).unwrap();
-        self.lines("", &out);
-        self.lines("! ", &String::from_utf8(stderr).unwrap());
-        writeln!(self.text, "[{}]", status.code().unwrap()).unwrap();
-        out
-    }
-
-    fn lines(&mut self, mark: &str, text: &str) {
-        let place = self.bench.path("").display().to_string();
-        for line in text.lines() {
-            let line = steady(&line.replace(&place, "/tmp/"));
-            writeln!(self.text, "{mark}{line}").unwrap();
-        }
-    }
-
-    /// A file of commands.
-    fn file(&mut self, name: &str, text: &str) -> String {
-        writeln!(self.text, "$ cat /tmp/{name}").unwrap();
-        self.lines("", text);
-        self.bench.file(name, text).display().to_string()
-    }
-
-    /// Compares with the transcript of that name.
-    #[track_caller]
-    fn compare(self, name: &str) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/transcripts").join(name);
-        if std::env::var_os("IPSEC_WRITE_TRANSCRIPTS").is_some() {
-            return std::fs::write(path, self.text).unwrap();
-        }
-        let wanted = std::fs::read_to_string(&path).unwrap();
-        for (number, (found, wanted)) in (1..).zip(self.text.lines().zip(wanted.lines())) {
-            assert_eq!(found, wanted, "{name}:{number}");
-        }
-        assert_eq!(self.text.lines().count(), wanted.lines().count(), "{name}");
-    }
-}
-
-/// A line with what differs from run to run replaced.
-fn steady(line: &str) -> String {
-    let mut line = line.to_owned();
-    for (before, after) in [("pid=", "."), ("at time: ", ""), ("Time now is ", ""), ("Timestamp: ", "")] {
-        if let Some((start, rest)) = line.split_once(before) {
-            let end = rest.find(after).filter(|_| !after.is_empty()).map_or("", |at| rest.get(at..).unwrap());
-            line = format!("{start}{before}*{end}");
-        }
-    }
-    if let Some((start, _)) = line.split_once(" expiration occurs in ") {
-        line = format!("{start} expiration occurs in *");
-    }
-    if let Some((start, _)) = line.split_once("Time of expiration: ") {
-        line = format!("{start}Time of expiration: *");
-    }
-    line
-}
-
-/// Runs `work` in a network namespace that has the addresses of me.example.com.
-fn on_a_host(work: impl FnOnce() + Send) {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-            for arguments in [
-                &["link", "set", "lo", "up"][..],
-                &["address", "add", "192.0.2.1/32", "dev", "lo"],
-                &["address", "add", "fec0:bbbb::4483/128", "dev", "lo", "nodad"],
-            ] {
-                assert!(Command::new("ip").args(arguments).status().unwrap().success());
-            }
-            work();
-        });
-        thread.join().unwrap();
-    });
-}
+use std::io::{BufRead, BufReader};
 
 const MD5: &str = "authalg md5 authkey bde359723576fdea08e56cbe876e24ad";
 const DES: &str = "encralg des encrkey be02938e7def2839";
@@ -237,7 +108,7 @@ fn monitor_tells_what_others_do() {
         let mut shell = Shell::new();
         shell.title("Example 9: monitoring");
         writeln!(shell.text, "$ ipseckey -n monitor").unwrap();
-        let mut child = shell.command(&["-n", "monitor"]).spawn().unwrap();
+        let mut child = shell.command("ipseckey", &["-n", "monitor"]).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let first = lines.next().unwrap();
         shell.lines("", &first);
@@ -246,7 +117,7 @@ fn monitor_tells_what_others_do() {
              hard_addtime 9000\ndelete esp spi 0x2112 dst mypeer\nflush ah\n"
         );
         let file = shell.bench.file("keys", &session).display().to_string();
-        let keys = shell.command(&["-f", &file]).output().unwrap();
+        let keys = shell.command("ipseckey", &["-f", &file]).output().unwrap();
         assert!(keys.status.success(), "{keys:?}");
         // Four messages, with an empty line behind each.
         let mut left = 4;
