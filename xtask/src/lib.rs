@@ -9,6 +9,7 @@ pub mod debian;
 pub mod demo;
 pub mod fuzz;
 pub mod net;
+mod package;
 pub mod scapy;
 pub mod scenario;
 pub mod strongswan;

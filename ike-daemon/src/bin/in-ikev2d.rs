@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
+use ike_daemon::config::ConfigError;
 use ike_daemon::core::api::EndpointConfig;
 use ike_daemon::door_server::{Deadlines, Door};
 use ike_daemon::driver::files::{DEFAULT_CONFIG, DEFAULT_PRESHARED, DaemonLock};
-use ike_daemon::driver::{Daemon, Files, LogControl, SadbKernel, Settings, SlowPathThread};
+use ike_daemon::driver::{Daemon, Files, LogControl, SadbKernel, Settings, SlowPathThread, StartError};
 use ike_door::place::IKEV2_DOOR;
 use ike_door::{DebugLevel, Privilege};
 use nix::sys::resource::{Resource, setrlimit};
@@ -57,8 +58,27 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("in.ikev2d: {error:#}");
-            ExitCode::FAILURE
+            failure(&error)
         }
+    }
+}
+
+/// How the method of a service ends (smf_method(7)) whose file is bad, or that lacks a permission. Both keep the service
+/// manager from starting it again.
+const SERVICE_CONFIG: u8 = 96;
+const SERVICE_PERMISSION: u8 = 100;
+
+/// What a failure is to whoever started the daemon; only a service manager tells one from another.
+fn failure(error: &anyhow::Error) -> ExitCode {
+    let config = error.chain().find_map(|cause| match cause.downcast_ref::<StartError>() {
+        Some(StartError::Config(config)) => Some(config),
+        _ => cause.downcast_ref::<ConfigError>(),
+    });
+    match config {
+        Some(config) if std::env::var_os("SMF_FMRI").is_some() => {
+            ExitCode::from(if config.is_permission() { SERVICE_PERMISSION } else { SERVICE_CONFIG })
+        }
+        _ => ExitCode::FAILURE,
     }
 }
 

@@ -17,6 +17,7 @@ mod preshared;
 mod rules;
 mod source;
 
+use std::io;
 use std::path::Path;
 
 pub use address::{AddressError, AddressSpec};
@@ -35,6 +36,18 @@ pub enum ConfigError {
     /// It could not be understood.
     #[error("{0}")]
     Content(Report),
+}
+
+impl ConfigError {
+    /// Whether the permissions of the file are what is wrong: of the daemon, or of others.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        match self {
+            Self::File(FileError::Io { error, .. }) => error.kind() == io::ErrorKind::PermissionDenied,
+            Self::File(FileError::Owner { .. } | FileError::Mode { .. }) => true,
+            Self::File(_) | Self::Content(_) => false,
+        }
+    }
 }
 
 /// A file that was understood, and what is to be said about it nevertheless.

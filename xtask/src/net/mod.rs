@@ -2,6 +2,7 @@
 //! on their wires. Everything a [`Lab`] makes is undone when it goes out of scope, on a panic and on a signal; what a
 //! killed process left behind is removed by the next one.
 
+pub mod booted;
 pub mod capture;
 pub mod daemon;
 pub mod nat;

@@ -30,6 +30,7 @@ mod policy;
 mod queues;
 mod readme;
 mod second_opinion;
+mod services;
 mod sizes;
 mod strongswan;
 pub(crate) mod topology;
@@ -306,6 +307,11 @@ pub const ALL: &[Scenario] = &[
         about: "every transform and authenticator against scapy in every mode and family, ESN on and off: minutes",
         run: second_opinion::matrix,
     },
+    waiting(
+        "services",
+        "the installed units on a host that systemd boots: delivered, good and bad files, reload, stop",
+        services::under_systemd,
+    ),
     interop(
         "strongswan-pair",
         "two strongSwans agree in this harness: what fails against us is not the harness",

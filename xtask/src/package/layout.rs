@@ -1,0 +1,90 @@
+//! What the suite installs: each file with its place, its mode and where it comes from. One list for the package and for
+//! the tests that run what is installed.
+
+use crate::workspace::root;
+use anyhow::{Context, Result, ensure};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Programs by the names that they are built and installed under.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("espadm", "/usr/sbin/espadm"),
+    ("ikeadm", "/usr/sbin/ikeadm"),
+    ("in-ikev2d", "/usr/sbin/in.ikev2d"),
+    ("ipsecconf", "/usr/sbin/ipsecconf"),
+    ("ipseckey", "/usr/sbin/ipseckey"),
+];
+
+const UNITS: &str = "/lib/systemd/system";
+const PRESETS: &str = "/lib/systemd/system-preset";
+
+/// One installed file.
+#[derive(Debug)]
+pub(crate) struct Installed {
+    /// Where it comes from.
+    pub(crate) source: PathBuf,
+    /// Where it goes, from the root.
+    pub(crate) path: String,
+    /// Its permission bits.
+    pub(crate) mode: u32,
+}
+
+/// Every file, with the programs of `binaries`.
+///
+/// # Errors
+/// Something is not there.
+pub(crate) fn files(binaries: &Path) -> Result<Vec<Installed>> {
+    let mut files: Vec<Installed> = PROGRAMS
+        .iter()
+        .map(|(built, path)| Installed { source: binaries.join(built), path: (*path).to_owned(), mode: 0o755 })
+        .collect();
+    for source in listed(&root().join("packaging/systemd"))? {
+        let name = name(&source)?;
+        let directory = if name.ends_with(".preset") { PRESETS } else { UNITS };
+        files.push(Installed { path: format!("{directory}/{name}"), source, mode: 0o644 });
+    }
+    for file in &files {
+        ensure!(file.source.is_file(), "{} is not there: build the workspace first", file.source.display());
+    }
+    Ok(files)
+}
+
+/// The names of the units, as systemd knows them.
+///
+/// # Errors
+/// The directory of the units cannot be read.
+pub(crate) fn units() -> Result<Vec<String>> {
+    let all = listed(&root().join("packaging/systemd"))?;
+    let names: Vec<String> = all.iter().map(|path| name(path)).collect::<Result<_>>()?;
+    Ok(names.into_iter().filter(|name| !name.ends_with(".preset")).collect())
+}
+
+/// Puts every file below `directory`, as if that were the root.
+///
+/// # Errors
+/// A file cannot be copied.
+pub(crate) fn stage(binaries: &Path, directory: &Path) -> Result<()> {
+    for file in files(binaries)? {
+        let to = directory.join(file.path.trim_start_matches('/'));
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+        }
+        fs::copy(&file.source, &to).with_context(|| format!("copying {}", file.source.display()))?;
+        fs::set_permissions(&to, Permissions::from_mode(file.mode))?;
+    }
+    Ok(())
+}
+
+/// The files of a directory, in the order of their names.
+fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))?;
+    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn name(path: &Path) -> Result<String> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.map(str::to_owned).with_context(|| format!("{} has no name in UTF-8", path.display()))
+}

@@ -1,0 +1,3 @@
+//! The package: what is installed, and where.
+
+pub(crate) mod layout;
