@@ -413,7 +413,7 @@ impl<'a> Parser<'a, '_> {
     fn hash(&mut self) -> Result<Hash, Broken> {
         let token = self.peek(Mode::Plain).ok_or(Broken)?;
         let Token::Word(word) = token.value else {
-            return self.wrong(&token, "sha256, sha384 or sha512");
+            return self.wrong(&token, &format!("one of {}", algorithms::hashes()));
         };
         self.advance();
         algorithms::hash(word).map_err(|message| {

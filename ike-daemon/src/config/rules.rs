@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::AddressSpec;
-use super::algorithms;
+use super::algorithms::{self, Cipher, Hash};
 use super::keywords::Keyword;
 use super::parse::{Block, File, IdKind, Identity, Item, Method, Value};
 use super::source::{Position, Report, Spanned};
@@ -452,6 +452,7 @@ impl Builder<'_> {
             }
         }
         let (cipher, group) = (cipher?, group?.ok()?);
+        self.weak(items, cipher, [auth, prf], group);
         let integ = if cipher.kind.is_aead() {
             if let (Some((auth, _)), Some((prf, at))) = (auth, prf)
                 && auth != prf
@@ -475,11 +476,23 @@ impl Builder<'_> {
         // Said nowhere, the PRF of a combined-mode cipher is left to the peer's choice among what there is.
         let prf = match prf.or(auth) {
             Some((hash, _)) => vec![hash.prf()],
-            None => [algorithms::Hash::Sha256, algorithms::Hash::Sha384, algorithms::Hash::Sha512]
-                .map(algorithms::Hash::prf)
-                .to_vec(),
+            None => [Hash::Sha256, Hash::Sha384, Hash::Sha512].map(Hash::prf).to_vec(),
         };
         Some(IkeProposal { encr: cipher.transforms(), integ, prf, groups: vec![group] })
+    }
+
+    /// One warning for each weak choice of a transform (ALG-12).
+    fn weak(&mut self, items: &[Item], cipher: &Cipher, hashes: [Option<(Hash, Position)>; 2], group: GroupId) {
+        let at = |keyword| find(items, keyword).map_or(Position::START, |item| item.value.at);
+        if let Some(advice) = cipher.kind.advice() {
+            self.report.warning(at(Keyword::EncrAlg), advice);
+        }
+        if let Some((at, advice)) = hashes.into_iter().flatten().find_map(|(hash, at)| Some((at, hash.advice()?))) {
+            self.report.warning(at, advice);
+        }
+        if let Some(advice) = algorithms::group_advice(group) {
+            self.report.warning(at(Keyword::OakleyGroup), advice);
+        }
     }
 
     fn pfs(&mut self, items: &[Item], default: GroupId) -> GroupId {
@@ -487,10 +500,18 @@ impl Builder<'_> {
         if given.value == 0 {
             return GroupId::NONE;
         }
-        algorithms::group(given.value).unwrap_or_else(|message| {
-            self.report.error(given.at, format!("{message}, or 0 for none"));
-            default
-        })
+        match algorithms::group(given.value) {
+            Ok(group) => {
+                if let Some(advice) = algorithms::group_advice(group) {
+                    self.report.warning(given.at, advice);
+                }
+                group
+            }
+            Err(message) => {
+                self.report.error(given.at, format!("{message}, or 0 for none"));
+                default
+            }
+        }
     }
 
     fn ikesa_lifetime(&mut self, items: &[Item], default: Duration) -> Duration {

@@ -65,7 +65,7 @@ fn defaults_are_addresses_as_identities_and_the_built_in_lifetimes() {
     assert_eq!(rule.childsa_pfs, GroupId::NONE);
     assert_eq!(rule.child_lifetimes, Defaults::BUILT_IN.child);
     assert!(rule.psk.is_none());
-    assert_eq!(rule.proposals[0].encr, [Encr::aes_gcm_16(256), Encr::aes_gcm_16(128)]);
+    assert_eq!(rule.proposals[0].encr, [Encr::aes_gcm_16(256), Encr::aes_gcm_16(192), Encr::aes_gcm_16(128)]);
     assert!(rule.proposals[0].integ.is_empty());
     assert_eq!(rule.proposals[0].prf, [PrfId::HMAC_SHA2_256]);
 }
@@ -149,7 +149,7 @@ fn identities_of_every_supported_type() {
 
 #[test]
 fn every_error_is_reported_with_its_place_and_line() {
-    let text = "ikesa_xform { encr_alg 3des auth_alg sha256 oakley_group 19 }\n\
+    let text = "ikesa_xform { encr_alg des  auth_alg sha256 oakley_group 19 }\n\
         retry_limit many\n\
         {\n\
         \tlabel \"a\"\n\
@@ -159,11 +159,11 @@ fn every_error_is_reported_with_its_place_and_line() {
         \tp2_pfs 14\n\
         }\n\
         { label \"b\" label \"c\" auth_method cert local_addr 10.0.0.1 remote_addr 10.0.0.0/40\n\
-          ikesa_xform { encr_alg aes(256..128) auth_alg sha256 oakley_group 14 } }\n\
-        { auth_method preshared local_id DN = \"C=XX\" childsa_pfs 2 bogus }\n";
+          ikesa_xform { encr_alg aes(256..128) auth_alg sha256 oakley_group 1 } }\n\
+        { auth_method preshared local_id DN = \"C=XX\" childsa_pfs 1 bogus }\n";
     let report = bad(text);
     for expected in [
-        "ikev2.config:1:24: error: the cipher 3des is known but not supported by this release",
+        "ikev2.config:1:24: error: the cipher des is known but not supported by this release",
         "ikev2.config:2:13: error: expected a number, found \"many\"\n    retry_limit many\n                ^",
         "ikev2.config:5:13: error: expected an IPv4 or IPv6 address in numbers, found \"10.0.0.300\"",
         "ikev2.config:6:14: error: the range ends before it begins",
@@ -174,11 +174,32 @@ fn every_error_is_reported_with_its_place_and_line() {
         "ikev2.config:10:81: error: a prefix of this family has at most 32 bits",
         "ikev2.config:11:28: error: the range of key lengths ends before it begins",
         "ikev2.config:12:34: error: identities of type DN are known but not supported",
-        "ikev2.config:12:58: error: group 2 is known but not supported by this release",
+        "ikev2.config:12:58: error: group 1 is known but not supported by this release",
         "ikev2.config:12:60: error: unknown keyword \"bogus\"",
     ] {
         assert!(report.contains(expected), "{expected}\nmissing in\n{report}");
     }
+}
+
+/// ALG-12, ALG-35: each weak choice has one warning with its place.
+#[test]
+fn alg_12_weak_choices_have_a_warning_each() {
+    let text = "ikesa_xform { encr_alg 3des auth_alg sha1 prf_alg sha oakley_group 2 }\n\
+        { label \"old\" auth_method preshared local_addr 10.0.0.1 remote_addr 10.0.0.2 childsa_pfs 22 }\n";
+    let loaded = parse_rules("ikev2.config", text).unwrap();
+    assert_eq!(loaded.warnings.findings().len(), 4);
+    let warnings = loaded.warnings.to_string();
+    for expected in [
+        "ikev2.config:1:24: warning: 3DES has blocks of 64 bits",
+        "ikev2.config:1:38: warning: SHA-1 is on its way out",
+        "ikev2.config:1:68: warning: group 2 (1024-bit MODP) SHOULD NOT be used",
+        "ikev2.config:2:90: warning: group 22 (1024-bit MODP, 160-bit subgroup) MUST NOT be used",
+    ] {
+        assert!(warnings.contains(expected), "{expected}\nmissing in\n{warnings}");
+    }
+    let proposal = &loaded.value.rules()[0].rule.proposals[0];
+    assert_eq!(proposal.integ, [IntegId::HMAC_SHA1_96]);
+    assert_eq!((&proposal.prf[..], &proposal.groups[..]), (&[PrfId::HMAC_SHA1][..], &[GroupId::MODP_1024][..]));
 }
 
 #[test]

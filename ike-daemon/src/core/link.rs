@@ -230,7 +230,11 @@ impl Link {
                 self.iv = self.iv.checked_add(1).ok_or(CryptoError::Exhausted)?;
                 self.sealer.seal(&self.iv.to_be_bytes(), &message, chain.octets())?
             }
-            IvKind::Random => self.sealer.seal(&ctx.octets::<16>()?, &message, chain.octets())?,
+            IvKind::Random(octets) => {
+                let random = ctx.octets::<16>()?;
+                let iv = random.get(..octets).ok_or(CryptoError::Length)?;
+                self.sealer.seal(iv, &message, chain.octets())?
+            }
         };
         message.extend_from_slice(&body);
         Ok(message)

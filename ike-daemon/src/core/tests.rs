@@ -40,10 +40,10 @@ fn rule() -> Rule {
         remote_id: IdPattern::Any,
         psk: None,
         proposals: vec![IkeProposal {
-            encr: vec![Encr::aes_gcm_16(256), Encr::aes_cbc(128), Encr { id: EncrId::TRIPLE_DES, key_bits: None }],
-            integ: vec![IntegId::HMAC_SHA1_96, IntegId::HMAC_SHA2_256_128],
-            prf: vec![PrfId::HMAC_SHA1, PrfId::HMAC_SHA2_256],
-            groups: vec![GroupId::MODP_2048, GroupId::CURVE25519, GroupId::ECP_256],
+            encr: vec![Encr::aes_gcm_16(256), Encr::aes_cbc(128), Encr { id: EncrId::DES, key_bits: None }],
+            integ: vec![IntegId::HMAC_MD5_96, IntegId::HMAC_SHA2_256_128],
+            prf: vec![PrfId(1), PrfId::HMAC_SHA2_256],
+            groups: vec![GroupId::MODP_768, GroupId::CURVE25519, GroupId::ECP_256],
         }],
         ikesa_lifetime: Duration::ZERO,
         child_lifetimes: ChildLifetimes::default(),
@@ -112,9 +112,9 @@ fn v2_sa_04_06_07_13_what_is_refused() {
 #[test]
 fn v2_ke_01_group_of_the_choice() {
     let offered =
-        [ike(1, &[GCM, PRF, Transform::Group(GroupId::MODP_2048), X25519, Transform::Group(GroupId::ECP_256)])];
+        [ike(1, &[GCM, PRF, Transform::Group(GroupId::MODP_768), X25519, Transform::Group(GroupId::ECP_256)])];
     assert_eq!(choose(&offered, GroupId::ECP_256).unwrap().0.group, GroupId::ECP_256);
-    assert_eq!(choose(&offered, GroupId::MODP_2048).unwrap().0.group, GroupId::CURVE25519);
+    assert_eq!(choose(&offered, GroupId::MODP_768).unwrap().0.group, GroupId::CURVE25519);
 }
 
 /// V2-SA-03: only a subset of one of our own proposals is accepted as an answer.

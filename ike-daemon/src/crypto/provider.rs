@@ -1,12 +1,12 @@
 //! Which algorithms there are, and how to get at them. [`Standard`] has those of ring and RustCrypto.
 
-use ring::{aead, hmac};
+use ring::hmac;
 
-use super::exchange::{self, Ephemeral};
+use super::exchange;
 use super::prf::Hmac;
-use super::protect::{Aead, CbcHmac, HmacShape};
+use super::protect::{Aead, AeadShape, CbcHmac, CbcShape, HmacShape};
 use super::{CryptoError, KeyExchange, Prf, Protector, Secret};
-use crate::wire::transform::{Encr, EncrId, GroupId, IntegId, PrfId};
+use crate::wire::transform::{Encr, GroupId, IntegId, PrfId};
 
 /// The algorithms of one IKE SA.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -62,6 +62,10 @@ pub trait Provider: Send + Sync {
     /// [`CryptoError::Unavailable`] or [`CryptoError::Entropy`].
     fn key_exchange(&self, group: GroupId) -> Result<Box<dyn KeyExchange>, CryptoError>;
 
+    /// A key pair with this private value, for known answers; `None` where the library chooses its private values itself
+    /// or this is none of the group.
+    fn key_exchange_with(&self, group: GroupId, private: &[u8]) -> Option<Box<dyn KeyExchange>>;
+
     /// Whether the provider can do everything a suite needs.
     fn supports(&self, suite: &IkeSuite) -> bool {
         self.prf(suite.prf).is_some()
@@ -70,35 +74,19 @@ pub trait Provider: Send + Sync {
     }
 }
 
-/// ring, and RustCrypto for AES-CBC.
+/// ring, and RustCrypto for what that has not.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Standard;
 
+static HMAC_SHA1: Hmac = Hmac(&hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY);
 static HMAC_SHA2_256: Hmac = Hmac(&hmac::HMAC_SHA256);
 static HMAC_SHA2_384: Hmac = Hmac(&hmac::HMAC_SHA384);
 static HMAC_SHA2_512: Hmac = Hmac(&hmac::HMAC_SHA512);
 
-fn aead_algorithm(encr: Encr) -> Option<&'static aead::Algorithm> {
-    match (encr.id, encr.key_bits) {
-        (EncrId::AES_GCM_16, Some(128)) => Some(&aead::AES_128_GCM),
-        (EncrId::AES_GCM_16, Some(256)) => Some(&aead::AES_256_GCM),
-        (EncrId::CHACHA20_POLY1305, None) => Some(&aead::CHACHA20_POLY1305),
-        _ => None,
-    }
-}
-
-fn hmac_shape(integ: IntegId) -> Option<HmacShape> {
-    match integ {
-        IntegId::HMAC_SHA2_256_128 => Some(HmacShape { algorithm: hmac::HMAC_SHA256, icv: 16 }),
-        IntegId::HMAC_SHA2_384_192 => Some(HmacShape { algorithm: hmac::HMAC_SHA384, icv: 24 }),
-        IntegId::HMAC_SHA2_512_256 => Some(HmacShape { algorithm: hmac::HMAC_SHA512, icv: 32 }),
-        _ => None,
-    }
-}
-
 impl Provider for Standard {
     fn prf(&self, id: PrfId) -> Option<&'static dyn Prf> {
         match id {
+            PrfId::HMAC_SHA1 => Some(&HMAC_SHA1),
             PrfId::HMAC_SHA2_256 => Some(&HMAC_SHA2_256),
             PrfId::HMAC_SHA2_384 => Some(&HMAC_SHA2_384),
             PrfId::HMAC_SHA2_512 => Some(&HMAC_SHA2_512),
@@ -107,19 +95,10 @@ impl Provider for Standard {
     }
 
     fn protection(&self, encr: Encr, integ: IntegId) -> Option<ProtectionShape> {
-        if let Some(algorithm) = aead_algorithm(encr) {
-            let alone = integ == IntegId::NONE;
-            return alone.then(|| ProtectionShape { cipher: algorithm.key_len(), salt: 4, integ: 0 });
+        if let Some(shape) = AeadShape::of(encr) {
+            return (integ == IntegId::NONE).then(|| shape.protection());
         }
-        let shape = hmac_shape(integ)?;
-        match (encr.id, encr.key_bits) {
-            (EncrId::AES_CBC, Some(bits @ (128 | 192 | 256))) => Some(ProtectionShape {
-                cipher: usize::from(bits / 8),
-                salt: 0,
-                integ: shape.algorithm.digest_algorithm().output_len(),
-            }),
-            _ => None,
-        }
+        Some(CbcShape::of(encr)?.protection(HmacShape::of(integ)?))
     }
 
     fn protector(
@@ -133,18 +112,23 @@ impl Provider for Standard {
         if cipher_key.len() != shape.cipher + shape.salt || integ_key.len() != shape.integ {
             return Err(CryptoError::Length);
         }
-        if let Some(algorithm) = aead_algorithm(encr) {
-            return Ok(Box::new(Aead::new(algorithm, cipher_key.expose())?));
+        if let Some(shape) = AeadShape::of(encr) {
+            return Ok(Box::new(Aead::new(shape, cipher_key.expose())?));
         }
-        let integ = hmac_shape(integ).ok_or(CryptoError::Unavailable)?;
-        Ok(Box::new(CbcHmac { key: cipher_key.clone(), integ, integ_key: integ_key.clone() }))
+        let cipher = CbcShape::of(encr).ok_or(CryptoError::Unavailable)?;
+        let integ = HmacShape::of(integ).ok_or(CryptoError::Unavailable)?;
+        Ok(Box::new(CbcHmac { cipher, key: cipher_key.clone(), integ, integ_key: integ_key.clone() }))
     }
 
     fn public_len(&self, group: GroupId) -> Option<usize> {
-        exchange::group(group).map(|g| g.public_len)
+        exchange::public_len(group)
     }
 
     fn key_exchange(&self, group: GroupId) -> Result<Box<dyn KeyExchange>, CryptoError> {
-        Ok(Box::new(Ephemeral::generate(group)?))
+        exchange::generate(group)
+    }
+
+    fn key_exchange_with(&self, group: GroupId, private: &[u8]) -> Option<Box<dyn KeyExchange>> {
+        exchange::with_private(group, private).ok()
     }
 }

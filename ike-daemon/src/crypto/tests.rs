@@ -175,7 +175,11 @@ fn all_protectors() -> Vec<Box<dyn Protector>> {
 #[test]
 fn v2_enc_01_05_08_round_trip_and_damage() {
     for protector in all_protectors() {
-        let iv = vec![1; if protector.iv() == IvKind::Counter { 8 } else { 16 }];
+        let octets = match protector.iv() {
+            IvKind::Counter => 8,
+            IvKind::Random(octets) => octets,
+        };
+        let iv = vec![1; octets];
         for length in 0..40 {
             let plain = vec![3; length];
             let body = protector.seal(&iv, b"aad", &plain).unwrap();
@@ -218,9 +222,26 @@ fn v2_enc_04_padding() {
 /// V2-KE-04, V2-KE-05, V2-KE-07, V2-KEY-05: both ends agree, lengths are exact, bad points and the zero result are refused.
 #[test]
 fn v2_ke_04_05_07_key_exchange() {
-    for (group, length, secret) in
-        [(GroupId::CURVE25519, 32, 32), (GroupId::ECP_256, 64, 32), (GroupId::ECP_384, 96, 48)]
-    {
+    for (group, length, secret) in [
+        (GroupId::CURVE25519, 32, 32),
+        (GroupId::ECP_256, 64, 32),
+        (GroupId::ECP_384, 96, 48),
+        (GroupId::ECP_521, 132, 66),
+        (GroupId::ECP_192, 48, 24),
+        (GroupId::ECP_224, 56, 28),
+        (GroupId::BRAINPOOL_P256, 64, 32),
+        (GroupId::BRAINPOOL_P384, 96, 48),
+        (GroupId::MODP_1024, 128, 128),
+        (GroupId::MODP_1536, 192, 192),
+        (GroupId::MODP_2048, 256, 256),
+        (GroupId::MODP_3072, 384, 384),
+        (GroupId::MODP_4096, 512, 512),
+        (GroupId::MODP_6144, 768, 768),
+        (GroupId::MODP_8192, 1024, 1024),
+        (GroupId::MODP_1024_160, 128, 128),
+        (GroupId::MODP_2048_224, 256, 256),
+        (GroupId::MODP_2048_256, 256, 256),
+    ] {
         assert_eq!(Standard.public_len(group), Some(length));
         let (a, b) = (Standard.key_exchange(group).unwrap(), Standard.key_exchange(group).unwrap());
         let (pa, pb) = (a.public().to_vec(), b.public().to_vec());
@@ -233,11 +254,38 @@ fn v2_ke_04_05_07_key_exchange() {
         assert_eq!(fresh().complete(&pa[1..]), Err(CryptoError::Length));
         assert_eq!(fresh().complete(&[&pa[..], &[0]].concat()), Err(CryptoError::Length));
         assert_eq!(fresh().complete(&vec![0; length]), Err(CryptoError::PublicValue));
-        if group != GroupId::CURVE25519 {
-            assert_eq!(fresh().complete(&vec![1; length]), Err(CryptoError::PublicValue));
+        let is_modp = length == secret && group != GroupId::CURVE25519;
+        let in_subgroup = matches!(group, GroupId::MODP_1024_160 | GroupId::MODP_2048_224 | GroupId::MODP_2048_256);
+        let is_point = !is_modp && group != GroupId::CURVE25519;
+        if is_point || in_subgroup {
+            // Not on the curve; not in the subgroup (RFC 6989 sections 2.2 and 2.3).
+            assert_eq!(fresh().complete(&vec![1; length]), Err(CryptoError::PublicValue), "{group}");
+        }
+        if is_modp {
+            // RFC 6989 section 2.1: neither 1 nor prime less 1, nor what is not below the prime.
+            let mut one = vec![0; length];
+            one[length - 1] = 1;
+            assert_eq!(fresh().complete(&one), Err(CryptoError::PublicValue));
+            assert_eq!(fresh().complete(&vec![0xff; length]), Err(CryptoError::PublicValue));
+            if !in_subgroup {
+                one[length - 1] = 2;
+                assert!(fresh().complete(&one).is_ok(), "{group}");
+            }
         }
     }
-    assert_eq!(Standard.key_exchange(GroupId::MODP_2048).err(), Some(CryptoError::Unavailable));
+    assert_eq!(Standard.key_exchange(GroupId::MODP_768).err(), Some(CryptoError::Unavailable));
+}
+
+/// V2-KE-05: prime less 1, of order 2 (RFC 6989 section 2.1).
+#[test]
+fn v2_ke_05_prime_less_one_is_refused() {
+    let prime = hex(exchange::primes::MODP_2048);
+    let mut last = prime.clone();
+    *last.last_mut().unwrap() -= 1;
+    for bad in [prime, last] {
+        let half = Standard.key_exchange(GroupId::MODP_2048).unwrap();
+        assert_eq!(half.complete(&bad), Err(CryptoError::PublicValue));
+    }
 }
 
 /// ALG-01, V2-SA-07: no encryption without integrity, no AEAD with a second one.

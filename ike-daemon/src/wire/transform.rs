@@ -78,7 +78,7 @@ registry! {
 registry! {
     /// Transform type 2: pseudo-random function.
     PrfId {
-        /// HMAC-SHA-1; known by name only.
+        /// HMAC-SHA-1 (RFC 2104).
         HMAC_SHA1 = 2, "HMAC-SHA1";
         /// HMAC-SHA-256.
         HMAC_SHA2_256 = 5, "HMAC-SHA2-256";
@@ -98,6 +98,8 @@ registry! {
         HMAC_MD5_96 = 1, "HMAC-MD5-96";
         /// HMAC-SHA-1 cut to 96 bits (RFC 2404).
         HMAC_SHA1_96 = 2, "HMAC-SHA1-96";
+        /// HMAC-SHA-1 whole, 160 bits (RFC 4595); for IKE SAs only.
+        HMAC_SHA1_160 = 7, "HMAC-SHA1-160";
         /// HMAC-SHA-256 cut to 128 bits (RFC 4868).
         HMAC_SHA2_256_128 = 12, "HMAC-SHA2-256-128";
         /// HMAC-SHA-384 cut to 192 bits (RFC 4868).
@@ -112,16 +114,50 @@ registry! {
     GroupId {
         /// No key exchange (CREATE_CHILD_SA only).
         NONE = 0, "NONE";
-        /// 2048-bit MODP; known by name only.
+        /// 768-bit MODP; known by name only.
+        MODP_768 = 1, "MODP-768";
+        /// 1024-bit MODP (RFC 2409 section 6.2).
+        MODP_1024 = 2, "MODP-1024";
+        /// 1536-bit MODP (RFC 3526).
+        MODP_1536 = 5, "MODP-1536";
+        /// 2048-bit MODP (RFC 3526).
         MODP_2048 = 14, "MODP-2048";
+        /// 3072-bit MODP (RFC 3526).
+        MODP_3072 = 15, "MODP-3072";
+        /// 4096-bit MODP (RFC 3526).
+        MODP_4096 = 16, "MODP-4096";
+        /// 6144-bit MODP (RFC 3526).
+        MODP_6144 = 17, "MODP-6144";
+        /// 8192-bit MODP (RFC 3526).
+        MODP_8192 = 18, "MODP-8192";
         /// 256-bit random ECP, P-256 (RFC 5903).
         ECP_256 = 19, "ECP-256";
         /// 384-bit random ECP, P-384 (RFC 5903).
         ECP_384 = 20, "ECP-384";
-        /// 521-bit random ECP, P-521; known by name only.
+        /// 521-bit random ECP, P-521 (RFC 5903).
         ECP_521 = 21, "ECP-521";
+        /// 1024-bit MODP with a subgroup of 160 bits (RFC 5114).
+        MODP_1024_160 = 22, "MODP-1024-160";
+        /// 2048-bit MODP with a subgroup of 224 bits (RFC 5114).
+        MODP_2048_224 = 23, "MODP-2048-224";
+        /// 2048-bit MODP with a subgroup of 256 bits (RFC 5114).
+        MODP_2048_256 = 24, "MODP-2048-256";
+        /// 192-bit random ECP, P-192 (RFC 5114).
+        ECP_192 = 25, "ECP-192";
+        /// 224-bit random ECP, P-224 (RFC 5114).
+        ECP_224 = 26, "ECP-224";
+        /// brainpoolP224r1 (RFC 6954); known by name only.
+        BRAINPOOL_P224 = 27, "BRAINPOOL-P224R1";
+        /// brainpoolP256r1 (RFC 6954).
+        BRAINPOOL_P256 = 28, "BRAINPOOL-P256R1";
+        /// brainpoolP384r1 (RFC 6954).
+        BRAINPOOL_P384 = 29, "BRAINPOOL-P384R1";
+        /// brainpoolP512r1 (RFC 6954); known by name only.
+        BRAINPOOL_P512 = 30, "BRAINPOOL-P512R1";
         /// Curve25519 (RFC 8031).
         CURVE25519 = 31, "CURVE25519";
+        /// Curve448 (RFC 8031); known by name only.
+        CURVE448 = 32, "CURVE448";
     }
 }
 

@@ -66,7 +66,7 @@ impl Forger {
         let counter = self.counter.get().to_be_bytes();
         let iv = match protector.iv() {
             IvKind::Counter => counter.to_vec(),
-            IvKind::Random => [counter, counter].concat(),
+            IvKind::Random(octets) => counter.iter().copied().cycle().take(octets).collect(),
         };
         let mut message = sealed_prefix(&self.header(claim), first, protector.body_len(inner.len())).unwrap();
         let body = protector.seal(&iv, &message, inner).unwrap();

@@ -17,22 +17,35 @@ fn fqdn(name: &str) -> Identification {
 /// V2-MISC-04, V2-KEY-04, V2-ENC-06, V2-ENC-07, ALG-10: the handshake and a child over every suite there is.
 #[test]
 fn v2_misc_04_every_suite() {
-    let integs = [IntegId::HMAC_SHA2_256_128, IntegId::HMAC_SHA2_384_192, IntegId::HMAC_SHA2_512_256];
-    let prfs = [PrfId::HMAC_SHA2_256, PrfId::HMAC_SHA2_384, PrfId::HMAC_SHA2_512];
-    let groups = [GroupId::CURVE25519, GroupId::ECP_256, GroupId::ECP_384];
-    let mut suites = Vec::new();
-    for (prf, group) in prfs.into_iter().zip(groups) {
-        for encr in [Encr::aes_gcm_16(128), Encr::aes_gcm_16(256), Encr::CHACHA20_POLY1305] {
-            suites.push(proposal(encr, &[], prf, group));
-        }
-        for bits in [128, 192, 256] {
-            integs.iter().for_each(|integ| suites.push(proposal(Encr::aes_cbc(bits), &[*integ], prf, group)));
+    let integs: Vec<IntegId> = ike_daemon::config::integrity().collect();
+    let groups: Vec<GroupId> = ike_daemon::config::groups().map(|(group, ..)| group).collect();
+    let prfs = [PrfId::HMAC_SHA1, PrfId::HMAC_SHA2_256, PrfId::HMAC_SHA2_384, PrfId::HMAC_SHA2_512];
+    let mut ciphers = Vec::new();
+    for (id, lengths) in ike_daemon::config::ciphers() {
+        match lengths {
+            None => ciphers.push(Encr { id, key_bits: None }),
+            Some(_) => ciphers.extend([128, 192, 256].map(|bits| Encr { id, key_bits: Some(bits) })),
         }
     }
+    // Every cipher with every integrity algorithm that goes with it; groups and PRFs take turns.
+    let mut suites = Vec::new();
+    for encr in ciphers {
+        let with = if encr.is_aead() { vec![None] } else { integs.iter().copied().map(Some).collect() };
+        for integ in with {
+            let turn = suites.len();
+            let integ: Vec<IntegId> = integ.into_iter().collect();
+            suites.push(proposal(encr, &integ, prfs[turn % prfs.len()], groups[turn % groups.len()]));
+        }
+    }
+    assert!(suites.len() >= 2 * groups.len() && suites.len() >= 36, "{} suites", suites.len());
     for (seed, suite) in (0..).zip(suites) {
         let mut world = World::new(seed);
-        world.a.rule(|rule| rule.proposals = vec![suite.clone()]);
-        world.b.rule(|rule| rule.proposals = vec![suite.clone()]);
+        for node in [&mut world.a, &mut world.b] {
+            node.rule(|rule| {
+                rule.proposals = vec![suite.clone()];
+                rule.childsa_pfs = suite.groups[0];
+            });
+        }
         world.acquire(Side::A);
         world.settle();
         world.assert_mirrored(1);
@@ -42,9 +55,14 @@ fn v2_misc_04_every_suite() {
             (shown.encr, shown.prf, shown.group),
             (Some(suite.encr[0]), Some(suite.prf[0]), Some(suite.groups[0]))
         );
+        // With a key exchange of its own, and then the IKE SA.
         world.expire(Side::B, ExpireKind::Soft);
         world.settle();
         world.assert_mirrored(1);
+        world.rekey_ike(Side::A);
+        world.settle();
+        world.assert_mirrored(1);
+        world.assert_one_ike();
     }
 }
 

@@ -13,6 +13,7 @@ mod fragments;
 mod gateway;
 mod guest;
 mod ike_ah;
+mod ike_suites;
 mod interfaces;
 pub(crate) mod kernel;
 mod leak;
@@ -319,6 +320,7 @@ pub const ALL: &[Scenario] = &[
     ),
     interop("strongswan-responds", "our traffic makes us negotiate with strongSwan, both AEADs", strongswan::responder),
     interop("strongswan-initiates", "strongSwan negotiates with us, both AEADs", strongswan::initiator),
+    interop("strongswan-suites", "every algorithm and group of IKE SAs that both have", ike_suites::suites),
     interop(
         "strongswan-nat",
         "either side behind a NAT, strongSwan as initiator and as responder",

@@ -1,41 +1,30 @@
-//! Ephemeral key exchange: Curve25519 (RFC 8031), P-256 and P-384 (RFC 5903). A private value is used once (V2-KE-07).
+//! The groups of ring.
 
 use ring::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey};
 use ring::rand::SystemRandom;
 
-use super::{CryptoError, Secret};
+use super::KeyExchange;
+use crate::crypto::{CryptoError, Secret};
 use crate::wire::transform::GroupId;
 
-/// Our half of a key exchange.
-pub trait KeyExchange: Send {
-    /// The group.
-    fn group(&self) -> GroupId;
-
-    /// Our public value, as the KE payload carries it.
-    fn public(&self) -> &[u8];
-
-    /// The shared secret with the peer's public value.
-    ///
-    /// # Errors
-    /// [`CryptoError::Length`] when the value has not the group's length (V2-KE-04), [`CryptoError::PublicValue`] when it is
-    /// no valid one (V2-KE-05).
-    fn complete(self: Box<Self>, peer: &[u8]) -> Result<Secret, CryptoError>;
-}
-
 /// A group as ring knows it. SEC 1 puts an octet 4 in front of an uncompressed point; RFC 5903 section 7 does not.
-pub(super) struct Group {
+struct Group {
     algorithm: &'static agreement::Algorithm,
     prefix: &'static [u8],
-    pub(super) public_len: usize,
+    public_len: usize,
 }
 
-pub(super) fn group(id: GroupId) -> Option<Group> {
+fn group(id: GroupId) -> Option<Group> {
     match id {
         GroupId::CURVE25519 => Some(Group { algorithm: &agreement::X25519, prefix: &[], public_len: 32 }),
         GroupId::ECP_256 => Some(Group { algorithm: &agreement::ECDH_P256, prefix: &[4], public_len: 64 }),
         GroupId::ECP_384 => Some(Group { algorithm: &agreement::ECDH_P384, prefix: &[4], public_len: 96 }),
         _ => None,
     }
+}
+
+pub(super) fn public_len(id: GroupId) -> Option<usize> {
+    group(id).map(|group| group.public_len)
 }
 
 pub(super) struct Ephemeral {
