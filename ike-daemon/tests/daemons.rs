@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use ike_daemon::core::api::{ChildSa, EndpointConfig, InstallRefusal, Path as IkePath, Protocol};
 use ike_daemon::door_server::{Deadlines, Door};
 use ike_daemon::driver::kernel::{FoundPair, KernelError, KernelEvent, PairKey};
-use ike_daemon::driver::{Daemon, Files, KernelSide, LogControl, SadbKernel, Settings};
-use ike_door::{Client, DebugLevel, IkeSaInfo, Item, Privilege, Request, StatsInfo};
+use ike_daemon::driver::{Choices, Daemon, KernelSide, LogControl, SadbKernel, Settings};
+use ike_door::{Client, IkeSaInfo, Item, Privilege, Request, StatsInfo};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, raise};
 use sadb_maps::Addr;
@@ -176,10 +176,13 @@ fn host(dir: &Path, compiled: CompiledRule, own: &str, peer_namespace: Option<&s
     fs::set_permissions(&preshared, fs::Permissions::from_mode(0o600)).unwrap();
     let door = dir.join("door");
     let settings = Settings {
-        files: Files { config, preshared, preshared_named: true },
+        choices: Choices {
+            config: Some(config),
+            preshared: Some(preshared),
+            privilege: Some(Privilege::Keymat),
+            ..Choices::default()
+        },
         run_dir: None,
-        privilege: Privilege::Keymat,
-        debug: DebugLevel::OPERATIONAL,
         endpoint: EndpointConfig::default(),
     };
     let (events, injected) = mpsc::channel();

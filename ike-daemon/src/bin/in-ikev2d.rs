@@ -10,14 +10,15 @@ use clap::builder::PossibleValuesParser;
 use ike_daemon::config::ConfigError;
 use ike_daemon::core::api::EndpointConfig;
 use ike_daemon::door_server::{Deadlines, Door};
-use ike_daemon::driver::files::{DEFAULT_CONFIG, DEFAULT_PRESHARED, DaemonLock};
-use ike_daemon::driver::{Daemon, Files, LogControl, SadbKernel, Settings, SlowPathThread, StartError};
+use ike_daemon::driver::files::DaemonLock;
+use ike_daemon::driver::{Choices, Daemon, Files, LogControl, SadbKernel, Settings, SlowPathThread, StartError};
 use ike_door::place::IKEV2_DOOR;
 use ike_door::{DebugLevel, Privilege};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
 use sadb_maps::host::Instance;
+use service_properties::{PropertyError, Store, store};
 
 /// Automatic key management for IPsec with IKEv2 (RFC 7296).
 #[derive(Debug, Parser)]
@@ -31,9 +32,9 @@ struct Options {
     #[arg(short = 'd')]
     debug: bool,
 
-    /// Configuration file
-    #[arg(short = 'f', value_name = "FILE", default_value = DEFAULT_CONFIG)]
-    file: PathBuf,
+    /// Configuration file [default: /etc/inet/ike/ikev2.config]
+    #[arg(short = 'f', value_name = "FILE")]
+    file: Option<PathBuf>,
 
     /// File with the preshared keys; unlike the default one, a named one has to be there
     #[arg(long, value_name = "FILE")]
@@ -43,14 +44,14 @@ struct Options {
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
 
-    /// Debug categories, as in ikeadm set debug
-    #[arg(long, value_name = "LEVEL", default_value = "op", value_parser = DebugLevel::parse)]
-    debug_level: DebugLevel,
+    /// Debug categories, as in ikeadm set debug [default: op]
+    #[arg(long, value_name = "LEVEL", value_parser = DebugLevel::parse)]
+    debug_level: Option<DebugLevel>,
 
-    /// What ikeadm may see of keys; it can only be lowered later
-    #[arg(long, value_name = "LEVEL", default_value = "base",
+    /// What ikeadm may see of keys; it can only be lowered later [default: base]
+    #[arg(long, value_name = "LEVEL",
         value_parser = PossibleValuesParser::new(["base", "modkeys", "keymat", "0", "1", "2"]))]
-    admin_privilege: String,
+    admin_privilege: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -68,15 +69,23 @@ fn main() -> ExitCode {
 const SERVICE_CONFIG: u8 = 96;
 const SERVICE_PERMISSION: u8 = 100;
 
+fn is_service() -> bool {
+    std::env::var_os("SMF_FMRI").is_some()
+}
+
 /// What a failure is to whoever started the daemon; only a service manager tells one from another.
 fn failure(error: &anyhow::Error) -> ExitCode {
-    let config = error.chain().find_map(|cause| match cause.downcast_ref::<StartError>() {
-        Some(StartError::Config(config)) => Some(config),
-        _ => cause.downcast_ref::<ConfigError>(),
+    let permission = error.chain().find_map(|cause| match cause.downcast_ref::<StartError>() {
+        Some(StartError::Config(error)) => Some(error.is_permission()),
+        Some(StartError::Properties(error)) => Some(error.is_permission()),
+        _ => cause
+            .downcast_ref::<ConfigError>()
+            .map(ConfigError::is_permission)
+            .or_else(|| cause.downcast_ref::<PropertyError>().map(PropertyError::is_permission)),
     });
-    match config {
-        Some(config) if std::env::var_os("SMF_FMRI").is_some() => {
-            ExitCode::from(if config.is_permission() { SERVICE_PERMISSION } else { SERVICE_CONFIG })
+    match permission {
+        Some(permission) if is_service() => {
+            ExitCode::from(if permission { SERVICE_PERMISSION } else { SERVICE_CONFIG })
         }
         _ => ExitCode::FAILURE,
     }
@@ -84,28 +93,27 @@ fn failure(error: &anyhow::Error) -> ExitCode {
 
 fn run(options: &Options) -> anyhow::Result<()> {
     harden()?;
-    let files = Files {
+    // Properties are those of a service; who runs the daemon by hand says what it is to read.
+    let store = is_service().then(|| Store::new(store::DIRECTORY));
+    let choices = Choices {
         config: options.file.clone(),
-        preshared: options.preshared.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PRESHARED)),
-        preshared_named: options.preshared.is_some(),
+        preshared: options.preshared.clone(),
+        debug: if options.debug { Some(DebugLevel::ALL) } else { options.debug_level },
+        privilege: options.admin_privilege.as_deref().and_then(Privilege::parse),
+        store,
     };
+    let chosen = choices.chosen()?;
     if options.check {
-        return check(&files);
+        return check(&chosen.files);
     }
-    let debug = if options.debug { DebugLevel::ALL } else { options.debug_level };
-    let log = LogControl::install(debug);
+    let log = LogControl::install(chosen.debug, chosen.log_file.as_deref())
+        .with_context(|| format!("the log {}", chosen.log_file.unwrap_or_default().display()))?;
     let instance = Instance::from_env_or(options.instance.as_deref())?;
     let run_dir = instance.run_dir()?;
     let _lock = DaemonLock::take(&run_dir)?;
     let kernel = SadbKernel::open(&instance)?;
     let _slow_path = SlowPathThread::start(&instance)?;
-    let settings = Settings {
-        files,
-        run_dir: Some(run_dir.clone()),
-        privilege: Privilege::parse(&options.admin_privilege).unwrap_or(Privilege::Base),
-        debug,
-        endpoint: EndpointConfig::default(),
-    };
+    let settings = Settings { choices, run_dir: Some(run_dir.clone()), endpoint: EndpointConfig::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let daemon = Daemon::start(kernel, settings, log)?;

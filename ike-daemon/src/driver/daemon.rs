@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ike_door::{DebugLevel, ErrorCode, Failure, IkeSaId, Item, Privilege, Request};
+use service_properties::PropertyError;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,8 +18,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::answers;
+use super::choices::{Choices, Chosen};
 use super::clock::{self, SystemSource};
-use super::files::{self, Configuration, Files};
+use super::files::{self, Configuration};
 use super::host::{DriverHost, Input};
 use super::kernel::KernelSide;
 use super::listen::LEASE_INTERVAL;
@@ -47,14 +49,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// What a daemon is started with.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Files to read, at the start and again on SIGHUP.
-    pub files: Files,
+    /// What to read, at the start and again on SIGHUP.
+    pub choices: Choices,
     /// Directory of runtime files; none in tests.
     pub run_dir: Option<PathBuf>,
-    /// Privilege level of the door.
-    pub privilege: Privilege,
-    /// Debug level of the log.
-    pub debug: DebugLevel,
     /// Limits and ports.
     pub endpoint: EndpointConfig,
 }
@@ -65,6 +63,9 @@ pub enum StartError {
     /// A file.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The properties of the service.
+    #[error(transparent)]
+    Properties(#[from] PropertyError),
     /// The ports.
     #[error("{0}")]
     Socket(String),
@@ -89,6 +90,12 @@ pub struct Daemon<K: KernelSide> {
     datagrams: mpsc::Receiver<Datagram>,
     configuration: Configuration,
     settings: Settings,
+    /// What options and properties said when they were last read.
+    chosen: Chosen,
+    /// Privilege level of the door.
+    privilege: Privilege,
+    /// Debug level of the log.
+    debug: DebugLevel,
     log: LogControl,
     /// Ring or bus: what to wait for.
     ring: Option<AsyncFd<OwnedFd>>,
@@ -106,7 +113,16 @@ impl<K: KernelSide> Daemon<K> {
     /// # Errors
     /// [`StartError`]; nothing of the data path has been changed then, except that sockets may be known to it.
     pub fn start(mut kernel: K, settings: Settings, log: LogControl) -> Result<Self, StartError> {
-        let (configuration, warnings) = settings.files.load()?;
+        let chosen = settings.choices.chosen()?;
+        let (configuration, warnings) = match chosen.files.load() {
+            Err(error) if chosen.ignore_errors => {
+                for line in error.to_string().lines() {
+                    warn!(target: "ikev2d::config", "{line}");
+                }
+                chosen.files.load_sound()
+            }
+            loaded => loaded?,
+        };
         files::report(&configuration, &warnings);
         let (sockets, datagrams) = Sockets::open(settings.endpoint.ike_port, settings.endpoint.natt_port)?;
         for descriptor in sockets.descriptors() {
@@ -121,6 +137,9 @@ impl<K: KernelSide> Daemon<K> {
             datagrams,
             configuration,
             settings,
+            privilege: chosen.privilege,
+            debug: chosen.debug,
+            chosen,
             log,
             ring: None,
             more_events: false,
@@ -311,20 +330,38 @@ impl<K: KernelSide> Daemon<K> {
         self.endpoint.host_mut().remove_all();
     }
 
-    /// SIGHUP: both files again, or things stay as they are.
+    /// SIGHUP: properties and both files again, or things stay as they are.
     fn reload(&mut self) {
-        match self.settings.files.load() {
-            Ok((configuration, warnings)) => {
-                files::report(&configuration, &warnings);
-                self.apply(configuration);
+        if let Err(error) = self.load_again() {
+            for line in error.to_string().lines() {
+                warn!(target: "ikev2d::config", "{line}");
             }
-            Err(error) => {
-                for line in error.to_string().lines() {
-                    warn!(target: "ikev2d::config", "{line}");
-                }
-                warn!(target: "ikev2d::config", "the configuration stays as it was");
-            }
+            warn!(target: "ikev2d::config", "the configuration stays as it was");
         }
+    }
+
+    fn load_again(&mut self) -> Result<(), StartError> {
+        let chosen = self.settings.choices.chosen()?;
+        let (configuration, warnings) = chosen.files.load()?;
+        if let Err(error) = self.log.direct(chosen.log_file.as_deref()) {
+            warn!(target: "ikev2d::config", file = ?chosen.log_file, %error, "the log stays where it was");
+        }
+        // Unless it was changed, what ikeadm set since goes on.
+        if chosen.debug != self.chosen.debug {
+            self.set_debug(chosen.debug);
+        }
+        self.chosen = chosen;
+        files::report(&configuration, &warnings);
+        self.apply(configuration);
+        Ok(())
+    }
+
+    fn set_debug(&mut self, level: DebugLevel) {
+        self.debug = level;
+        self.log.set(level);
+        self.tune_path_log();
+        // There is another descriptor to wait for.
+        self.events();
     }
 
     fn apply(&mut self, configuration: Configuration) {
@@ -335,7 +372,7 @@ impl<K: KernelSide> Daemon<K> {
 
     /// Drops of the data path are details of the SADB: whoever asks for those hears of them.
     fn tune_path_log(&mut self) {
-        let wanted = logging::wants_path(self.settings.debug);
+        let wanted = logging::wants_path(self.debug);
         self.endpoint.host_mut().kernel().set_path_log(wanted);
     }
 
@@ -350,19 +387,16 @@ impl<K: KernelSide> Daemon<K> {
     fn answer(&mut self, request: Request) -> Answer {
         let now = clock::now();
         match request {
-            Request::GetDebug => Ok(vec![Item::Debug { old: None, level: self.settings.debug }]),
+            Request::GetDebug => Ok(vec![Item::Debug { old: None, level: self.debug }]),
             Request::SetDebug { level } => {
-                let old = std::mem::replace(&mut self.settings.debug, level);
-                self.log.set(level);
-                self.tune_path_log();
-                // There is another descriptor to wait for.
-                self.events();
+                let old = self.debug;
+                self.set_debug(level);
                 Ok(vec![Item::Debug { old: Some(old), level }])
             }
-            Request::GetPriv => Ok(vec![Item::Priv { old: None, level: self.settings.privilege }]),
+            Request::GetPriv => Ok(vec![Item::Priv { old: None, level: self.privilege }]),
             Request::SetPriv { level } => {
                 self.require(level)?;
-                let old = std::mem::replace(&mut self.settings.privilege, level);
+                let old = std::mem::replace(&mut self.privilege, level);
                 Ok(vec![Item::Priv { old: Some(old), level }])
             }
             Request::GetStats => Ok(vec![Item::Stats(self.stats())]),
@@ -395,7 +429,7 @@ impl<K: KernelSide> Daemon<K> {
             }
             Request::DumpPreshared => {
                 self.require(Privilege::Modkeys)?;
-                let level = self.settings.privilege;
+                let level = self.privilege;
                 let entries = self.configuration.keys.entries().iter();
                 found(entries.map(|entry| Item::Preshared(answers::preshared(entry, level))).collect())
             }
@@ -408,7 +442,7 @@ impl<K: KernelSide> Daemon<K> {
     }
 
     fn require(&self, level: Privilege) -> Result<(), Failure> {
-        if level <= self.settings.privilege {
+        if level <= self.privilege {
             return Ok(());
         }
         Err(Failure { code: ErrorCode::Privilege, detail: "not allowed at current privilege level".to_owned() })
@@ -438,7 +472,7 @@ impl<K: KernelSide> Daemon<K> {
     }
 
     fn ike_sas(&self, wanted: impl Fn(&IkeSaSnapshot) -> bool) -> Answer {
-        let keymat = self.settings.privilege >= Privilege::Keymat;
+        let keymat = self.privilege >= Privilege::Keymat;
         let item = |sa: &IkeSaSnapshot| {
             let keys = if keymat { self.endpoint.keys(sa.spis) } else { None };
             Item::IkeSa(Box::new(answers::ike_sa(sa, keys.as_ref())))
@@ -447,7 +481,7 @@ impl<K: KernelSide> Daemon<K> {
     }
 
     fn read_rules(&mut self) -> Answer {
-        let loaded = crate::config::load_rules(&self.settings.files.config).map_err(|error| refused(&error))?;
+        let loaded = crate::config::load_rules(&self.chosen.files.config).map_err(|error| refused(&error))?;
         let mut configuration = Configuration { rules: loaded.value, keys: self.configuration.keys.clone() };
         configuration.attach();
         let count = configuration.rules.rules().len();
@@ -459,7 +493,7 @@ impl<K: KernelSide> Daemon<K> {
     fn read_keys(&mut self) -> Answer {
         self.require(Privilege::Modkeys)?;
         let mut warnings = Vec::new();
-        let keys = self.settings.files.load_keys(&mut warnings).map_err(|error| refused(&error))?;
+        let keys = self.chosen.files.load_keys(&mut warnings).map_err(|error| refused(&error))?;
         let count = keys.entries().len();
         let mut configuration = Configuration { rules: self.configuration.rules.clone(), keys };
         configuration.attach();

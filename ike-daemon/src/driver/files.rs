@@ -11,10 +11,7 @@ use tracing::{info, warn};
 
 use crate::config::{self, ConfigError, ConfiguredRule, FileError, PresharedKeys, Report, RuleSet};
 
-/// Where the rules are when no option says otherwise.
-pub const DEFAULT_CONFIG: &str = "/etc/inet/ike/ikev2.config";
-
-/// Where the keys are when no option says otherwise.
+/// Where the keys are when nothing says otherwise.
 pub const DEFAULT_PRESHARED: &str = "/etc/inet/ike/ikev2.preshared";
 
 /// The two files of in.ikev2d.
@@ -49,6 +46,20 @@ impl Files {
         let mut configuration = Configuration { rules: rules.value, keys };
         configuration.attach();
         Ok((configuration, warnings))
+    }
+
+    /// Reads both; one that is refused says nothing.
+    pub(super) fn load_sound(&self) -> (Configuration, Vec<Report>) {
+        let mut warnings = Vec::new();
+        let mut rules = RuleSet::default();
+        if let Ok(loaded) = config::load_rules(&self.config) {
+            warnings.push(loaded.warnings);
+            rules = loaded.value;
+        }
+        let keys = self.load_keys(&mut warnings).unwrap_or_default();
+        let mut configuration = Configuration { rules, keys };
+        configuration.attach();
+        (configuration, warnings)
     }
 
     /// Reads the keys. No file is no keys, unless the administrator named it.
@@ -194,6 +205,20 @@ mod tests {
         let (configuration, _) = files.load().unwrap();
         let with: Vec<bool> = configuration.rules.rules().iter().map(|rule| rule.rule.psk.is_some()).collect();
         assert_eq!(with, [false, true]);
+    }
+
+    #[test]
+    fn a_refused_file_says_nothing_and_the_other_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        write(&files.config, RULES);
+        write(&files.preshared, "{ label }");
+        let (configuration, _) = files.load_sound();
+        assert_eq!((configuration.rules.rules().len(), configuration.keys.entries().len()), (2, 0));
+        write(&files.config, "{");
+        write(&files.preshared, "{ label \"b\" key 0x00112233445566778899aabbccddeeff }");
+        let (configuration, _) = files.load_sound();
+        assert_eq!((configuration.rules.rules().len(), configuration.keys.entries().len()), (0, 1));
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! The log: one line per event on standard error, which the service manager keeps; how much, `ikeadm set debug` says.
+//! The log: one line per event on standard error, which the service manager keeps, or in a file; how much, `ikeadm set
+//! debug` says.
 //!
 //! Targets are the categories: `ikev2d::ike` (p1 and p2: the core), `ikev2d::sadb` (pfkey), `ikev2d::door`, `ikev2d::config`,
 //! `ikev2d::udp`, `ikev2d::path` (with pfkey: packets that the data path dropped). Nothing that is a key is ever handed to a log line.
 
 use std::io::{self, IsTerminal};
+use std::path::Path;
 
 use ike_door::DebugLevel;
 use tracing::level_filters::LevelFilter;
@@ -12,27 +14,44 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
 
+use super::sink::Sink;
+
 /// Turns the log up and down.
 #[derive(Clone)]
 pub struct LogControl {
     handle: Option<reload::Handle<Targets, Registry>>,
+    sink: Sink,
 }
 
 impl LogControl {
-    /// Sends the log of this process to standard error, as loud as `level` says.
-    #[must_use]
-    pub fn install(level: DebugLevel) -> Self {
+    /// Sends the log of this process to `file`, or to standard error, as loud as `level` says.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn install(level: DebugLevel, file: Option<&Path>) -> io::Result<Self> {
         let (filter, handle) = reload::Layer::new(filter(level));
-        let lines = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
+        let sink = Sink::default();
+        sink.direct(file)?;
+        let writer = sink.clone();
+        let colours = file.is_none() && io::stderr().is_terminal();
+        let lines = fmt::layer().with_writer(move || writer.clone()).with_ansi(colours).with_target(false);
         // Somebody else's subscriber, in a test for example, is as good.
         let installed = tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok();
-        Self { handle: installed.then_some(handle) }
+        Ok(Self { handle: installed.then_some(handle), sink })
     }
 
     /// A control of nothing.
     #[must_use]
     pub fn none() -> Self {
-        Self { handle: None }
+        Self { handle: None, sink: Sink::default() }
+    }
+
+    /// Goes on in `file`, opened anew, or on standard error.
+    ///
+    /// # Errors
+    /// The file cannot be opened; the log goes on where it was.
+    pub fn direct(&self, file: Option<&Path>) -> io::Result<()> {
+        self.sink.direct(file)
     }
 
     /// As loud as `level` says from now on.

@@ -3,6 +3,7 @@
 
 mod algorithms;
 mod answers;
+pub mod choices;
 mod clock;
 pub mod daemon;
 pub mod files;
@@ -17,9 +18,11 @@ mod mappings;
 mod memory;
 mod policy;
 pub mod sadb;
+mod sink;
 mod slow_path;
 mod udp;
 
+pub use choices::{Choices, Chosen};
 pub use daemon::{Daemon, Settings, StartError};
 pub use files::Files;
 pub use kernel::KernelSide;

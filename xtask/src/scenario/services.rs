@@ -37,8 +37,10 @@ pub(super) fn under_systemd() -> Result<()> {
     as_delivered(&booted)?;
     without_files(&booted)?;
     policy(&booted)?;
+    policy_properties(&booted)?;
     manual_keys(&booted)?;
     ike(&booted)?;
+    ike_properties(&booted)?;
     end(&booted)
 }
 
@@ -117,6 +119,37 @@ fn policy(booted: &Booted) -> Result<()> {
     booted.until(DATA_PATH, "ActiveState", "active")
 }
 
+/// Another file, from the next reload on; what does not fit is refused, and so is who may not.
+fn policy_properties(booted: &Booted) -> Result<()> {
+    let in_force = || booted.run("ipsecconf", &["-l", "-n"]);
+    let before = in_force()?;
+    booted.write("/etc/inet/other.conf", "{ raddr 198.51.100.0/24 } drop {}\n", 0o644)?;
+    let set = |value: &str| booted.output("ipsecprop", &["set", "policy", &format!("config/config_file={value}")]);
+    ensure!(!set("other.conf")?.status.success(), "a path that is not absolute was taken");
+    ensure!(set("/etc/inet/other.conf")?.status.success(), "the property was not set");
+    ensure!(in_force()? == before, "a property was in force before the reload");
+    booted.run("systemctl", &["reload", POLICY]).with_context(|| booted.journal(POLICY))?;
+    let rules = in_force()?;
+    ensure!(
+        rules.contains("198.51.100.0/24") && !rules.contains("192.0.2.0/24"),
+        "the other file is not in force: {rules}"
+    );
+    let other = |arguments: &[&str]| {
+        let drop = ["--reuid=65534", "--regid=65534", "--clear-groups", "ipsecprop"];
+        booted.output("setpriv", &[&drop, arguments].concat())
+    };
+    let read = other(&["get", "policy", "config/config_file"])?;
+    ensure!(read.stdout == b"/etc/inet/other.conf\n", "{}", String::from_utf8_lossy(&read.stderr));
+    ensure!(!other(&["unset", "policy", "config/config_file"])?.status.success(), "anybody may set properties");
+    booted.write("/etc/inet/properties/policy", "config/config_file boolean true\n", 0o644)?;
+    ensure!(!booted.output("systemctl", &["restart", POLICY])?.status.success(), "bad properties were read over");
+    maintenance(booted, POLICY, "96")?;
+    std::fs::remove_file(booted.path("/etc/inet/properties/policy"))?;
+    booted.run("systemctl", &["start", POLICY])?;
+    ensure!(in_force()? == before, "without a property the default does not hold");
+    Ok(())
+}
+
 /// Failed with this exit status, and not started again.
 fn maintenance(booted: &Booted, unit: &str, status: &str) -> Result<()> {
     booted.until(unit, "ActiveState", "failed")?;
@@ -176,6 +209,48 @@ fn ike(booted: &Booted) -> Result<()> {
     ensure!(forbidden.is_none(), "{journal}");
     ensure!(booted.show(IKE, ["NRestarts", "ActiveState"])? == ["0", "active"], "{journal}");
     Ok(())
+}
+
+/// The log in a file, louder; a start with a bad file that is to be ignored; what this release lacks is refused.
+fn ike_properties(booted: &Booted) -> Result<()> {
+    let level = || booted.run("ikeadm", &["get", "debug"]);
+    let quiet = level()?;
+    let log = "/var/log/ikev2/in.ikev2d.log";
+    let file = format!("config/debug_logfile={log}");
+    booted.run("ipsecprop", &["set", "ike:ikev2", &file, "config/debug_level=all", "config/ignore_errors=true"])?;
+    booted.run("systemctl", &["reload", IKE])?;
+    let start = std::time::Instant::now();
+    while !std::fs::read_to_string(booted.path(log)).unwrap_or_default().contains("configuration in force") {
+        ensure!(start.elapsed().as_secs() < 60, "nothing is in {log}: {}", booted.journal(IKE));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let mode = booted.run("stat", &["-c", "%a", log])?;
+    ensure!(mode == "600\n", "{log} has mode {mode}");
+    ensure!(level()? != quiet, "the level is still {quiet}");
+    booted.write("/etc/inet/ike/ikev2.config", "{ label }", 0o644)?;
+    booted.run("systemctl", &["restart", IKE])?;
+    ensure!(!answered_nothing(booted)?.contains("peer"), "a bad file has rules");
+    let refused = booted.output("ipsecprop", &["set", "ike:ikev2", "config/fragmentation_enable=true"])?;
+    ensure!(!refused.status.success(), "a property was set that does nothing");
+    booted.write("/etc/inet/ike/ikev2.config", IKE_RULES, 0o644)?;
+    booted.run("ipsecprop", &["unset", "ike:ikev2", "config/ignore_errors", "config/debug_level"])?;
+    booted.run("systemctl", &["restart", IKE])?;
+    ensure!(answered(booted)?.contains("peer") && level()? == quiet, "the defaults do not hold");
+    Ok(())
+}
+
+/// What the daemon says, once it answers, although it has no rule.
+fn answered_nothing(booted: &Booted) -> Result<String> {
+    let start = std::time::Instant::now();
+    loop {
+        let output = booted.output("ikeadm", &["get", "stats"])?;
+        if output.status.success() {
+            let rules = booted.output("ikeadm", &["dump", "rule"])?;
+            return Ok(String::from_utf8_lossy(&rules.stdout).into_owned());
+        }
+        ensure!(start.elapsed().as_secs() < 60, "in.ikev2d does not answer: {}", booted.journal(IKE));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
 }
 
 /// What the daemon says about its rules, once it answers.

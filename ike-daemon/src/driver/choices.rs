@@ -1,0 +1,114 @@
+//! What the daemon is told: options, and under a service manager the properties of its service, which options override.
+
+use std::path::PathBuf;
+
+use ike_door::{DebugLevel, Privilege};
+use service_properties::{PropertyError, Service, Store};
+
+use super::files::{DEFAULT_PRESHARED, Files};
+
+/// The service whose properties in.ikev2d reads.
+const SERVICE: &str = "svc:/network/ipsec/ike:ikev2";
+
+/// What the options say, and where properties are.
+#[derive(Debug, Clone, Default)]
+pub struct Choices {
+    /// ikev2.config.
+    pub config: Option<PathBuf>,
+    /// ikev2.preshared.
+    pub preshared: Option<PathBuf>,
+    /// Debug level of the log.
+    pub debug: Option<DebugLevel>,
+    /// Privilege level of the door.
+    pub privilege: Option<Privilege>,
+    /// Properties; without a store each has its default.
+    pub store: Option<Store>,
+}
+
+/// What holds.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// Files to read.
+    pub files: Files,
+    /// Start without what is wrong in them.
+    pub ignore_errors: bool,
+    /// Debug level of the log.
+    pub debug: DebugLevel,
+    /// File of the log; standard error without.
+    pub log_file: Option<PathBuf>,
+    /// Privilege level of the door.
+    pub privilege: Privilege,
+}
+
+impl Choices {
+    /// Options, then properties, then defaults.
+    ///
+    /// # Errors
+    /// The file with the properties cannot be read or is bad.
+    pub fn chosen(&self) -> Result<Chosen, PropertyError> {
+        let service = Service::find(SERVICE);
+        let values = match (&self.store, service) {
+            (Some(store), Some(service)) => Some(store.read(service)?),
+            _ => None,
+        };
+        let value = |name: &str| {
+            let property = service.and_then(|service| service.property(name))?;
+            let value = values.as_ref().map_or(Some(property.default), |values| values.get(property));
+            value.filter(|value| !value.is_empty())
+        };
+        let path = |name: &str| value(name).map(PathBuf::from);
+        let preshared = self.preshared.clone().or_else(|| path("config/preshared_file"));
+        // What is read here fits its property; what could not be understood nevertheless is the careful choice.
+        let debug = value("config/debug_level").and_then(|level| DebugLevel::parse(level).ok());
+        let privilege = value("config/admin_privilege").and_then(Privilege::parse);
+        Ok(Chosen {
+            files: Files {
+                config: self.config.clone().or_else(|| path("config/config_file")).unwrap_or_default(),
+                preshared_named: preshared.is_some(),
+                preshared: preshared.unwrap_or_else(|| PathBuf::from(DEFAULT_PRESHARED)),
+            },
+            ignore_errors: value("config/ignore_errors") == Some("true"),
+            debug: self.debug.or(debug).unwrap_or(DebugLevel::OPERATIONAL),
+            log_file: path("config/debug_logfile"),
+            privilege: self.privilege.or(privilege).unwrap_or(Privilege::Base),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn options_override_properties_and_those_defaults() {
+        let chosen = Choices::default().chosen().unwrap();
+        assert_eq!(chosen.files.config, Path::new("/etc/inet/ike/ikev2.config"));
+        assert_eq!(chosen.files.preshared, Path::new(DEFAULT_PRESHARED));
+        assert!(!chosen.files.preshared_named && !chosen.ignore_errors && chosen.log_file.is_none());
+        assert_eq!((chosen.debug, chosen.privilege), (DebugLevel::OPERATIONAL, Privilege::Base));
+        let dir = tempfile::tempdir().unwrap();
+        let text = "config/config_file astring /p/config\nconfig/preshared_file astring /p/keys\n\
+            config/debug_level astring all\nconfig/debug_logfile astring /p/log\n\
+            config/ignore_errors boolean true\nconfig/admin_privilege astring keymat\n";
+        std::fs::write(dir.path().join("ike-ikev2"), text).unwrap();
+        let mut choices = Choices { store: Some(Store::new(dir.path())), ..Choices::default() };
+        let chosen = choices.chosen().unwrap();
+        assert_eq!(chosen.files.config, Path::new("/p/config"));
+        assert_eq!(chosen.files.preshared, Path::new("/p/keys"));
+        assert!(chosen.files.preshared_named && chosen.ignore_errors);
+        assert_eq!(chosen.log_file.as_deref(), Some(Path::new("/p/log")));
+        assert_eq!((chosen.debug, chosen.privilege), (DebugLevel::ALL, Privilege::Keymat));
+        choices.config = Some("/o/config".into());
+        choices.preshared = Some("/o/keys".into());
+        choices.debug = Some(DebugLevel::CONFIG);
+        choices.privilege = Some(Privilege::Modkeys);
+        let chosen = choices.chosen().unwrap();
+        assert_eq!(chosen.files.config, Path::new("/o/config"));
+        assert_eq!(chosen.files.preshared, Path::new("/o/keys"));
+        assert_eq!((chosen.debug, chosen.privilege), (DebugLevel::CONFIG, Privilege::Modkeys));
+        std::fs::write(dir.path().join("ike-ikev2"), "config/ignore_errors boolean maybe\n").unwrap();
+        assert!(choices.chosen().is_err());
+    }
+}
