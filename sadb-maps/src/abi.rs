@@ -251,6 +251,8 @@ pub mod any {
     pub const SHORTCUT: u32 = 1;
     /// XDP in generic mode.
     pub const GENERIC: u32 = 2;
+    /// Exit by XDP ([`EXIT_XDP`](super::EXIT_XDP)).
+    pub const XDP_EXIT: u32 = 4;
 }
 
 /// What passes a LAN interface without the stack.

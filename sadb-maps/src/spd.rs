@@ -199,13 +199,16 @@ pub struct Flow {
     pub selectors: Selectors,
     /// Generation that was in force.
     pub generation: u32,
-    /// [`direction`](crate::policy::direction) bit.
+    /// [`direction`](crate::policy::direction) bit, or [`OPENED`].
     pub direction: u32,
-    /// [`scope`].
+    /// [`scope`], or the slot of an SA.
     pub scope: u32,
-    /// Index of the rule, or [`NO_MATCH`].
+    /// Index of the rule, or [`NO_MATCH`]; or the generation of that slot.
     pub rule: u32,
 }
+
+/// In the place of a direction: the packet has come out of an SA, alone, and policy and selectors have let it pass.
+pub const OPENED: u32 = 0x100;
 
 /// Flows that share a place in the cache.
 #[repr(C)]

@@ -72,7 +72,7 @@ fn seal_prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
         return Err(Counter::DropMalformed);
     }
     let payload = parsed.l3_len - header;
-    let now = sa::now();
+    let now = sa::now_to_a_tick();
     sa::admit(&sa, payload as u64, now)?;
     let v4 = if tunnel { sa.fixed.dst.is_v4() } else { parsed.v4 };
     let outer = match (tunnel, v4) {
@@ -230,7 +230,7 @@ fn seal_finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
 pub fn open_prepare(ctx: *mut xdp_md, parsed: &Parsed, place: u32, sa: &Usable) -> Result<u32, Counter> {
     let frame = XdpFrame(ctx);
     let sc = scratch().ok_or(Counter::DropInternal)?;
-    let now = sa::now();
+    let now = sa::now_to_a_tick();
     sa::admit(sa, 0, now)?;
     let ah_len = header_len(sa.fixed.icv_len as u32, parsed.v4);
     let [first, spi, low] = frame.read::<[u32; 3]>(place).ok_or(Counter::DropMalformed)?;

@@ -100,15 +100,22 @@ pub extern "C" fn poly_packet(ctx: *mut xdp_md, offset: u32, len: u32) -> u32 {
     OK
 }
 
+/// Stores so many zero words. Volatile: the compiler would make a call of it, to a loop over octets.
+///
+/// # Safety
+/// `words` is valid for writing them, and aligned.
+#[inline(always)]
+pub unsafe fn zero(words: *mut u32, count: usize) {
+    for i in 0..count {
+        // SAFETY: by the caller.
+        unsafe { words.add(i).write_volatile(0) };
+    }
+}
+
 #[inline(always)]
 pub unsafe fn clear(block: *mut Block16) {
     // SAFETY: by the caller.
-    unsafe {
-        (*block).0[0] = 0;
-        (*block).0[1] = 0;
-        (*block).0[2] = 0;
-        (*block).0[3] = 0;
-    }
+    unsafe { zero((&raw mut (*block).0).cast(), 4) }
 }
 
 /// Sets cipher and authenticator up for the job.
@@ -118,9 +125,7 @@ pub unsafe fn chacha_poly_start(sc: *mut Scratch, sa: *const SaStatic) {
     unsafe {
         let nonce = [(*sa).salt, (*sc).job.iv[0], (*sc).job.iv[1]];
         chacha20::init(&raw mut (*sc).chacha, (&raw const (*sa).key).cast(), 0, nonce);
-        for i in 0..16 {
-            (*sc).block.0[i] = 0;
-        }
+        zero((&raw mut (*sc).block.0).cast(), 16);
         chacha_xor64(&raw const (*sc).chacha, &raw const (*sc).block, &raw mut (*sc).block);
         poly1305::init(&raw mut (*sc).poly, &raw const (*sc).block);
         (*sc).chacha.0[chacha20::COUNTER] = 1;
@@ -340,7 +345,15 @@ pub unsafe fn check_icv(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32, len: u3
 #[inline(always)]
 pub unsafe fn store_icv(ctx: *mut xdp_md, sc: *mut Scratch, offset: u32) -> u32 {
     let Some(icv) = XdpFrame(ctx).at::<[u32; 4]>(offset) else { return BOUNDS };
+    let icv = icv.cast::<u32>();
+    // Word by word: what may overlap is else copied by octets.
     // SAFETY: within the packet; the scratch of this CPU.
-    unsafe { icv.write_unaligned((*sc).small.0) };
+    unsafe {
+        let [a, b, c, d] = (*sc).small.0;
+        icv.write_unaligned(a);
+        icv.add(1).write_unaligned(b);
+        icv.add(2).write_unaligned(c);
+        icv.add(3).write_unaligned(d);
+    }
     OK
 }

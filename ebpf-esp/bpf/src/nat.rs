@@ -30,7 +30,7 @@ pub fn watch(sa: &Usable, parsed: &Parsed, seq: u64, now: u64) {
     if sa.fixed.replay_window == 0 || seq < top || sa.fixed.src.is_unspecified() {
         return;
     }
-    if last != 0 && now - last < SECOND {
+    if last != 0 && now < last + SECOND {
         return;
     }
     // SAFETY: a live map value; the last writer wins.

@@ -313,9 +313,14 @@ pub fn find<F: Frame>(frame: &F, parsed: &Parsed, offset: u32, proto: u8) -> Opt
     let spi = u32::from_be(frame.read::<u32>(offset)?);
     // SAFETY: the scratch of this CPU.
     unsafe { (*scratch()?).subject.spi = spi };
-    let key = InboundKey { dst: parsed.dst, spi, proto, reserved: [0; 3] };
-    // SAFETY: copied at once.
-    let place = unsafe { SA_IN.get(&key) }.copied()?;
+    // In words, or zeros are filled in octet by octet, and of the size to which the stack has to be aligned.
+    // SAFETY: plain data of one size, and the key is no more aligned.
+    let [a, b]: [u64; 2] = unsafe { core::mem::transmute(parsed.dst) };
+    // SAFETY: as above.
+    let name: u64 = unsafe { core::mem::transmute([spi, u32::from_ne_bytes([proto, 0, 0, 0])]) };
+    let key = [a, b, name];
+    // SAFETY: as above; the value is copied at once. Without one there is no slot.
+    let place = unsafe { SA_IN.get(&*(&raw const key).cast::<InboundKey>()) }.copied().unwrap_or_default();
     // An element that is removed while it is read may hold another key's value by then.
     sa::resolve(place).filter(|sa| sa.fixed.spi == spi && sa.fixed.dst == parsed.dst && sa.fixed.proto == proto)
 }
@@ -385,7 +390,7 @@ fn refused(sa: &Usable, refusal: replay::Refusal) -> Counter {
 #[inline(always)]
 fn prepare(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Result<u32, Counter> {
     let frame = XdpFrame(ctx);
-    let now = sa::now();
+    let now = sa::now_to_a_tick();
     sa::admit(sa, 0, now)?;
     let (iv_len, icv_len) = (sa.fixed.iv_len as u32, sa.fixed.icv_len as u32);
     let end = ETH_LEN + parsed.l3_len;
@@ -742,7 +747,16 @@ fn judge(quoted: bool) -> Result<(), Counter> {
     let sc = scratch().ok_or(Counter::DropInternal)?;
     let sa = &planned()?;
     // SAFETY: the scratch of this CPU.
-    let inner = unsafe { if quoted { &(*sc).quoted } else { &(*sc).parsed } };
+    let (inner, taken_off) = unsafe { (if quoted { &(*sc).quoted } else { &(*sc).parsed }, (*sc).plan.ah) };
+    // SAFETY: the scratch of this CPU.
+    let selectors = unsafe { &mut (*sc).selectors };
+    *selectors = inner.inbound();
+    let head = policy::head().ok_or(Counter::DropPolicyMismatch)?;
+    // Nothing but these decides whether a packet of one SA is accepted.
+    let alone = taken_off.slot == 0 && !quoted;
+    if alone && policy::was_opened(selectors, &head, sa.place) {
+        return Ok(());
+    }
     if sa.fixed.flags & flag::SELECTORS != 0 && !fits(sa, inner) {
         return Err(Counter::DropSelector);
     }
@@ -751,10 +765,6 @@ fn judge(quoted: bool) -> Result<(), Counter> {
         // In transport mode nothing but the SA says who sent the packet.
         return Err(Counter::DropSelector);
     }
-    // SAFETY: the scratch of this CPU.
-    let selectors = unsafe { &mut (*sc).selectors };
-    *selectors = inner.inbound();
-    let head = policy::head().ok_or(Counter::DropPolicyMismatch)?;
     let in_scope = if tunnel {
         policy::tunnel_scope(head.generation, &sa.fixed.dst, &sa.fixed.src).ok_or(Counter::DropPolicyMismatch)?
     } else {
@@ -771,15 +781,16 @@ fn judge(quoted: bool) -> Result<(), Counter> {
     if tunnel && (rule.tunnel_local != sa.fixed.dst || rule.tunnel_remote != sa.fixed.src) {
         return Err(Counter::DropPolicyMismatch);
     }
-    // SAFETY: the scratch of this CPU.
-    let taken_off = unsafe { (*sc).plan.ah };
     let ah = if taken_off.slot == 0 { None } else { Some(sa::resolve(taken_off).ok_or(Counter::DropExpired)?.fixed) };
     let esp = if sa.fixed.proto == ESP { Some(sa.fixed) } else { None };
     // An SA that was negotiated for this very action has its algorithms; whether all SAs it asks for were there is
     // another question.
-    let alone = ah.is_none() && rule.flags & rule_flag::AH == 0;
-    if !(alone && rule.action_id == sa.fixed.action) && !policy::accepts(rule, esp, ah) {
+    let complete = ah.is_none() && rule.flags & rule_flag::AH == 0;
+    if !(complete && rule.action_id == sa.fixed.action) && !policy::accepts(rule, esp, ah) {
         return Err(Counter::DropPolicyMismatch);
+    }
+    if alone {
+        policy::remember_opened(selectors, &head, sa.place);
     }
     Ok(())
 }

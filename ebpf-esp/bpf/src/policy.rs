@@ -7,7 +7,9 @@ use sadb_maps::Addr;
 use sadb_maps::abi::MAX_RULES;
 use sadb_maps::policy::{AhAlgorithm, EspAlgorithms, PolicyHead, Rule, Selectors, rule_flag};
 use sadb_maps::sa::{BindingKey, Bundle, SaStatic, SlotRef};
-use sadb_maps::spd::{AddressKey, BROKEN, Class, FlowSet, Page, TunnelKey, chunk_number, class_number, numbered};
+use sadb_maps::spd::{
+    AddressKey, BROKEN, Class, FlowSet, OPENED, Page, TunnelKey, chunk_number, class_number, numbered,
+};
 
 use crate::maps::{
     CONFIG, SPD_ADDRESSES, SPD_CHUNKS, SPD_CLASSES, SPD_FLOWS, SPD_GENERATIONS, SPD_HEAD, SPD_PAGES, SPD_RULES,
@@ -124,6 +126,18 @@ pub extern "C" fn remember_flow(
         flow::remember(set, &asked, rule);
     }
     0
+}
+
+/// Whether a packet of this flow has lately been accepted out of this SA, and no other around it, by the rules in force.
+#[inline(always)]
+pub fn was_opened(packet: *const Selectors, head: &PolicyHead, sa: SlotRef) -> bool {
+    head.count <= MAX_RULES && recall_flow(packet, head.generation, OPENED, sa.slot) == sa.generation as u64
+}
+
+/// So that [`was_opened`] says so from now on.
+#[inline(always)]
+pub fn remember_opened(packet: *const Selectors, head: &PolicyHead, sa: SlotRef) {
+    remember_flow(packet, head.generation, OPENED, sa.slot, sa.generation);
 }
 
 /// The set of the flow cache that a flow is in.

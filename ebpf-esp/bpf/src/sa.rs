@@ -1,6 +1,6 @@
 //! From an index entry to a usable SA: generation, state and lifetimes.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use sadb_maps::counter::Counter;
 use sadb_maps::event::{Event, expire, kind};
 use sadb_maps::sa::{SaState, SaStatic, SlotRef, notified, state};
@@ -50,6 +50,22 @@ pub fn planned() -> Result<Usable, Counter> {
 pub fn now() -> u64 {
     // SAFETY: no preconditions.
     unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// The same to a tick of the kernel, a few milliseconds, for every packet: the clock itself takes longer to read than all
+/// counters of an SA. Of two processors one may be behind.
+#[inline(always)]
+pub fn now_to_a_tick() -> u64 {
+    let Some(sc) = scratch() else { return now() };
+    // SAFETY: no preconditions.
+    let tick = unsafe { bpf_jiffies64() };
+    // SAFETY: the scratch of this CPU.
+    let clock = unsafe { &mut (*sc).clock };
+    if clock.tick != tick {
+        clock.tick = tick;
+        clock.now = now();
+    }
+    clock.now
 }
 
 #[inline(always)]

@@ -98,9 +98,20 @@ pub struct Plan {
     pub policy: u32,
 }
 
+/// The clock as it was last read.
+#[repr(C)]
+pub struct Clock {
+    /// Ticks of the kernel.
+    pub tick: u64,
+    /// Boot time in nanoseconds.
+    pub now: u64,
+}
+
 /// See the module.
 #[repr(C)]
 pub struct Scratch {
+    /// See [`crate::sa::now_to_a_tick`].
+    pub clock: Clock,
     /// The stages' common knowledge.
     pub plan: Plan,
     /// The packet in hand.

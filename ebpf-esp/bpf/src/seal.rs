@@ -9,7 +9,7 @@ use ebpf_esp::esp::{ESP_HEADER, Fields, Geometry, UDP_HEADER, ipv4_header, ipv6_
 use ebpf_esp::forward::update_checksum;
 use ebpf_esp::packet::{ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, proto};
 use sadb_maps::Addr;
-use sadb_maps::abi::{Config, EXIT_XDP};
+use sadb_maps::abi::{Config, EXIT_XDP, any};
 use sadb_maps::counter::Counter;
 use sadb_maps::policy::{direction, verdict};
 use sadb_maps::sa::{AH, SlotRef, flag, mac};
@@ -19,7 +19,7 @@ use sadb_maps::tag::{FLAG_BUNDLE, FLAG_GATHER, FLAG_HELD, FLAG_LARGE, FLAG_LOCAL
 
 use crate::acquire;
 use crate::checksum;
-use crate::frame::{HEADER_ROOM, XdpFrame, size};
+use crate::frame::{HEADER_ROOM, XdpFrame, opaque, size};
 use crate::maps::{CONFIG, OUTER, SA_OUT, count};
 use crate::open::read_inner;
 use crate::policy::{self, Chosen};
@@ -194,7 +194,7 @@ fn ready(ctx: *mut xdp_md) -> Result<u32, Counter> {
     if !tunnel && parsed.fragment {
         return Err(Counter::DropFragment);
     }
-    let now = sa::now();
+    let now = sa::now_to_a_tick();
     let header = if tunnel { 0 } else { parsed.l4 - ETH_LEN };
     if parsed.l3_len < header {
         return Err(Counter::DropMalformed);
@@ -345,21 +345,24 @@ fn outer_is_v4(sa: &Usable, tunnel: bool, parsed: &Parsed) -> bool {
 #[inline(always)]
 fn find_sa(tag: &Tag, parsed: &Parsed) -> Result<Chosen, Counter> {
     let head = policy::head().ok_or(Counter::DropPolicyChanged)?;
+    let current = tag.policy == head.generation as u16;
+    if current
+        && tag.flags & FLAG_BUNDLE == 0
+        && let Some(first) = sa::resolve_tagged(tag)
+    {
+        return Ok(Chosen { first, second: SlotRef { slot: 0, generation: 0 } });
+    }
     let sc = scratch().ok_or(Counter::DropInternal)?;
     // SAFETY: the scratch of this CPU.
     let (selectors, binding) = unsafe { (&mut (*sc).selectors, &mut (*sc).binding) };
     *selectors = parsed.outbound();
     let mut index = tag.rule as u32;
-    if tag.policy != head.generation as u16 {
+    if !current {
         let local = (tag.flags & FLAG_LOCAL) as u32;
         index = policy::classify(selectors, head.generation, head.count, direction::OUT as u32, local);
         if index == NO_MATCH {
             return Err(Counter::DropPolicyChanged);
         }
-    } else if tag.flags & FLAG_BUNDLE == 0
-        && let Some(first) = sa::resolve_tagged(tag)
-    {
-        return Ok(Chosen { first, second: SlotRef { slot: 0, generation: 0 } });
     }
     let rule = policy::rule(head.generation, index).ok_or(Counter::DropInternal)?;
     if rule.verdict != verdict::PROTECT {
@@ -513,7 +516,8 @@ pub fn leave(ctx: *mut xdp_md, config: &Config, src: Addr, dst: Addr, cached: u3
     }
     let mut out = cached;
     // SAFETY: read only.
-    let direct = unsafe { OUTER.get(&cached) }.is_some_and(|outer| outer.exit == EXIT_XDP);
+    let direct = config.any & any::XDP_EXIT != 0
+        && unsafe { OUTER.get(&cached) }.is_some_and(|outer| outer.exit == EXIT_XDP);
     if out == 0 || direct {
         let found = route::lookup(ctx.cast(), config.ipsec0x, src, dst, Ask::Neighbour)?;
         if found.ifindex == config.ipsec0 || found.ifindex == config.ipsec0x {
@@ -534,7 +538,8 @@ pub fn leave(ctx: *mut xdp_md, config: &Config, src: Addr, dst: Addr, cached: u3
 #[inline(always)]
 fn up(ctx: *mut xdp_md, config: &Config, out: u32) -> Result<u32, Counter> {
     // No address: should the program at TC not be there, nobody takes the packet.
-    XdpFrame(ctx).write(0, [0u32; 3]).ok_or(Counter::DropInternal)?;
+    let nobody = opaque(0);
+    XdpFrame(ctx).write(0, [nobody; 3]).ok_or(Counter::DropInternal)?;
     Note { secret: config.mark_sealed, what: SEALED, value: out }.put(ctx)?;
     Ok(xdp_action::XDP_PASS)
 }

@@ -47,10 +47,10 @@ fn ring_algorithm(transform: &Transform) -> Option<&'static Algorithm> {
 }
 
 /// Measures and prints JSON.
-pub(crate) fn run(object: &Path, only: &[String], rounds: usize) -> Result<()> {
+pub(crate) fn run(object: &Path, programs: Option<&Path>, only: &[String], rounds: usize) -> Result<()> {
     stay_on(0)?;
     let mut object = TestObject::load(object)?;
-    let mut path = DataPath::attach("bench", None)?;
+    let mut path = DataPath::attach("bench", programs)?;
     let mut rows = vec![];
     for transform in transforms::ALL.iter().filter(|t| only.is_empty() || only.iter().any(|name| name == t.name)) {
         for size in SIZES {
@@ -67,6 +67,10 @@ pub(crate) fn run(object: &Path, only: &[String], rounds: usize) -> Result<()> {
 pub(crate) struct Times(pub(crate) Vec<f64>);
 
 impl Times {
+    fn least(&self) -> f64 {
+        self.0.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
     pub(crate) fn median(&mut self) -> f64 {
         self.0.sort_by(f64::total_cmp);
         self.0.get(self.0.len() / 2).copied().unwrap_or(f64::NAN)
@@ -109,6 +113,9 @@ fn row(
             bench.looped(&mut looped)?;
         }
     }
+    // On a busy machine these say more than medians do.
+    let [seal_least, open_least, bare_seal_least, bare_open_least, end_least, begin_least] =
+        [&seal, &open, &bare_seal, &bare_open, &end, &begin].map(|times| times.least() - empty.least());
     let nothing = empty.median();
     let less = |times: &mut Times| times.median() - nothing;
     let (seal, open, bare_seal, bare_open) =
@@ -118,6 +125,8 @@ fn row(
         "algorithm": transform.name,
         "size": size,
         "empty": nothing,
+        "least": { "seal": seal_least, "open": open_least, "bare_seal": bare_seal_least, "bare_open": bare_open_least,
+                   "seal_end": end_least, "open_begin": begin_least },
         "seal": { "complete": seal, "bare": bare_seal, "ratio": seal / bare_seal, "ring": ring_seal.median(),
                   "bare_looped": looped.median(), "before": seal - bare_seal - end, "after": end },
         "open": { "complete": open, "bare": bare_open, "ratio": open / bare_open, "ring": ring_open.median(),

@@ -35,6 +35,7 @@ pub(crate) fn run(object: Option<&Path>) -> Result<()> {
         corners.path_mtu(shape).with_context(|| format!("path MTU, {shape:?}"))?;
         corners.storm(shape).with_context(|| format!("ICMP errors, {shape:?}"))?;
         corners.fragments(shape).with_context(|| format!("fragments, {shape:?}"))?;
+        corners.known_flow(shape).with_context(|| format!("a flow that is known, {shape:?}"))?;
     }
     for transform in transforms::ALL {
         corners.many_lost(transform).with_context(|| format!("lost packets, {}", transform.name))?;
@@ -149,6 +150,49 @@ impl Corners {
         Ok(())
     }
 
+    /// ARC-IN-01, ARC-IN-03: that a flow has been let out of an SA counts for that SA and for the policy of then only.
+    fn known_flow(&mut self, shape: Shape) -> Result<()> {
+        let transform = Self::transform()?;
+        let keys = transform.keys(&mut self.random, SPI, false);
+        let inner = packet(shape, 253, 64, &mut self.random)?;
+        let place = self.path.protect(shape, transform, &keys)?;
+        let expect = |path: &mut Self, place: Place, what: &str, expected: Option<Counter>| -> Result<()> {
+            let frame = path.sealed(place, &inner)?;
+            let (value, counted) = path.arrive(&frame)?;
+            let right = match expected {
+                None => value == PASS,
+                Some(reason) => value == DROP && counted == [(reason.name(), 1)],
+            };
+            ensure!(right, "{what}: the program returned {value} and counted {counted:?}");
+            Ok(())
+        };
+        for _ in 0..3 {
+            expect(self, place, "a flow", None)?;
+        }
+        let other = |spec: SaSpec| {
+            let selectors = SaSelectors {
+                src_high: all_ones(spec.src),
+                dst_high: all_ones(spec.dst),
+                src_low: Addr::from(lowest(spec.src)),
+                dst_low: Addr::from(lowest(spec.dst)),
+                sport: [0, u16::MAX],
+                dport: [0, u16::MAX],
+                proto: UDP,
+                reserved: [0; 7],
+            };
+            SaSpec { selectors: Some(selectors), ..spec }
+        };
+        let narrow = self.path.other_sas(shape, transform, &keys, place, other)?;
+        expect(self, narrow, "an SA for another protocol", Some(Counter::DropSelector))?;
+        let wide = self.path.other_sas(shape, transform, &keys, place, |spec| spec)?;
+        expect(self, wide, "an SA for everything again", None)?;
+        // Another length of the key, which no SA has.
+        let long = transforms::ALL.iter().find(|other| other.name != transform.name).context("one transform")?;
+        let wrong = long.keys(&mut self.random, SPI, false);
+        let strict = self.path.other_policy(wide, shape, long, &wrong)?;
+        expect(self, strict, "a policy that asks for something else", Some(Counter::DropPolicyMismatch))
+    }
+
     /// ARC-FRG-03, ARC-FRG-05: an SA with ports takes nothing in which no ports can be seen, as nobody negotiates that it would; one
     /// without takes every fragment (ARC-FRG-02).
     fn fragments(&mut self, shape: Shape) -> Result<()> {
@@ -160,7 +204,7 @@ impl Corners {
                     src_low: Addr::from(lowest(spec.src)),
                     dst_low: Addr::from(lowest(spec.dst)),
                     sport: [0, u16::MAX],
-                    dport: if ports { [4000, 4010] } else { [0, u16::MAX] },
+                    dport: if ports { [0, 4010] } else { [0, u16::MAX] },
                     proto: UDP,
                     reserved: [0; 7],
                 };

@@ -209,6 +209,30 @@ impl DataPath {
         self.add_pair(shape, transform, keys, generation, change)
     }
 
+    /// Replaces the SAs and leaves the policy, which `place` was made for.
+    pub(crate) fn other_sas(
+        &mut self,
+        shape: Shape,
+        transform: &Transform,
+        keys: &Keys,
+        place: Place,
+        change: impl Fn(SaSpec) -> SaSpec,
+    ) -> Result<Place> {
+        self.sadb.flush(None)?;
+        self.add_pair(shape, transform, keys, place.generation, change)
+    }
+
+    /// Replaces the policy by one that accepts these keys and leaves the SAs. Gives the outbound one its place in it.
+    pub(crate) fn other_policy(
+        &mut self,
+        place: Place,
+        shape: Shape,
+        transform: &Transform,
+        keys: &Keys,
+    ) -> Result<Place> {
+        Ok(Place { generation: self.allow(shape, transform, keys)?, ..place })
+    }
+
     /// The same with `count` pairs of SAs, with keys of their own and ascending SPIs.
     pub(crate) fn protect_with_pairs(
         &mut self,

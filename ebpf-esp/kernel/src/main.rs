@@ -90,6 +90,9 @@ enum Task {
     Bench {
         /// The test-only object
         object: PathBuf,
+        /// Another object with the real programs than the one that is embedded
+        #[arg(long)]
+        programs: Option<PathBuf>,
         /// Transforms to measure, by name; all without it
         transforms: Vec<String>,
         /// Times that every kind takes its turn
@@ -128,7 +131,9 @@ fn main() -> ExitCode {
         Task::Corners { object } => corners::run(object.as_deref()),
         Task::Attach { instance, object, interfaces } => instance::attach(&instance, &object, &interfaces),
         Task::Move { instance, object } => next_abi::run(&instance, object.as_deref()),
-        Task::Bench { object, transforms, rounds } => bench::run(&object, &transforms, rounds),
+        Task::Bench { object, programs, transforms, rounds } => {
+            bench::run(&object, programs.as_deref(), &transforms, rounds)
+        }
         Task::Scale { object } => scale::run(&object),
         Task::Policy { object } => spd::check(&object),
         Task::PolicyBench { object, ipsecconf } => spd::bench(&object, &ipsecconf),

@@ -43,11 +43,11 @@ pub unsafe fn init(poly: *mut Poly1305, key: *const Block64) {
         let r1 = u64::from(u32::from_le(load(key, 1)) & 0x0fff_fffc);
         let r2 = u64::from(u32::from_le(load(key, 2)) & 0x0fff_fffc);
         let r3 = u64::from(u32::from_le(load(key, 3)) & 0x0fff_fffc);
-        (*poly).h[0] = 0;
-        (*poly).h[1] = 0;
-        (*poly).h[2] = 0;
-        (*poly).h[3] = 0;
-        (*poly).h[4] = 0;
+        let h = (&raw mut (*poly).h).cast::<u64>();
+        // Volatile: for BPF the compiler would make a call of it, to a loop over octets.
+        for i in 0..5 {
+            h.add(i).write_volatile(0);
+        }
         (*poly).r[0] = r0;
         (*poly).r[1] = r1;
         (*poly).r[2] = r2;

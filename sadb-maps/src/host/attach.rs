@@ -422,7 +422,9 @@ fn silent(interface: &Interface) -> &'static str {
 fn announce(instance: &Instance) -> Result<(), LoaderError> {
     let all = Table::<u32, Outer>::open(instance, map::OUTER)?.entries()?;
     let bit = |bit: u32, has: fn(&Outer) -> bool| if all.iter().any(|(_, outer)| has(outer)) { bit } else { 0 };
-    let found = bit(any::SHORTCUT, |outer| outer.shortcut != 0) | bit(any::GENERIC, |outer| outer.native == 0);
+    let found = bit(any::SHORTCUT, |outer| outer.shortcut != 0)
+        | bit(any::GENERIC, |outer| outer.native == 0)
+        | bit(any::XDP_EXIT, |outer| outer.exit == EXIT_XDP);
     let mut slots = Slots::<Config>::open(instance, map::CONFIG)?;
     let config = slots.get(0)?;
     Ok(slots.set(0, &Config { any: found, ..config })?)
