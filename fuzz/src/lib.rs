@@ -43,6 +43,7 @@ pub fn find(name: &str) -> Option<fn(&[u8])> {
         "ikev2-preshared" => text::ikev2_preshared,
         "ipsecinit" => text::ipsecinit,
         "ipseckeys" => text::ipseckeys,
+        "ipsecalgs" => text::ipsecalgs,
         "door" => messages::door,
         "pfkey" => messages::pfkey,
         _ => return None,

@@ -24,6 +24,7 @@ pub const TARGETS: &[About] = &[
     about("ikev2-preshared", "that of ikev2.preshared, whose findings show no key", 4096),
     about("ipsecinit", "that of ipsecinit.conf, from text to rules and back", 4096),
     about("ipseckeys", "that of ipseckeys, whose messages show no key", 4096),
+    about("ipsecalgs", "the table of algorithms: read, written, read again, and what may be used", 4096),
     about("door", "messages at the door of the daemons: read, written, read again", 4096),
     about("pfkey", "PF_KEY messages on the bus: read, written, read again", 4096),
 ];

@@ -4,6 +4,7 @@
 use crate::names::FixedNames;
 use command_lines::{LineError, Lines};
 use ike_daemon::config::{Position, Report, parse_preshared, parse_rules};
+use ipsec_algorithms::{ALGORITHMS, AlgorithmFile, Table, listing as tables};
 use ipseckey::keying::complete::{Completion, complete};
 use ipseckey::keying::parser;
 use ipseckey::policy::compile::compile;
@@ -103,6 +104,23 @@ fn meaning(rule: &CompiledRule) -> impl PartialEq {
         (rule.flags & rule_flag::ICMP != 0).then_some([rule.icmp_type, rule.icmp_code]),
         tunnel,
     )
+}
+
+pub(crate) fn ipsecalgs(octets: &[u8]) {
+    let text = String::from_utf8_lossy(octets);
+    let file = match AlgorithmFile::parse(&text) {
+        Ok(file) => file,
+        Err(error) => return place(&text, u32::try_from(error.line).expect("few lines"), 1),
+    };
+    assert_eq!(AlgorithmFile::parse(&file.to_string()), Ok(file.clone()));
+    let table = Table::of(&file);
+    let _ = (tables::file(&file), tables::table(&table), tables::json(Some(&file), &table));
+    for algorithm in ALGORITHMS {
+        let sizes = algorithm.key.sizes().filter(|bits| table.permits(algorithm.kind, algorithm.id, *bits)).count();
+        // Whatever the table says, there is a reason or a use.
+        let refusal = table.refusal(algorithm.kind, &algorithm.id.to_string());
+        assert_eq!(refusal.is_none(), sizes > 0, "{}", algorithm.name());
+    }
 }
 
 pub(crate) fn ipseckeys(octets: &[u8]) {

@@ -16,6 +16,7 @@ pub mod logging;
 mod mappings;
 #[cfg(test)]
 mod memory;
+mod permitted;
 mod policy;
 pub mod sadb;
 mod sink;

@@ -25,7 +25,7 @@ pub(super) enum AcquireError {
     Stale,
     #[error("tunnel {0} has no ends; espadm tunnel create gives it some")]
     NoEnds(String),
-    #[error("{0} asks for no algorithm that can be negotiated")]
+    #[error("{0} asks for no algorithm that can be negotiated, or that the table of algorithms has (ipsecalgs -l)")]
     NoSuite(String),
     #[error("{0} asks for AH around ESP, which no child SA of IKEv2 is (RFC 7296 section 3.3); keys by hand do it")]
     Bundle(String),

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::holder::Keeper;
 use super::kernel::{FoundPair, KernelError, KernelEvent, KernelSide, PairKey};
 use super::listen::{self, LEASE_INTERVAL, Listener, Told};
+use super::permitted::Permitted;
 use super::{algorithms, policy};
 use crate::core::api::{self, ChildSa, ExpireKind, InstallRefusal, OutboundUse, Path, Protocol, RefusalKind, SpiPair};
 use crate::wire::transform::GroupId;
@@ -35,6 +36,7 @@ pub struct SadbKernel {
     sadb: Sadb,
     spd: Spd,
     instance: Instance,
+    permitted: Permitted,
     sockets: KmSockets,
     registered: Vec<(OwnedFd, u64)>,
     listener: Listener,
@@ -56,6 +58,7 @@ impl SadbKernel {
             sadb: Sadb::open(instance).map_err(failed)?,
             spd: Spd::open(instance).map_err(failed)?,
             instance: instance.clone(),
+            permitted: Permitted::of(instance),
             sockets: KmSockets::open(instance).map_err(failed)?,
             registered: Vec::new(),
             listener: Listener::new(instance)?,
@@ -284,7 +287,10 @@ impl KernelSide for SadbKernel {
     }
 
     fn rules(&mut self) -> Result<Vec<CompiledRule>, KernelError> {
-        self.spd.rules().map_err(|error| failed("cannot read the policy", &error))
+        let mut rules = self.spd.rules().map_err(|error| failed("cannot read the policy", &error))?;
+        self.permitted.follow();
+        rules.iter_mut().for_each(|compiled| self.permitted.restrict(&mut compiled.rule));
+        Ok(rules)
     }
 
     fn events(&mut self) -> Result<Vec<KernelEvent>, KernelError> {

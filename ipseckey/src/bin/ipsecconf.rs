@@ -124,6 +124,9 @@ fn main() -> ExitCode {
             return if failed { failure(SERVICE_FATAL) } else { ExitCode::SUCCESS };
         }
     };
+    if let Some(fault) = ipseckey::algorithms::use_table(cli.instance.as_deref()) {
+        eprintln!("ipsecconf: warning: no algorithm may be named: {fault}");
+    }
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {

@@ -82,6 +82,9 @@ fn main() -> ExitCode {
         eprintln!("ipseckey: only root may manage keys; run it with sudo or as root");
         return ExitCode::from(if service { SERVICE_PERMISSION } else { 1 });
     }
+    if let Some(fault) = ipseckey::algorithms::use_table(cli.instance.as_deref()) {
+        eprintln!("ipseckey: warning: no algorithm may be named: {fault}");
+    }
     match run(&cli, service) {
         Ok(code) => code,
         // Whoever read the listing has seen enough.

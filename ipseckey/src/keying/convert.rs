@@ -80,7 +80,9 @@ impl Algorithms {
             return Ok(Self { encr: 0, key: SecretKey::default(), salt: SecretKey::default(), auth, auth_key });
         }
         let Some(algorithm) = cipher else {
-            return Err(Message::new(request.algorithm_at, format!("encryption algorithm {id} is unknown")));
+            let unknown = || format!("encryption algorithm {id} is unknown");
+            let text = algorithms::refusal(Kind::Encryption, &id.to_string()).unwrap_or_else(unknown);
+            return Err(Message::new(request.algorithm_at, text));
         };
         if auth == 0 && algorithm.combined.is_none() {
             let text = format!("{} does not authenticate: auth_alg and authkey are needed as well", algorithm.name());

@@ -66,6 +66,10 @@ impl Parser<'_> {
 
     pub(super) fn algorithm(&mut self, kind: Kind, word: &Word) -> Option<u8> {
         let id = self.algorithm_number(kind, word)?;
+        if let Some(reason) = algorithms::refusal(kind, &id.to_string()) {
+            self.error(word.at, reason);
+            return None;
+        }
         if let Some(text) = algorithms::by_id(kind, id).and_then(Algorithm::deprecated) {
             self.warn(word.at, text);
         }
@@ -86,11 +90,9 @@ impl Parser<'_> {
                 }
             },
             None => {
-                let known: Vec<_> = algorithms::of_kind(kind).map(|a| a.name()).collect();
-                self.error(
-                    word.at,
-                    format!("unknown {what} algorithm '{}'; known: {}", word.shown(), known.join(", ")),
-                );
+                let known = || algorithms::of_kind(kind).map(Algorithm::name).collect::<Vec<_>>().join(", ");
+                let unknown = || format!("unknown {what} algorithm '{}'; known: {}", word.shown(), known());
+                self.error(word.at, algorithms::refusal(kind, word.text()).unwrap_or_else(unknown));
                 None
             }
         }

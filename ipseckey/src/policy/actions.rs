@@ -67,8 +67,9 @@ impl Choice {
         } else {
             let by_number = decimal::<u8>(name).and_then(|id| algorithms::by_id(kind, id));
             Some(by_number.or_else(|| algorithms::by_name(kind, name)).ok_or_else(|| {
-                let known: Vec<_> = algorithms::of_kind(kind).map(Algorithm::name).collect();
-                bad(format!("'{name}' is unknown; known are any, none, {}", known.join(", ")))
+                let known = ["any", "none"].into_iter().chain(algorithms::of_kind(kind).map(Algorithm::name));
+                let unknown = || format!("'{name}' is unknown; known are {}", known.collect::<Vec<_>>().join(", "));
+                bad(algorithms::refusal(kind, name).unwrap_or_else(unknown))
             })?)
         };
         let bits = |text: &str| decimal::<u16>(text).ok_or_else(|| bad(format!("'{text}' is no number of key bits")));
@@ -210,7 +211,10 @@ pub fn protection(action: &ActionSyntax<'_>, problems: &mut Vec<Problem>) -> Pro
     }
     result.accepted = combine(auth, encr, encr_auth);
     if let (true, true, Some(item)) = (result.accepted.is_empty(), problems.is_empty(), given.encr.or(named)) {
-        let text = format!("nothing that '{}' stands for authenticates by itself: add encr_auth_algs", item.value.text);
+        let text = match (given.encr, algorithms::refusal(Kind::Encryption, "null")) {
+            (None, Some(reason)) => reason,
+            _ => format!("nothing that '{}' stands for can be used; say which algorithms you mean", item.value.text),
+        };
         problems.push(Problem::Bad(subject(item.keyword), text, item.value.at));
     }
     result

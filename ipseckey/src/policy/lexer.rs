@@ -2,8 +2,9 @@
 
 use super::{Position, Problem};
 
-/// Octets of one line, newline not counted.
-pub const MAX_LINE: usize = 1024;
+/// Octets of one line, newline not counted. Solaris reads 1024; what it lists of rules with many actions is longer, and is
+/// to load again.
+pub const MAX_LINE: usize = 8192;
 
 /// Kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

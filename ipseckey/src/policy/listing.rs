@@ -130,7 +130,7 @@ fn properties(action: &Action) -> String {
 
 /// Name and key range: nothing for keys of one size, `(n)`, `(n..)` up to the greatest, or `(n..m)`.
 fn algorithm(kind: Kind, id: u8, [low, high]: [u16; 2]) -> String {
-    let Some(known) = algorithms::by_id(kind, id) else { return id.to_string() };
+    let Some(known) = algorithms::in_use(kind, id) else { return id.to_string() };
     let range = match (low, high) {
         _ if known.key.is_fixed() => String::new(),
         (low, high) if low == high => format!("({low})"),

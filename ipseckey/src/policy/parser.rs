@@ -10,7 +10,7 @@ use super::{Position, Problem};
 
 /// Tokens between two braces.
 pub const MAX_TOKENS: usize = 20;
-/// Octets of the text of one rule.
+/// Octets of the text of one rule: at least one line.
 pub const MAX_RULE: usize = 8192;
 /// Actions of one rule.
 pub const MAX_ACTIONS: usize = sadb_maps::policy::MAX_ACTIONS;

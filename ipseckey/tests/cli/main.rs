@@ -8,6 +8,7 @@
     reason = "what helps tests may panic as they do"
 )]
 
+mod algorithms;
 mod espadm;
 mod ipsecconf;
 mod ipseckey;

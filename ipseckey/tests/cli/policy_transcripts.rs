@@ -227,7 +227,7 @@ fn what_is_said_about_bad_rules() {
     on_a_host(|| {
         let mut shell = Shell::new();
         shell.tunnel("vpn1");
-        let long = format!("{{ laddr {} dir in }} drop {{ }}", "1".repeat(1030));
+        let long = format!("{{ laddr {} dir in }} drop {{ }}", "1".repeat(8200));
         let many = format!("{{ {}}} drop {{ }}", "ulp tcp ".repeat(11));
         let ors = format!("{{ }} ipsec {{ encr_algs aes-gcm }}{}", " or ipsec { encr_algs aes-gcm }".repeat(20));
         let huge = format!("{{ }} ipsec {{\n{}}}", "# x\n".repeat(2048));

@@ -31,7 +31,7 @@ const ETC: &[(&str, &str)] = &[
 pub(crate) struct Shell {
     pub(crate) bench: Bench,
     /// What the host has for /etc.
-    etc: PathBuf,
+    pub(crate) etc: PathBuf,
     pub(crate) text: String,
 }
 
@@ -40,6 +40,7 @@ fn binary(tool: &str) -> &'static str {
     match tool {
         "ipseckey" => env!("CARGO_BIN_EXE_ipseckey"),
         "ipsecconf" => env!("CARGO_BIN_EXE_ipsecconf"),
+        "ipsecalgs" => env!("CARGO_BIN_EXE_ipsecalgs"),
         _ => panic!("no tool is named {tool}"),
     }
 }
@@ -102,7 +103,8 @@ impl Shell {
     pub(crate) fn lines(&mut self, mark: &str, text: &str) {
         let place = self.bench.path("").display().to_string();
         for line in text.lines() {
-            let line = steady(&line.replace(&place, "/tmp/"));
+            let line = line.replace(&place, "/tmp/").replace(self.bench.instance.name(), "INSTANCE");
+            let line = steady(&line);
             writeln!(self.text, "{mark}{line}").unwrap();
         }
     }

@@ -111,6 +111,19 @@ pub struct Instance {
     bpffs: Arc<OwnedFd>,
 }
 
+/// The run directory of the instance of this name, as [`Instance::run_dir`] gives it, for those that have nothing to do with
+/// its maps.
+///
+/// # Errors
+/// A bad name; the directory cannot be made or belongs to another user.
+pub fn run_dir(name: &str) -> Result<PathBuf, InstanceError> {
+    name::check(name)?;
+    bpffs::private_dir(Path::new(bpffs::RUN_DIR))?;
+    let dir = Path::new(bpffs::RUN_DIR).join(name);
+    bpffs::private_dir(&dir)?;
+    Ok(dir)
+}
+
 impl Instance {
     /// The instance that an option names, else the environment, else [`DEFAULT_INSTANCE`].
     ///
@@ -152,10 +165,7 @@ impl Instance {
     /// # Errors
     /// The directory cannot be made or belongs to another user.
     pub fn run_dir(&self) -> Result<PathBuf, InstanceError> {
-        bpffs::private_dir(Path::new(bpffs::RUN_DIR))?;
-        let dir = Path::new(bpffs::RUN_DIR).join(&self.name);
-        bpffs::private_dir(&dir)?;
-        Ok(dir)
+        run_dir(&self.name)
     }
 
     /// Directory of what outlives a boot (tunnel definitions), mode 0700, made if missing.

@@ -8,11 +8,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Programs by the names that they are built and installed under.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("espadm", "/usr/sbin/espadm"),
     ("ikeadm", "/usr/sbin/ikeadm"),
     ("in-ikev2d", "/usr/sbin/in.ikev2d"),
     ("ipsec-method", "/usr/libexec/ipsec/ipsec-method"),
+    ("ipsecalgs", "/usr/sbin/ipsecalgs"),
     ("ipsecconf", "/usr/sbin/ipsecconf"),
     ("ipseckey", "/usr/sbin/ipseckey"),
     ("ipsecprop", "/usr/sbin/ipsecprop"),

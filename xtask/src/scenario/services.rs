@@ -5,14 +5,16 @@ use crate::net::booted::Booted;
 use crate::package::layout;
 use crate::workspace::binaries;
 use anyhow::{Context, Result, ensure};
+use std::fs;
 
 const DATA_PATH: &str = "ipsec-datapath.service";
+const ALGORITHMS: &str = "ipsec-algs.service";
 const POLICY: &str = "ipsec-policy.service";
 const MANUAL_KEY: &str = "ipsec-manual-key.service";
 const IKE: &str = "ipsec-ikev2.service";
 
 /// Exposure to tell from `systemd-analyze security`, in tenths of its points: 100 is a service without limits.
-const EXPOSURE: [(&str, u32); 4] = [(DATA_PATH, 35), (POLICY, 30), (MANUAL_KEY, 30), (IKE, 30)];
+const EXPOSURE: [(&str, u32); 5] = [(DATA_PATH, 35), (ALGORITHMS, 30), (POLICY, 30), (MANUAL_KEY, 30), (IKE, 30)];
 
 const KEYS: &str = "add esp spi 0x1001 src 192.0.2.1 dst 192.0.2.2 encr_alg aes-gcm encrkey \
     000102030405060708090a0b0c0d0e0f10111213\n";
@@ -37,6 +39,7 @@ pub(super) fn under_systemd() -> Result<()> {
     as_delivered(&booted)?;
     without_files(&booted)?;
     policy(&booted)?;
+    algorithms(&booted)?;
     policy_properties(&booted)?;
     manual_keys(&booted)?;
     ike(&booted)?;
@@ -75,7 +78,7 @@ fn as_delivered(booted: &Booted) -> Result<()> {
     for service in services {
         let state = booted.output("systemctl", &["is-enabled", service])?;
         let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
-        let expected = if service == POLICY { "enabled" } else { "disabled" };
+        let expected = if [ALGORITHMS, POLICY].contains(&service) { "enabled" } else { "disabled" };
         ensure!(state == expected, "{service} is delivered {state}, not {expected}");
     }
     Ok(())
@@ -160,6 +163,25 @@ fn maintenance(booted: &Booted, unit: &str, status: &str) -> Result<()> {
         booted.journal(unit)
     );
     Ok(())
+}
+
+/// A table is put in force, a bad one leaves it as it was, and the others go by it.
+fn algorithms(booted: &Booted) -> Result<()> {
+    booted.run("ipsecalgs", &["-r", "-P", "3", "-n", "3des-cbc"])?;
+    booted.run("systemctl", &["start", ALGORITHMS]).with_context(|| booted.journal(ALGORITHMS))?;
+    let in_force = || booted.run("ipsecalgs", &["-l"]);
+    let table = in_force()?;
+    ensure!(table.contains("aes-gcm") && !table.contains("3des-cbc"), "not the table that was written: {table}");
+    let rule = "{ raddr 192.0.2.0/24 } ipsec { encr_algs 3des encr_auth_algs sha1 }\n";
+    booted.write("/etc/inet/ipsecinit.conf", rule, 0o644)?;
+    ensure!(!booted.output("systemctl", &["reload", POLICY])?.status.success(), "what is not in the table was loaded");
+    booted.write("/etc/inet/ipsecinit.conf", PROTECTED, 0o644)?;
+    booted.run("systemctl", &["reload", POLICY])?;
+    let file = fs::read_to_string(booted.path("/etc/inet/ipsecalgs"))?;
+    booted.write("/etc/inet/ipsecalgs", "bogus\n", 0o644)?;
+    ensure!(!booted.output("systemctl", &["reload", ALGORITHMS])?.status.success(), "a bad table was put in force");
+    ensure!(in_force()? == table, "a bad file has changed the table in force");
+    booted.write("/etc/inet/ipsecalgs", &file, 0o644)
 }
 
 fn manual_keys(booted: &Booted) -> Result<()> {
