@@ -147,7 +147,7 @@ fn policy_properties(booted: &Booted) -> Result<()> {
     booted.write("/etc/inet/properties/policy", "config/config_file boolean true\n", 0o644)?;
     ensure!(!booted.output("systemctl", &["restart", POLICY])?.status.success(), "bad properties were read over");
     maintenance(booted, POLICY, "96")?;
-    std::fs::remove_file(booted.path("/etc/inet/properties/policy"))?;
+    fs::remove_file(booted.path("/etc/inet/properties/policy"))?;
     booted.run("systemctl", &["start", POLICY])?;
     ensure!(in_force()? == before, "without a property the default does not hold");
     Ok(())
@@ -242,7 +242,7 @@ fn ike_properties(booted: &Booted) -> Result<()> {
     booted.run("ipsecprop", &["set", "ike:ikev2", &file, "config/debug_level=all", "config/ignore_errors=true"])?;
     booted.run("systemctl", &["reload", IKE])?;
     let start = std::time::Instant::now();
-    while !std::fs::read_to_string(booted.path(log)).unwrap_or_default().contains("configuration in force") {
+    while !fs::read_to_string(booted.path(log)).unwrap_or_default().contains("configuration in force") {
         ensure!(start.elapsed().as_secs() < 60, "nothing is in {log}: {}", booted.journal(IKE));
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
