@@ -160,7 +160,7 @@ impl AuthSent {
             return Some(Sa::AuthSent(self));
         }
         let decoded = match self.link.open(ctx, message) {
-            Err(Unopened::Forged) => return Some(Sa::AuthSent(self)),
+            Err(Unopened::Forged | Unopened::Incomplete) => return Some(Sa::AuthSent(self)),
             Err(Unopened::Malformed) => Err(WireError::Length("padding")),
             Ok(opened) => opened.decode(),
         };
@@ -266,9 +266,8 @@ impl AuthSent {
     pub(super) fn handle_timeout(mut self: Box<Self>, ctx: &mut Ctx<'_>) -> Option<Sa> {
         match self.timer.poll(ctx.now) {
             Due::Nothing => {}
-            Due::Resend(octets) => {
-                let octets = octets.to_vec();
-                self.link.resend(ctx, octets);
+            Due::Resend(datagrams) => {
+                self.link.resend(ctx, datagrams);
             }
             Due::GiveUp => return self.fail(ctx, &Failure::new(FailureCause::Timeout, "no answer")),
         }

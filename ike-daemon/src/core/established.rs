@@ -220,7 +220,7 @@ impl Established {
             return Verdict::Stay;
         }
         let decoded = match self.link.open(ctx, message) {
-            Err(Unopened::Forged) => return Verdict::Stay,
+            Err(Unopened::Forged | Unopened::Incomplete) => return Verdict::Stay,
             Err(Unopened::Malformed) => Err(WireError::Length("padding")),
             Ok(opened) => opened.decode(),
         };
@@ -253,7 +253,7 @@ impl Established {
             return Verdict::Stay;
         }
         let decoded = match self.link.open(ctx, message) {
-            Err(Unopened::Forged) => return Verdict::Stay,
+            Err(Unopened::Forged | Unopened::Incomplete) => return Verdict::Stay,
             Err(Unopened::Malformed) => Err(WireError::Length("padding")),
             Ok(opened) => opened.decode(),
         };
@@ -376,9 +376,8 @@ impl Established {
         let due = self.outstanding.as_mut().map_or(Due::Nothing, |o| o.timer.poll(ctx.now));
         match due {
             Due::Nothing => {}
-            Due::Resend(octets) => {
-                let octets = octets.to_vec();
-                self.link.resend(ctx, octets);
+            Due::Resend(datagrams) => {
+                self.link.resend(ctx, datagrams);
             }
             Due::GiveUp => {
                 ctx.out.stats.peers_dead += 1;

@@ -9,6 +9,7 @@ use super::child::Peer;
 use super::child_answer::{Ask, Refusal, answer, invalid_ke};
 use super::context::{Action, Ctx, Failure, check_nonce};
 use super::established::Verdict;
+use super::fragments;
 use super::link::{Link, Message, Place, Unopened};
 use super::natd;
 use super::proposal::{choose_ike, describe, ike_offer};
@@ -83,12 +84,16 @@ impl HalfOpen {
         link.began = Some(digest(message.octets));
         // The request was hashed before there was a responder SPI (V2-NAT-01).
         link.nat = natd::evaluate(request, IkeSpis { responder: [0; 8], ..spis }, &message.path);
+        link.fragments = ctx.config.fragment_mtu.is_some() && fragments::announced(request);
         let write = || -> Result<Vec<u8>, Failure> {
             let mut chain = ChainBuilder::new();
             chain.push(PayloadType::SA, &SecurityAssociation { proposals: vec![chosen.answer.clone()] })?;
             chain.push(PayloadType::KE, &public)?;
             chain.push(PayloadType::NONCE, &nonce_responder)?;
             natd::announce(&mut chain, spis, &message.path)?;
+            if link.fragments {
+                fragments::announce(&mut chain)?;
+            }
             Ok(chain.into_message(&plain_header(&header, spi_responder))?)
         };
         let response = write()?;
@@ -117,7 +122,7 @@ impl HalfOpen {
             return Some(Sa::HalfOpen(self));
         }
         let decoded = match self.link.open(ctx, message) {
-            Err(Unopened::Forged) => return Some(Sa::HalfOpen(self)),
+            Err(Unopened::Forged | Unopened::Incomplete) => return Some(Sa::HalfOpen(self)),
             Err(Unopened::Malformed) => Err(WireError::Length("padding")),
             Ok(opened) => opened.decode(),
         };

@@ -11,6 +11,7 @@ use super::auth::AuthSent;
 use super::child::Wish;
 use super::context::{Ctx, Failure};
 use super::create_child::cause_of;
+use super::fragments;
 use super::link::{Ends, Link, Message};
 use super::natd;
 use super::proposal::{accept_ike, describe, ike_offer};
@@ -82,7 +83,7 @@ impl InitSent {
             let group = group.ok_or_else(|| Failure::new(FailureCause::Local, "the rule has no usable proposal"))?;
             let exchange = ctx.provider.key_exchange(group)?;
             let (spi, nonce) = (ctx.ike_spi()?, ctx.nonce()?);
-            let request = request(spi, &path, None, &proposals, &*exchange, &nonce)?;
+            let request = request(ctx, spi, &path, None, &proposals, &*exchange, &nonce)?;
             Ok((spi, proposals, nonce, exchange, request))
         };
         let (spi, proposals, nonce, exchange, request) = match make() {
@@ -101,7 +102,7 @@ impl InitSent {
             exchange,
             cookie: None,
             rounds: 0,
-            timer: Retransmission::start(ctx.now, rule.retry, request.clone()),
+            timer: Retransmission::start(ctx.now, rule.retry, vec![request.clone()]),
             request,
             doubt: None,
             since: ctx.now,
@@ -212,10 +213,10 @@ impl InitSent {
             return self.fail(ctx, &Failure::new(FailureCause::TooManyRounds, ""));
         }
         let cookie = self.cookie.as_deref();
-        match request(self.spi, &self.path, cookie, &self.proposals, &*self.exchange, &self.nonce) {
+        match request(ctx, self.spi, &self.path, cookie, &self.proposals, &*self.exchange, &self.nonce) {
             Ok(octets) => {
                 self.request.clone_from(&octets);
-                self.timer = Retransmission::start(ctx.now, self.rule.retry, octets.clone());
+                self.timer = Retransmission::start(ctx.now, self.rule.retry, vec![octets.clone()]);
                 ctx.transmit(self.path, octets);
                 Some(Sa::InitSent(self))
             }
@@ -262,6 +263,7 @@ impl InitSent {
         match made {
             Ok(mut link) => {
                 link.nat = nat;
+                link.fragments = ctx.config.fragment_mtu.is_some() && fragments::announced(response);
                 let first = super::auth::FirstMessages {
                     request,
                     response: message.octets.to_vec(),
@@ -301,10 +303,9 @@ impl InitSent {
         }
         match self.timer.poll(ctx.now) {
             Due::Nothing => {}
-            Due::Resend(octets) => {
-                let octets = octets.to_vec();
+            Due::Resend(datagrams) => {
                 ctx.out.stats.retransmits += 1;
-                ctx.transmit(self.path, octets);
+                datagrams.iter().for_each(|octets| ctx.transmit(self.path, octets.clone()));
             }
             Due::GiveUp => return self.fail(ctx, &Failure::new(FailureCause::Timeout, "no answer")),
         }
@@ -368,6 +369,7 @@ pub(super) fn fail_initiator(
 }
 
 fn request(
+    ctx: &Ctx<'_>,
     spi: [u8; 8],
     path: &Path,
     cookie: Option<&[u8]>,
@@ -384,6 +386,9 @@ fn request(
     chain.push(PayloadType::NONCE, nonce)?;
     let spis = IkeSpis { initiator: spi, responder: [0; 8] };
     natd::announce(&mut chain, spis, path)?;
+    if ctx.config.fragment_mtu.is_some() {
+        fragments::announce(&mut chain)?;
+    }
     let header = Header {
         spi_initiator: spi,
         spi_responder: [0; 8],

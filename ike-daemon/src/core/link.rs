@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::api::{Encap, IkeKeys, IkeSaSnapshot, IkeSpis, IkeState, NatState, Path, Role, Timestamp};
+use super::api::{Encap, FailureCause, IkeKeys, IkeSaSnapshot, IkeSpis, IkeState, NatState, Path, Role, Timestamp};
 use super::context::{Ctx, Failure};
+use super::fragments::{self, Key, Reassembly, Useless, Whole};
 use crate::crypto::keys::Protectors;
 use crate::crypto::{CryptoError, IkeSuite, IvKind, Prf, Protector, digest};
 use crate::wire::WireError;
-use crate::wire::chain::{ChainBuilder, PayloadType, parse_inner, parse_message, sealed_prefix};
+use crate::wire::chain::{
+    ChainBuilder, FRAGMENT_PREFIX, Fragment, PayloadType, fragment_prefix, parse_inner, parse_message, sealed_prefix,
+};
 use crate::wire::header::{ExchangeType, Header, Received};
 use crate::wire::payloads::Payloads;
 
@@ -45,7 +48,7 @@ pub(super) enum Place {
     Outside,
 }
 
-/// Octets that came out of an SK payload.
+/// Octets that came out of an SK payload, or of all fragments of one.
 pub(super) struct Opened {
     plain: Zeroizing<Vec<u8>>,
     first: PayloadType,
@@ -65,6 +68,8 @@ pub(super) enum Unopened {
     Forged,
     /// Authentic, and padded impossibly.
     Malformed,
+    /// An authentic fragment; the others are not all here.
+    Incomplete,
 }
 
 /// The addresses of two hosts.
@@ -98,6 +103,11 @@ pub(super) struct Link {
     next_request: u32,
     expected: u32,
     answered: Option<Answered>,
+    /// Both ends put fragments together (RFC 7383).
+    pub(super) fragments: bool,
+    arriving: Option<Box<Reassembly>>,
+    /// The request that came in fragments and waits for its response: ID, and digest of its first datagram.
+    assembled: Option<(u32, [u8; 32])>,
     /// Digest of the IKE_SA_INIT request that began it, at the responder: a late copy begins nothing (V2-MID-05).
     pub(super) began: Option<[u8; 32]>,
     /// When an authentic message last came in.
@@ -114,7 +124,8 @@ pub(super) struct Link {
 struct Answered {
     id: u32,
     request: [u8; 32],
-    response: Vec<u8>,
+    /// One datagram, or its fragments.
+    response: Vec<Vec<u8>>,
 }
 
 impl Link {
@@ -149,6 +160,9 @@ impl Link {
             next_request: ids.0,
             expected: ids.1,
             answered: None,
+            fragments: false,
+            arriving: None,
+            assembled: None,
             began: None,
             heard: ctx.now,
             spoke: ctx.now,
@@ -197,7 +211,7 @@ impl Link {
 
     /// Opens the SK payload. The message counts as heard and is followed to where it came from when that is allowed.
     pub(super) fn open(&mut self, ctx: &mut Ctx<'_>, message: &Message<'_>) -> Result<Opened, Unopened> {
-        let opened = self.try_open(message);
+        let opened = self.try_open(ctx, message);
         match &opened {
             Err(Unopened::Forged) => {
                 ctx.out.stats.integrity_failures += 1;
@@ -211,29 +225,85 @@ impl Link {
         opened
     }
 
-    fn try_open(&self, message: &Message<'_>) -> Result<Opened, Unopened> {
+    fn try_open(&mut self, ctx: &mut Ctx<'_>, message: &Message<'_>) -> Result<Opened, Unopened> {
         let outer = parse_message(message.octets, &message.received).map_err(|_| Unopened::Forged)?;
         // What stands in clear beside SK is not acted on (V2-ENC-09).
         let sealed = outer.sealed.ok_or(Unopened::Forged)?;
-        match self.opener.open(sealed.associated, sealed.body) {
-            Ok(plain) => Ok(Opened { plain, first: sealed.first_inner }),
-            Err(CryptoError::Padding) => Err(Unopened::Malformed),
-            Err(_) => Err(Unopened::Forged),
+        if sealed.fragment.is_some() && !self.fragments {
+            return Err(Unopened::Forged);
+        }
+        // A fragment is authenticated before anything is kept of it (FRG-05).
+        let plain = match self.opener.open(sealed.associated, sealed.body) {
+            Ok(plain) => plain,
+            Err(CryptoError::Padding) => return Err(Unopened::Malformed),
+            Err(_) => return Err(Unopened::Forged),
+        };
+        let Some(fragment) = sealed.fragment else { return Ok(Opened { plain, first: sealed.first_inner }) };
+        let header = message.header();
+        let key = Key { id: header.message_id, response: header.response };
+        let (slot, first) = (&mut self.arriving, sealed.first_inner);
+        match Reassembly::add(slot, key, fragment, first, message.octets, plain) {
+            Ok(None) => Err(Unopened::Incomplete),
+            Ok(Some(Whole { plain, first, digest })) => {
+                ctx.out.stats.reassembled += 1;
+                self.assembled = (!key.response).then_some((key.id, digest));
+                Ok(Opened { plain, first })
+            }
+            Err(Useless) => {
+                ctx.out.stats.fragments_dropped += 1;
+                Err(Unopened::Incomplete)
+            }
         }
     }
 
-    fn seal(&mut self, ctx: &mut Ctx<'_>, header: &Header, chain: &ChainBuilder) -> Result<Vec<u8>, Failure> {
+    /// The datagrams of a message: one, or its fragments when it is too long and the peer puts them together.
+    fn seal(&mut self, ctx: &mut Ctx<'_>, header: &Header, chain: &ChainBuilder) -> Result<Vec<Vec<u8>>, Failure> {
         let body_len = self.sealer.body_len(chain.octets().len());
-        let mut message = sealed_prefix(header, chain.first(), body_len)?;
+        let whole = sealed_prefix(header, chain.first(), body_len);
+        let room = ctx.config.fragment_mtu.filter(|_| self.fragments).map(|mtu| {
+            let has_marker = self.path.local.port() == ctx.config.natt_port;
+            fragments::room(mtu, self.path.remote.is_ipv4(), has_marker)
+        });
+        match (whole, room) {
+            (Err(_), Some(room)) => self.seal_fragments(ctx, header, chain, room),
+            (Ok(prefix), Some(room)) if prefix.len() + body_len > room => self.seal_fragments(ctx, header, chain, room),
+            (whole, _) => Ok(vec![self.seal_behind(ctx, whole?, chain.octets())?]),
+        }
+    }
+
+    fn seal_fragments(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        header: &Header,
+        chain: &ChainBuilder,
+        room: usize,
+    ) -> Result<Vec<Vec<u8>>, Failure> {
+        // The longest piece that fits: a cipher with blocks may pad it.
+        let body = room.saturating_sub(FRAGMENT_PREFIX);
+        let least = body.saturating_sub(self.sealer.body_len(0));
+        let each = (0..=least).rev().find(|each| self.sealer.body_len(*each) <= body).unwrap_or(0);
+        let pieces = fragments::cut(chain.octets(), each);
+        let pieces =
+            pieces.ok_or_else(|| Failure::new(FailureCause::Local, "the message is too long for fragments"))?;
+        ctx.out.stats.fragmented += 1;
+        let seal = |(fragment, piece): (Fragment, &[u8])| {
+            let first = if fragment.number == 1 { chain.first() } else { PayloadType::NONE };
+            let prefix = fragment_prefix(header, first, fragment, self.sealer.body_len(piece.len()))?;
+            self.seal_behind(ctx, prefix, piece)
+        };
+        pieces.into_iter().map(seal).collect()
+    }
+
+    fn seal_behind(&mut self, ctx: &mut Ctx<'_>, mut message: Vec<u8>, plain: &[u8]) -> Result<Vec<u8>, Failure> {
         let body = match self.sealer.iv() {
             IvKind::Counter => {
                 self.iv = self.iv.checked_add(1).ok_or(CryptoError::Exhausted)?;
-                self.sealer.seal(&self.iv.to_be_bytes(), &message, chain.octets())?
+                self.sealer.seal(&self.iv.to_be_bytes(), &message, plain)?
             }
             IvKind::Random(octets) => {
                 let random = ctx.octets::<16>()?;
                 let iv = random.get(..octets).ok_or(CryptoError::Length)?;
-                self.sealer.seal(iv, &message, chain.octets())?
+                self.sealer.seal(iv, &message, plain)?
             }
         };
         message.extend_from_slice(&body);
@@ -257,13 +327,13 @@ impl Link {
         ctx: &mut Ctx<'_>,
         exchange: ExchangeType,
         chain: &ChainBuilder,
-    ) -> Result<(u32, Vec<u8>), Failure> {
+    ) -> Result<(u32, Vec<Vec<u8>>), Failure> {
         let id = self.next_request;
         let next = id.checked_add(1).ok_or(CryptoError::Exhausted)?;
-        let octets = self.seal(ctx, &self.header(exchange, false, id), chain)?;
+        let datagrams = self.seal(ctx, &self.header(exchange, false, id), chain)?;
         self.next_request = next;
-        self.send(ctx, self.path, octets.clone());
-        Ok((id, octets))
+        self.send(ctx, self.path, &datagrams);
+        Ok((id, datagrams))
     }
 
     /// Seals, stores and sends the response to a request.
@@ -272,37 +342,51 @@ impl Link {
         ctx: &mut Ctx<'_>,
         request: &Message<'_>,
         chain: &ChainBuilder,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<(), Failure> {
         let header = request.header();
         let response = self.seal(ctx, &self.header(header.exchange, true, header.message_id), chain)?;
         self.expected = self.expected.saturating_add(1);
-        self.answered =
-            Some(Answered { id: header.message_id, request: digest(request.octets), response: response.clone() });
-        self.send(ctx, request.path, response.clone());
-        Ok(response)
+        let assembled = self.assembled.take().filter(|(id, _)| *id == header.message_id);
+        let request_digest = assembled.map_or_else(|| digest(request.octets), |(_, digest)| digest);
+        self.send(ctx, request.path, &response);
+        self.answered = Some(Answered { id: header.message_id, request: request_digest, response });
+        Ok(())
     }
 
-    /// Sends the stored response again, if the request is octet for octet the one that was answered.
+    /// Sends the stored response again, if the request is octet for octet the one that was answered, or its first fragment
+    /// (FRG-08): the others of a request bring nothing.
     pub(super) fn repeat(&mut self, ctx: &mut Ctx<'_>, request: &Message<'_>) {
-        let stored = self.answered.as_ref().filter(|a| a.request == digest(request.octets));
-        let Some(response) = stored.map(|a| a.response.clone()) else {
+        let cut_anew = self.is_first_fragment(request);
+        let stored = self.answered.take_if(|a| cut_anew || a.request == digest(request.octets));
+        let Some(answered) = stored else {
             ctx.out.stats.out_of_window += 1;
             return;
         };
         ctx.out.stats.responses_repeated += 1;
-        self.send(ctx, request.path, response);
+        self.send(ctx, request.path, &answered.response);
+        self.answered = Some(answered);
     }
 
-    pub(super) fn resend(&mut self, ctx: &mut Ctx<'_>, octets: Vec<u8>) {
+    /// Whether an authentic message is the first fragment of a request: the peer may have cut it finer than before.
+    fn is_first_fragment(&self, request: &Message<'_>) -> bool {
+        let outer = parse_message(request.octets, &request.received).ok();
+        let sealed = outer.and_then(|outer| outer.sealed).filter(|_| self.fragments);
+        sealed.is_some_and(|sealed| {
+            sealed.fragment.is_some_and(|fragment| fragment.number == 1)
+                && self.opener.open(sealed.associated, sealed.body).is_ok()
+        })
+    }
+
+    pub(super) fn resend(&mut self, ctx: &mut Ctx<'_>, datagrams: &[Vec<u8>]) {
         ctx.out.stats.retransmits += 1;
         self.retransmits += 1;
-        self.send(ctx, self.path, octets);
+        self.send(ctx, self.path, datagrams);
     }
 
-    fn send(&mut self, ctx: &mut Ctx<'_>, path: Path, octets: Vec<u8>) {
+    fn send(&mut self, ctx: &mut Ctx<'_>, path: Path, datagrams: &[Vec<u8>]) {
         self.spoke = ctx.now;
         self.sent += 1;
-        ctx.transmit(path, octets);
+        datagrams.iter().for_each(|octets| ctx.transmit(path, octets.clone()));
     }
 }
 

@@ -14,6 +14,7 @@ mod cookie;
 mod create_child;
 mod endpoint;
 mod established;
+mod fragments;
 mod half_open;
 mod informational;
 mod init;

@@ -148,6 +148,7 @@ impl Established {
         let keys: IkeKeys = self.link.keys.rekeyed(ctx.provider, self.link.prf, suite, shared, &fresh)?;
         let mut link = Link::new(ctx, *spis, *role, self.link.path, *suite, keys, (0, 0))?;
         (link.nat, link.ends) = (self.link.nat, self.link.ends);
+        link.fragments = self.link.fragments;
         let mut successor = Self::new(ctx, link, self.peer.clone());
         successor.created = self.created;
         successor.deleted = self.deleted;

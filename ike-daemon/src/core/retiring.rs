@@ -130,7 +130,7 @@ impl Retiring {
         }
         let opened = match self.link.open(ctx, message) {
             Ok(opened) => opened,
-            Err(Unopened::Forged | Unopened::Malformed) => return Some(Sa::Retiring(self)),
+            Err(Unopened::Forged | Unopened::Malformed | Unopened::Incomplete) => return Some(Sa::Retiring(self)),
         };
         let request = opened.decode().unwrap_or_else(|_| Payloads::default());
         let mut chain = ChainBuilder::new();
@@ -162,9 +162,8 @@ impl Retiring {
         match due {
             Due::Nothing => {}
             Due::GiveUp => return None,
-            Due::Resend(octets) => {
-                let octets = octets.to_vec();
-                self.link.resend(ctx, octets);
+            Due::Resend(datagrams) => {
+                self.link.resend(ctx, datagrams);
             }
         }
         Some(Sa::Retiring(self))

@@ -6,7 +6,8 @@ use super::api::{RetryPolicy, Timestamp};
 
 /// A request on its way.
 pub(super) struct Retransmission {
-    bytes: Vec<u8>,
+    /// One datagram, or the fragments of the request.
+    datagrams: Vec<Vec<u8>>,
     left: u32,
     wait: Duration,
     longest: Duration,
@@ -17,17 +18,17 @@ pub(super) struct Retransmission {
 pub(super) enum Due<'a> {
     /// Nothing yet.
     Nothing,
-    /// Send these octets again.
-    Resend(&'a [u8]),
+    /// Send these datagrams again.
+    Resend(&'a [Vec<u8>]),
     /// The attempt has failed.
     GiveUp,
 }
 
 impl Retransmission {
     /// A request that was just sent for the first time.
-    pub(super) fn start(now: Timestamp, policy: RetryPolicy, bytes: Vec<u8>) -> Self {
+    pub(super) fn start(now: Timestamp, policy: RetryPolicy, datagrams: Vec<Vec<u8>>) -> Self {
         let wait = policy.initial.min(policy.max).max(Duration::from_millis(1));
-        Self { bytes, left: policy.limit, wait, longest: policy.max.max(wait), next: now.after(wait) }
+        Self { datagrams, left: policy.limit, wait, longest: policy.max.max(wait), next: now.after(wait) }
     }
 
     pub(super) fn deadline(&self) -> Timestamp {
@@ -42,6 +43,6 @@ impl Retransmission {
         self.left = left;
         self.wait = self.wait.saturating_mul(2).min(self.longest);
         self.next = now.after(self.wait);
-        Due::Resend(&self.bytes)
+        Due::Resend(&self.datagrams)
     }
 }

@@ -463,14 +463,14 @@ fn v2_mid_09_message_ids_run_out() {
 #[test]
 fn v2_mid_06_degenerate_policy() {
     let policy = RetryPolicy { limit: 3, initial: Duration::ZERO, max: Duration::ZERO };
-    let mut timer = Retransmission::start(Timestamp::default(), policy, vec![1]);
+    let mut timer = Retransmission::start(Timestamp::default(), policy, vec![vec![1]]);
     let mut resent = 0;
     loop {
         let now = timer.deadline();
         assert!(now > Timestamp::default());
         match timer.poll(now) {
             Due::Resend(octets) => {
-                assert_eq!(octets, [1]);
+                assert_eq!(octets, [vec![1]]);
                 resent += 1;
             }
             Due::GiveUp => break,

@@ -117,7 +117,7 @@ fn identity(id: &Identification) -> IdentityInfo {
 /// The counters of core, books and sockets.
 pub(super) fn stats(stats: &Stats, host: HostCounts, extra: &[(&str, u64)]) -> StatsInfo {
     let sides = |initiator, responder| Sides { initiator, responder };
-    let named: [(&str, u64); 21] = [
+    let named: [(&str, u64); 24] = [
         ("child SAs created", stats.children_created),
         ("child SAs deleted", stats.children_deleted),
         ("child SAs rekeyed", stats.children_rekeyed),
@@ -131,6 +131,9 @@ pub(super) fn stats(stats: &Stats, host: HostCounts, extra: &[(&str, u64)]) -> S
         ("messages of another IKE version", stats.wrong_version),
         ("integrity failures", stats.integrity_failures),
         ("messages outside the window", stats.out_of_window),
+        ("messages sent in fragments", stats.fragmented),
+        ("messages received in fragments", stats.reassembled),
+        ("useless fragments", stats.fragments_dropped),
         ("cookies sent", stats.cookies_sent),
         ("requests dropped at a limit", stats.limited),
         ("peers found dead", stats.peers_dead),

@@ -46,6 +46,8 @@ impl PayloadType {
     pub const CP: Self = Self(47);
     /// Extensible authentication.
     pub const EAP: Self = Self(48);
+    /// A fragment, encrypted and authenticated (RFC 7383 section 2.5).
+    pub const SKF: Self = Self(53);
 
     /// Whether the base RFC defines the type: its critical bit is ignored then (V2-HDR-18).
     pub fn is_known(self) -> bool {
@@ -64,12 +66,24 @@ pub struct RawPayload<'a> {
     pub body: &'a [u8],
 }
 
-/// The SK payload of a message and the octets its protection covers.
+/// Which part of a message an SKF payload has (RFC 7383 section 2.5), as it says itself: nothing is checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fragment {
+    /// From 1.
+    pub number: u16,
+    /// How many there are.
+    pub total: u16,
+}
+
+/// The SK or SKF payload of a message and the octets its protection covers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sealed<'a> {
-    /// Type of the first payload inside.
+    /// Type of the first payload inside; [`PayloadType::NONE`] in every fragment but the first.
     pub first_inner: PayloadType,
-    /// The message from its first octet through SK's generic header: the associated data of an AEAD (RFC 5282 section 5.1).
+    /// `None` for SK.
+    pub fragment: Option<Fragment>,
+    /// The message from its first octet up to the IV: the associated data of an AEAD (RFC 5282 section 5.1, RFC 7383
+    /// section 2.5).
     pub associated: &'a [u8],
     /// IV, ciphertext and ICV.
     pub body: &'a [u8],
@@ -80,7 +94,7 @@ pub struct Sealed<'a> {
 pub struct Outer<'a> {
     /// Payloads in clear.
     pub clear: Vec<RawPayload<'a>>,
-    /// The SK payload, always the last.
+    /// The SK or SKF payload, always the last.
     pub sealed: Option<Sealed<'a>>,
 }
 
@@ -99,7 +113,7 @@ pub fn parse_message<'a>(datagram: &'a [u8], received: &header::Received) -> Res
     let mut walk = Walk::new(octets, PayloadType(received.first_payload));
     let mut clear = Vec::new();
     while let Some(payload) = walk.next_payload()? {
-        if payload.kind != PayloadType::SK {
+        if !matches!(payload.kind, PayloadType::SK | PayloadType::SKF) {
             clear.push(payload);
             continue;
         }
@@ -107,9 +121,14 @@ pub fn parse_message<'a>(datagram: &'a [u8], received: &header::Received) -> Res
         if !walk.rest.is_empty() {
             return Err(WireError::Length("SK payload"));
         }
-        let split = datagram.len() - payload.body.len();
+        let mut reader = Reader::new(payload.body, "SKF payload");
+        let fragment = match payload.kind {
+            PayloadType::SKF => Some(Fragment { number: reader.short()?, total: reader.short()? }),
+            _ => None,
+        };
+        let split = datagram.len() - reader.rest().len();
         let (associated, body) = datagram.split_at_checked(split).ok_or(WireError::Length("SK payload"))?;
-        return Ok(Outer { clear, sealed: Some(Sealed { first_inner: walk.next, associated, body }) });
+        return Ok(Outer { clear, sealed: Some(Sealed { first_inner: walk.next, fragment, associated, body }) });
     }
     Ok(Outer { clear, sealed: None })
 }
@@ -122,7 +141,7 @@ pub fn parse_inner(octets: &[u8], first: PayloadType) -> Result<Vec<RawPayload<'
     let mut walk = Walk::new(octets, first);
     let mut payloads = Vec::new();
     while let Some(payload) = walk.next_payload()? {
-        if payload.kind == PayloadType::SK {
+        if matches!(payload.kind, PayloadType::SK | PayloadType::SKF) {
             return Err(WireError::Value("SK inside SK"));
         }
         payloads.push(payload);
@@ -234,15 +253,44 @@ impl ChainBuilder {
     }
 }
 
+/// Octets of a message with an SKF payload in front of its body.
+pub const FRAGMENT_PREFIX: usize = header::LEN + GENERIC + 4;
+
 /// Header and generic SK header of a protected message whose SK body will have `body_length` octets.
 ///
 /// # Errors
 /// [`EncodeError::TooLong`] when the body does not fit a payload.
 pub fn sealed_prefix(header: &Header, first_inner: PayloadType, body_length: usize) -> Result<Vec<u8>, EncodeError> {
-    let payload = u16::try_from(GENERIC + body_length).map_err(|_| EncodeError::TooLong("SK payload"))?;
-    let mut message = header.emit(PayloadType::SK.0, header::LEN + usize::from(payload))?.to_vec();
+    prefix(header, PayloadType::SK, first_inner, &[], body_length)
+}
+
+/// Header and SKF header of a fragment whose body will have `body_length` octets.
+///
+/// # Errors
+/// [`EncodeError::TooLong`] when the body does not fit a payload.
+pub fn fragment_prefix(
+    header: &Header,
+    first_inner: PayloadType,
+    fragment: Fragment,
+    body_length: usize,
+) -> Result<Vec<u8>, EncodeError> {
+    let place = [fragment.number.to_be_bytes(), fragment.total.to_be_bytes()].concat();
+    prefix(header, PayloadType::SKF, first_inner, &place, body_length)
+}
+
+fn prefix(
+    header: &Header,
+    kind: PayloadType,
+    first_inner: PayloadType,
+    place: &[u8],
+    body_length: usize,
+) -> Result<Vec<u8>, EncodeError> {
+    let length = GENERIC + place.len() + body_length;
+    let payload = u16::try_from(length).map_err(|_| EncodeError::TooLong("SK payload"))?;
+    let mut message = header.emit(kind.0, header::LEN + usize::from(payload))?.to_vec();
     message.extend_from_slice(&[first_inner.0, 0]);
     message.extend_from_slice(&payload.to_be_bytes());
+    message.extend_from_slice(place);
     Ok(message)
 }
 

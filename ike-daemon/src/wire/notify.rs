@@ -82,6 +82,8 @@ notifications! {
     REKEY_SA = 16393;
     /// No TFC padding, please.
     ESP_TFC_PADDING_NOT_SUPPORTED = 16394;
+    /// Messages in fragments can be put together (RFC 7383).
+    IKEV2_FRAGMENTATION_SUPPORTED = 16430;
 }
 
 impl NotifyType {

@@ -10,6 +10,8 @@ mod flood;
 #[cfg(test)]
 mod forge;
 #[cfg(test)]
+mod fragments;
+#[cfg(test)]
 mod handshake;
 #[cfg(test)]
 mod hostile;

@@ -214,6 +214,7 @@ pub(crate) enum Side {
     B,
 }
 
+#[derive(Clone)]
 pub(crate) struct Packet {
     pub(crate) at: Timestamp,
     pub(crate) to: Side,
@@ -312,6 +313,15 @@ impl World {
             hold: None,
             acquires: 0,
         }
+    }
+
+    /// Begins one side anew with another configuration of its own.
+    pub(crate) fn give_config(&mut self, side: Side, seed: u64, config: EndpointConfig) {
+        let (left, right) = (net(A_NET.0, A_NET.1), net(B_NET.0, B_NET.1));
+        *self.node(side) = match side {
+            Side::A => Node::new(seed, "192.0.2.1", config, rule("to-b"), policy(left, right)),
+            Side::B => Node::new(seed, "198.51.100.2", config, rule("to-a"), policy(right, left)),
+        };
     }
 
     /// The same hosts with IPv6 addresses; the networks behind them keep IPv4.

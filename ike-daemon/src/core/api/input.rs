@@ -76,6 +76,9 @@ pub struct EndpointConfig {
     pub max_waiting: usize,
     /// Octets of the longest message accepted; longer ones are dropped (V2-HDR-01).
     pub max_message: usize,
+    /// Octets of the longest IP packet that an IKE message may take before it is sent in fragments (RFC 7383), to peers that
+    /// can put them together; `None` neither sends nor takes fragments.
+    pub fragment_mtu: Option<u16>,
     /// How often the cookie secret changes; the one before stays valid for the same time.
     pub cookie_lifetime: Duration,
     /// Interval of NAT keepalives while we are behind a NAT (RFC 3948 section 4).
@@ -96,6 +99,7 @@ impl Default for EndpointConfig {
             max_children: 256,
             max_waiting: 256,
             max_message: 16_384,
+            fragment_mtu: None,
             cookie_lifetime: Duration::from_secs(60),
             keepalive: Duration::from_secs(20),
         }

@@ -212,6 +212,12 @@ pub struct Stats {
     pub integrity_failures: u64,
     /// Messages outside the window, or that fit no exchange.
     pub out_of_window: u64,
+    /// Messages sent in fragments.
+    pub fragmented: u64,
+    /// Messages that came in fragments and are whole.
+    pub reassembled: u64,
+    /// Authentic fragments that were of no use: doubled, or of a message that is too long (RFC 7383 section 2.6).
+    pub fragments_dropped: u64,
     /// COOKIE notifications sent.
     pub cookies_sent: u64,
     /// IKE_SA_INIT requests dropped at a limit.
