@@ -116,6 +116,7 @@ fn settings(directory: &std::path::Path) -> String {
     load = random nonce openssl gcm ccm ctr kdf pem kernel-libipsec kernel-netlink socket-default vici updown
     retransmit_timeout = 1.0
     retransmit_tries = 4
+    fragment_size = 600
     filelog {{
         all {{
             path = {directory}/charon.log

@@ -48,6 +48,10 @@ struct Options {
     #[arg(long, value_name = "LEVEL", value_parser = DebugLevel::parse)]
     debug_level: Option<DebugLevel>,
 
+    /// Send messages that take IP packets of more than so many octets in fragments (RFC 7383), and take fragments
+    #[arg(long, value_name = "OCTETS", value_parser = clap::value_parser!(u16).range(576..=9216))]
+    fragmentation_mtu: Option<u16>,
+
     /// What ikeadm may see of keys; it can only be lowered later [default: base]
     #[arg(long, value_name = "LEVEL",
         value_parser = PossibleValuesParser::new(["base", "modkeys", "keymat", "0", "1", "2"]))]
@@ -100,6 +104,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         preshared: options.preshared.clone(),
         debug: if options.debug { Some(DebugLevel::ALL) } else { options.debug_level },
         privilege: options.admin_privilege.as_deref().and_then(Privilege::parse),
+        fragment_mtu: options.fragmentation_mtu,
         store,
     };
     let chosen = choices.chosen()?;

@@ -54,6 +54,12 @@ impl<H: Host> Endpoint<H> {
         endpoint
     }
 
+    /// Sets [`EndpointConfig::fragment_mtu`] for IKE SAs to come; those that there are go on taking fragments, and send
+    /// them as this says.
+    pub fn set_fragment_mtu(&mut self, mtu: Option<u16>) {
+        self.config.fragment_mtu = mtu;
+    }
+
     /// An endpoint with other algorithms.
     pub fn with_provider(
         config: EndpointConfig,

@@ -21,6 +21,8 @@ pub struct Choices {
     pub debug: Option<DebugLevel>,
     /// Privilege level of the door.
     pub privilege: Option<Privilege>,
+    /// Octets of an IP packet above which messages go in fragments.
+    pub fragment_mtu: Option<u16>,
     /// Properties; without a store each has its default.
     pub store: Option<Store>,
 }
@@ -38,6 +40,8 @@ pub struct Chosen {
     pub log_file: Option<PathBuf>,
     /// Privilege level of the door.
     pub privilege: Privilege,
+    /// Octets of an IP packet above which messages go in fragments; `None` for never.
+    pub fragment_mtu: Option<u16>,
 }
 
 impl Choices {
@@ -61,6 +65,8 @@ impl Choices {
         // What is read here fits its property; what could not be understood nevertheless is the careful choice.
         let debug = value("config/debug_level").and_then(|level| DebugLevel::parse(level).ok());
         let privilege = value("config/admin_privilege").and_then(Privilege::parse);
+        let cuts = value("config/fragmentation_enable") == Some("true");
+        let fragment_mtu = value("config/fragmentation_mtu").filter(|_| cuts).and_then(|mtu| mtu.parse().ok());
         Ok(Chosen {
             files: Files {
                 config: self.config.clone().or_else(|| path("config/config_file")).unwrap_or_default(),
@@ -71,6 +77,7 @@ impl Choices {
             debug: self.debug.or(debug).unwrap_or(DebugLevel::OPERATIONAL),
             log_file: path("config/debug_logfile"),
             privilege: self.privilege.or(privilege).unwrap_or(Privilege::Base),
+            fragment_mtu: self.fragment_mtu.or(fragment_mtu),
         })
     }
 }
@@ -88,10 +95,12 @@ mod tests {
         assert_eq!(chosen.files.preshared, Path::new(DEFAULT_PRESHARED));
         assert!(!chosen.files.preshared_named && !chosen.ignore_errors && chosen.log_file.is_none());
         assert_eq!((chosen.debug, chosen.privilege), (DebugLevel::OPERATIONAL, Privilege::Base));
+        assert_eq!(chosen.fragment_mtu, None);
         let dir = tempfile::tempdir().unwrap();
         let text = "config/config_file astring /p/config\nconfig/preshared_file astring /p/keys\n\
             config/debug_level astring all\nconfig/debug_logfile astring /p/log\n\
-            config/ignore_errors boolean true\nconfig/admin_privilege astring keymat\n";
+            config/ignore_errors boolean true\nconfig/admin_privilege astring keymat\n\
+            config/fragmentation_enable boolean true\n";
         std::fs::write(dir.path().join("ike-ikev2"), text).unwrap();
         let mut choices = Choices { store: Some(Store::new(dir.path())), ..Choices::default() };
         let chosen = choices.chosen().unwrap();
@@ -100,8 +109,10 @@ mod tests {
         assert!(chosen.files.preshared_named && chosen.ignore_errors);
         assert_eq!(chosen.log_file.as_deref(), Some(Path::new("/p/log")));
         assert_eq!((chosen.debug, chosen.privilege), (DebugLevel::ALL, Privilege::Keymat));
+        assert_eq!(chosen.fragment_mtu, Some(1350));
         choices.config = Some("/o/config".into());
         choices.preshared = Some("/o/keys".into());
+        choices.fragment_mtu = Some(576);
         choices.debug = Some(DebugLevel::CONFIG);
         choices.privilege = Some(Privilege::Modkeys);
         let chosen = choices.chosen().unwrap();

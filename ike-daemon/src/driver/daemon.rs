@@ -129,7 +129,8 @@ impl<K: KernelSide> Daemon<K> {
             kernel.exempt_socket(descriptor).map_err(|error| StartError::Kernel(error.to_string()))?;
         }
         let host = DriverHost::new(kernel, configuration.rules.clone());
-        let endpoint = Endpoint::new(settings.endpoint.clone(), Box::new(SystemSource::new()), host);
+        let config = EndpointConfig { fragment_mtu: chosen.fragment_mtu, ..settings.endpoint.clone() };
+        let endpoint = Endpoint::new(config, Box::new(SystemSource::new()), host);
         let now = clock::now();
         let mut daemon = Self {
             endpoint,
@@ -350,6 +351,7 @@ impl<K: KernelSide> Daemon<K> {
         if chosen.debug != self.chosen.debug {
             self.set_debug(chosen.debug);
         }
+        self.endpoint.set_fragment_mtu(chosen.fragment_mtu);
         self.chosen = chosen;
         files::report(&configuration, &warnings);
         self.apply(configuration);

@@ -199,10 +199,13 @@ pub const SERVICES: &[Service] = &[
             Property::new("config/max_threads", Kind::Count(1, 1024), "1", "threads at most").without(ONE_THREAD),
             Property::new("config/response_wait_time", Kind::Count(1, 3600), "30", "seconds to wait for an answer")
                 .without("retransmission has fixed times"),
-            Property::new("config/fragmentation_enable", Kind::Boolean, "false", "cut long messages (RFC 7383)")
-                .without(NO_FRAGMENTS),
-            Property::new("config/fragmentation_mtu", Kind::Count(576, 9216), "1350", "longest message, in octets")
-                .without(NO_FRAGMENTS),
+            Property::new("config/fragmentation_enable", Kind::Boolean, "false", "cut long messages (RFC 7383)"),
+            Property::new(
+                "config/fragmentation_mtu",
+                Kind::Count(576, 9216),
+                "1350",
+                "octets of the longest IP packet that a message takes",
+            ),
             Property::new("pkcs11_token/uri", Kind::Text, "", "token with certificates and keys").without(NO_TOKENS),
             Property::new("pkcs11_token/pin", Kind::Text, "", "PIN of the token").private().without(NO_TOKENS),
         ],
@@ -210,7 +213,6 @@ pub const SERVICES: &[Service] = &[
 ];
 
 const ONE_THREAD: &str = "in.ikev2d has one thread for the protocol";
-const NO_FRAGMENTS: &str = "messages are not cut";
 const NO_TOKENS: &str = "certificates and tokens are not there";
 
 #[cfg(test)]

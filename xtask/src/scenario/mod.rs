@@ -13,6 +13,7 @@ mod fragments;
 mod gateway;
 mod guest;
 mod ike_ah;
+mod ike_fragments;
 mod ike_suites;
 mod interfaces;
 pub(crate) mod kernel;
@@ -320,6 +321,11 @@ pub const ALL: &[Scenario] = &[
     ),
     interop("strongswan-responds", "our traffic makes us negotiate with strongSwan, both AEADs", strongswan::responder),
     interop("strongswan-initiates", "strongSwan negotiates with us, both AEADs", strongswan::initiator),
+    interop(
+        "strongswan-fragments",
+        "IKE messages in fragments, past a router that drops those of IP",
+        ike_fragments::both,
+    ),
     interop("strongswan-suites", "every algorithm and group of IKE SAs that both have", ike_suites::suites),
     interop(
         "strongswan-nat",

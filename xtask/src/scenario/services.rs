@@ -252,7 +252,7 @@ fn ike_properties(booted: &Booted) -> Result<()> {
     booted.write("/etc/inet/ike/ikev2.config", "{ label }", 0o644)?;
     booted.run("systemctl", &["restart", IKE])?;
     ensure!(!answered_nothing(booted)?.contains("peer"), "a bad file has rules");
-    let refused = booted.output("ipsecprop", &["set", "ike:ikev2", "config/fragmentation_enable=true"])?;
+    let refused = booted.output("ipsecprop", &["set", "ike:ikev2", "config/min_threads=2"])?;
     ensure!(!refused.status.success(), "a property was set that does nothing");
     booted.write("/etc/inet/ike/ikev2.config", IKE_RULES, 0o644)?;
     booted.run("ipsecprop", &["unset", "ike:ikev2", "config/ignore_errors", "config/debug_level"])?;

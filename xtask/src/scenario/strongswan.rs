@@ -64,6 +64,19 @@ impl Peers {
         lifetimes: &str,
         connection: &str,
     ) -> Result<Self> {
+        Self::told(sites, remote, more, policy, lifetimes, connection, &[])
+    }
+
+    /// The same with options of in.ikev2d.
+    pub(super) fn told(
+        sites: TwoSites,
+        remote: &str,
+        more: &str,
+        policy: &str,
+        lifetimes: &str,
+        connection: &str,
+        options: &[&str],
+    ) -> Result<Self> {
         let theirs = Strongswan::start(&sites.lab, &sites.b, connection)?;
         let ours = Suite::attach(&sites.lab, &sites.a, &["--acquire-hold", "1", "wan0"])?;
         ours.tunnel("vpn0", A, remote)?;
@@ -73,7 +86,8 @@ impl Peers {
             "ikesa_xform {{ encr_alg aes-gcm(256) auth_alg sha256 oakley_group 31 }}\n{lifetimes}\n\
              {{ label \"peer\" auth_method preshared local_addr {A} remote_addr {remote} {more} }}\n"
         );
-        let daemon = ours.daemon(&config, &format!("{{ label \"peer\" key \"{SECRET}\" }}\n"))?;
+        let keys = format!("{{ label \"peer\" key \"{SECRET}\" }}\n");
+        let daemon = ours.daemon_with(&config, &keys, options)?;
         Ok(Self { sites, ours, daemon, theirs, looked_at: Cell::new(0) })
     }
 
