@@ -19,8 +19,15 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("ipsecprop", "/usr/sbin/ipsecprop"),
 ];
 
-const UNITS: &str = "/lib/systemd/system";
-const PRESETS: &str = "/lib/systemd/system-preset";
+/// Directories of `packaging`, the end of the names of their files, and where those are installed.
+const DIRECTORIES: [(&str, &str, &str); 6] = [
+    ("polkit", ".policy", "/usr/share/polkit-1/actions"),
+    ("polkit", ".rules", "/usr/share/polkit-1/rules.d"),
+    ("systemd", ".mount", "/lib/systemd/system"),
+    ("systemd", ".preset", "/lib/systemd/system-preset"),
+    ("systemd", ".service", "/lib/systemd/system"),
+    ("sysusers", ".conf", "/usr/lib/sysusers.d"),
+];
 
 /// One installed file.
 #[derive(Debug)]
@@ -42,10 +49,15 @@ pub(crate) fn files(binaries: &Path) -> Result<Vec<Installed>> {
         .iter()
         .map(|(built, path)| Installed { source: binaries.join(built), path: (*path).to_owned(), mode: 0o755 })
         .collect();
-    for source in listed(&root().join("packaging/systemd"))? {
-        let name = name(&source)?;
-        let directory = if name.ends_with(".preset") { PRESETS } else { UNITS };
-        files.push(Installed { path: format!("{directory}/{name}"), source, mode: 0o644 });
+    for (directory, end, to) in DIRECTORIES {
+        let before = files.len();
+        for source in listed(&root().join("packaging").join(directory))? {
+            let name = name(&source)?;
+            if name.ends_with(end) {
+                files.push(Installed { path: format!("{to}/{name}"), source, mode: 0o644 });
+            }
+        }
+        ensure!(files.len() > before, "packaging/{directory} has nothing that ends with {end}");
     }
     for file in &files {
         ensure!(file.source.is_file(), "{} is not there: build the workspace first", file.source.display());

@@ -1,11 +1,13 @@
 //! The services under systemd: the installed units on a host that systemd has booted.
 
+use crate::debian;
 use crate::net::Lab;
 use crate::net::booted::Booted;
 use crate::package::layout;
 use crate::workspace::binaries;
 use anyhow::{Context, Result, ensure};
 use std::fs;
+use std::time::{Duration, Instant};
 
 const DATA_PATH: &str = "ipsec-datapath.service";
 const ALGORITHMS: &str = "ipsec-algs.service";
@@ -28,6 +30,7 @@ const IKE_KEYS: &str = "{ label \"peer\" key 0x7b1a4e8c30d95f62a7c4e01b88f3d6259
 
 /// Enabled as delivered, started with good files and bad ones, reloaded, stopped.
 pub(super) fn under_systemd() -> Result<()> {
+    debian::ensure(&["polkitd", "pkexec"], "the rights of users")?;
     let lab = Lab::new("services")?;
     let (host, other) = (lab.host("a")?, lab.host("b")?);
     lab.join((&host, "wan0"), (&other, "to-a"))?;
@@ -36,14 +39,22 @@ pub(super) fn under_systemd() -> Result<()> {
     layout::stage(&binaries()?, &booted.path("/"))?;
     sound(&booted)?;
     booted.run("systemctl", &["daemon-reload"])?;
-    as_delivered(&booted)?;
-    without_files(&booted)?;
-    policy(&booted)?;
-    algorithms(&booted)?;
-    policy_properties(&booted)?;
-    manual_keys(&booted)?;
-    ike(&booted)?;
-    ike_properties(&booted)?;
+    let parts = [
+        ("as delivered", as_delivered as fn(&Booted) -> Result<()>),
+        ("without files", without_files),
+        ("policy", policy),
+        ("table of algorithms", algorithms),
+        ("properties of the policy", policy_properties),
+        ("keys by hand", manual_keys),
+        ("in.ikev2d", ike),
+        ("properties of in.ikev2d", ike_properties),
+        ("rights of users", authorisations),
+    ];
+    for (name, part) in parts {
+        let start = Instant::now();
+        part(&booted).with_context(|| name)?;
+        println!("{name}: {:.1} s", start.elapsed().as_secs_f64());
+    }
     end(&booted)
 }
 
@@ -220,10 +231,10 @@ fn ike(booted: &Booted) -> Result<()> {
     ensure!(dumped.contains("peer"), "the rule is not there: {dumped}");
     booted.write(rules, &IKE_RULES.replace("label \"peer\"", "label \"other\""), 0o644)?;
     booted.run("systemctl", &["reload", IKE])?;
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while !booted.run("ikeadm", &["dump", "rule"])?.contains("other") {
         ensure!(start.elapsed().as_secs() < 60, "reloading has changed nothing: {}", booted.journal(IKE));
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     let journal = booted.journal(IKE);
     // AF_XDP sockets, sockets out of reach of policy, the port: what the unit's limits could forbid.
@@ -241,10 +252,10 @@ fn ike_properties(booted: &Booted) -> Result<()> {
     let file = format!("config/debug_logfile={log}");
     booted.run("ipsecprop", &["set", "ike:ikev2", &file, "config/debug_level=all", "config/ignore_errors=true"])?;
     booted.run("systemctl", &["reload", IKE])?;
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while !fs::read_to_string(booted.path(log)).unwrap_or_default().contains("configuration in force") {
         ensure!(start.elapsed().as_secs() < 60, "nothing is in {log}: {}", booted.journal(IKE));
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     let mode = booted.run("stat", &["-c", "%a", log])?;
     ensure!(mode == "600\n", "{log} has mode {mode}");
@@ -261,9 +272,52 @@ fn ike_properties(booted: &Booted) -> Result<()> {
     Ok(())
 }
 
+/// Who is in the groups may do what they say, and nothing else.
+fn authorisations(booted: &Booted) -> Result<()> {
+    booted.run("systemd-sysusers", &["ipsec.conf"])?;
+    let users = [("manager", "ipsec-manage"), ("setter", "ipsec-value"), ("nobody-else", "users")];
+    for (user, group) in users {
+        booted.run("useradd", &["--groups", group, user])?;
+    }
+    booted.run("systemctl", &["start", "dbus.socket", "polkit.service"])?;
+    // As the user would from a script: nobody is asked for a password.
+    let may = |user: &str, command: &[&str]| -> Result<bool> {
+        let run = ["--reuid", user, "--regid", user, "--init-groups", "timeout", "60"];
+        let output = booted.output("setpriv", &[&run, command].concat())?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success() || said.to_lowercase().contains("auth"), "{user}: {command:?}: {said}");
+        Ok(output.status.success())
+    };
+    let systemctl = |verb: &'static str, unit: &'static str| ["systemctl", "--no-ask-password", verb, unit];
+    let value = ["pkexec", "--disable-internal-agent", "ipsecprop", "set", "ike:ikev2", "config/debug_level=op+p1"];
+    let shell = ["pkexec", "--disable-internal-agent", "sh", "-c", "true"];
+    for (user, _) in users {
+        let (manager, setter) = (user == "manager", user == "setter");
+        for (verb, unit, allowed) in [
+            ("reload", POLICY, manager),
+            ("restart", MANUAL_KEY, manager),
+            ("start", DATA_PATH, manager),
+            ("kill", IKE, false),
+            ("restart", "systemd-journald.service", false),
+            ("stop", "dbus.service", false),
+        ] {
+            ensure!(may(user, &systemctl(verb, unit))? == allowed, "{user}: {verb} {unit}: not {allowed}");
+        }
+        ensure!(may(user, &value)? == setter, "{user}: properties: not {setter}");
+        ensure!(!may(user, &shell)?, "{user} may run a shell");
+    }
+    let level = booted.run("ipsecprop", &["get", "ike:ikev2", "config/debug_level"])?;
+    ensure!(level == "op+p1\n", "the property is {level}");
+    let listed = booted.run("ipsecprop", &["--json", "list", "ike:ikev2"])?;
+    let listed: serde_json::Value = serde_json::from_str(&listed)?;
+    let count = listed.get("properties").and_then(serde_json::Value::as_array).map_or(0, Vec::len);
+    ensure!(count == 13, "ipsecprop lists {count} properties: {listed}");
+    Ok(())
+}
+
 /// What the daemon says, once it answers, although it has no rule.
 fn answered_nothing(booted: &Booted) -> Result<String> {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     loop {
         let output = booted.output("ikeadm", &["get", "stats"])?;
         if output.status.success() {
@@ -271,20 +325,20 @@ fn answered_nothing(booted: &Booted) -> Result<String> {
             return Ok(String::from_utf8_lossy(&rules.stdout).into_owned());
         }
         ensure!(start.elapsed().as_secs() < 60, "in.ikev2d does not answer: {}", booted.journal(IKE));
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
 /// What the daemon says about its rules, once it answers.
 fn answered(booted: &Booted) -> Result<String> {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     loop {
         let output = booted.output("ikeadm", &["dump", "rule"])?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         ensure!(start.elapsed().as_secs() < 60, "in.ikev2d does not answer: {}", booted.journal(IKE));
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
