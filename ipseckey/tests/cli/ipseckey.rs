@@ -1,6 +1,7 @@
 //! `ipseckey` on real maps: files, listings, exit codes.
 
 use crate::support::Bench;
+use crate::transforms::{AUTHENTICATORS, TRANSFORMS, Transform};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::str::FromStr;
@@ -243,24 +244,6 @@ fn listing(bench: &Bench) -> Vec<serde_json::Value> {
 /// PFK-11: keys of every transform are printed and saved, and what is saved makes the same SAs.
 #[test]
 fn every_transform_is_saved_and_loads_again() {
-    const CIPHERS: [(&str, &[usize]); 14] = [
-        ("null", &[0]),
-        ("des-cbc", &[8]),
-        ("3des-cbc", &[24]),
-        ("blowfish-cbc", &[5, 16, 56]),
-        ("aes-cbc", &[16, 24, 32]),
-        ("aes-ctr", &[20, 28, 36]),
-        ("aes-ccm8", &[19, 27, 35]),
-        ("aes-ccm12", &[19]),
-        ("aes-ccm", &[19]),
-        ("aes-gcm8", &[20, 28, 36]),
-        ("aes-gcm12", &[20]),
-        ("aes-gcm", &[20]),
-        ("aes-gmac", &[20, 28, 36]),
-        ("chacha20-poly1305", &[36]),
-    ];
-    const AUTHENTICATORS: [(&str, usize); 5] =
-        [("hmac-md5", 16), ("hmac-sha1", 20), ("hmac-sha256", 32), ("hmac-sha384", 48), ("hmac-sha512", 64)];
     let mut number = 0u8;
     let mut key = |octets: usize| {
         (0..octets).fold(String::new(), |text, _| {
@@ -283,9 +266,8 @@ fn every_transform_is_saved_and_loads_again() {
         let auth_key = key(auth_len);
         add("ah", &format!("auth_alg {auth} authkey {auth_key}"), &[&auth_key]);
     }
-    for (cipher, lens) in CIPHERS {
-        let separate = ["null", "des-cbc", "3des-cbc", "blowfish-cbc", "aes-cbc", "aes-ctr"].contains(&cipher);
-        for (len, (auth, auth_len)) in lens.iter().zip(AUTHENTICATORS) {
+    for Transform { name: cipher, lengths, separate } in TRANSFORMS {
+        for (len, (auth, auth_len)) in lengths.iter().zip(AUTHENTICATORS) {
             let (key, auth_key) = (key(*len), key(auth_len));
             let what = if *len == 0 { String::new() } else { format!("encrkey {key}") };
             let what = format!("encr_alg {cipher} {what}");

@@ -18,3 +18,4 @@ mod round_trip;
 mod shell;
 mod support;
 mod transcripts;
+mod transforms;

@@ -1,6 +1,7 @@
 //! PFK-11: whatever is added is saved as commands that make the same database again.
 
 use crate::support::Bench;
+use crate::transforms::{AUTHENTICATORS, TRANSFORMS, Transform};
 use std::collections::hash_map::RandomState;
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hasher};
@@ -25,30 +26,10 @@ impl Random {
         self.below(times) == 0
     }
 
-    fn key(&mut self, octets: u64) -> String {
+    fn key(&mut self, octets: usize) -> String {
         (0..octets).fold(String::new(), |text, _| text + &format!("{:02x}", self.below(256)))
     }
 }
-
-const CIPHERS: [(&str, &[u64]); 14] = [
-    ("null", &[]),
-    ("des-cbc", &[8]),
-    ("3des-cbc", &[24]),
-    ("blowfish-cbc", &[4, 16, 56]),
-    ("aes-cbc", &[16, 24, 32]),
-    ("aes-ctr", &[20, 28, 36]),
-    ("aes-ccm8", &[19, 27, 35]),
-    ("aes-ccm12", &[19]),
-    ("aes-ccm", &[19]),
-    ("aes-gcm8", &[20, 28, 36]),
-    ("aes-gcm12", &[20]),
-    ("aes-gcm", &[20]),
-    ("aes-gmac", &[20, 28, 36]),
-    ("chacha20-poly1305", &[36]),
-];
-
-const AUTHENTICATORS: [(&str, u64); 5] =
-    [("hmac-md5", 16), ("hmac-sha1", 20), ("hmac-sha256", 32), ("hmac-sha384", 48), ("hmac-sha512", 64)];
 
 /// What both SAs of a pair have in common.
 struct Shape {
@@ -74,14 +55,13 @@ fn add(random: &mut Random, shape: &Shape, spi: u32, outbound: bool, partner: Op
     if let Some(spi) = partner {
         write!(text, " pair-spi {spi:#x}").unwrap();
     }
-    let (cipher, lengths) = random.one(&CIPHERS);
-    let separate = ["null", "des-cbc", "3des-cbc", "blowfish-cbc", "aes-cbc", "aes-ctr"].contains(&cipher);
+    let Transform { name: cipher, lengths, separate } = random.one(&TRANSFORMS);
     if shape.kind == "esp" {
         write!(text, " encr_alg {cipher}").unwrap();
-        if !lengths.is_empty() {
-            let length = random.one(lengths);
+        let length = random.one(lengths);
+        if length > 0 {
             // One Blowfish key in some thousands is weak and refused.
-            let key = if cipher == "blowfish-cbc" { "6b65".repeat(length as usize / 2) } else { random.key(length) };
+            let key = if cipher == "blowfish-cbc" { "6b65".repeat(length / 2) } else { random.key(length) };
             write!(text, " encrkey {key}").unwrap();
         }
     }
