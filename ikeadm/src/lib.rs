@@ -59,6 +59,9 @@ struct Options {
 
 /// The program: 0 when everything was done, 1 otherwise.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    if let Some(code) = shell_completions::print_if_asked::<Options>("ikeadm") {
+        return code;
+    }
     let options = match Options::try_parse_from(arguments) {
         Ok(options) => options,
         Err(error) => {

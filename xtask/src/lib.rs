@@ -8,6 +8,7 @@ mod checklist;
 pub mod debian;
 pub mod demo;
 pub mod fuzz;
+pub mod manuals;
 pub mod net;
 mod package;
 pub mod scapy;

@@ -16,10 +16,17 @@ enum Task {
     Bench(xtask::bench::Arguments),
     /// Build the programs that run in the kernel into target/ebpf/
     BuildEbpf,
+    /// Write what bash, zsh and fish complete for every command below a directory, from what has been built
+    Completions {
+        /// Taken for the root: files go to usr/share below it
+        directory: std::path::PathBuf,
+    },
     /// Show two hosts that negotiate, pass traffic through XDP and rekey, in network namespaces
     Demo,
     /// Look for octets that a parser, a codec or a cipher takes wrongly
     Fuzz(xtask::fuzz::Arguments),
+    /// Check the manual pages, and what shells complete, against the commands that have been built
+    Manuals,
     /// Run every test there is, with the time of each stage and a closing count
     Test,
     /// Build everything, and run tests between hosts in network namespaces; all of them when none is named
@@ -44,8 +51,10 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Bench(arguments) => xtask::bench::run(&arguments),
         Task::BuildEbpf => xtask::build_ebpf::run_task(),
+        Task::Completions { directory } => xtask::manuals::write_completions(&directory),
         Task::Demo => xtask::demo::run(),
         Task::Fuzz(arguments) => xtask::fuzz::run(&arguments),
+        Task::Manuals => xtask::manuals::prepare().and_then(|()| xtask::manuals::check()).map(drop),
         Task::Test => xtask::test::run(),
         Task::Scenario { list: true, .. } => {
             xtask::scenario::list();

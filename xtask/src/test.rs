@@ -4,7 +4,7 @@
 use crate::scenario::{ALL, Group, Scenario, faults};
 use crate::strongswan::Strongswan;
 use crate::workspace::{binaries, cargo, root, target};
-use crate::{build_ebpf, checklist, debian, net, scapy, vm};
+use crate::{build_ebpf, checklist, debian, manuals, net, scapy, vm};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -130,6 +130,7 @@ impl Runner {
             print!("{}", checklist::report()?);
             Ok(Count::one(true))
         });
+        self.stage("manuals", |_| manuals::check().map(|passed| Count { passed, failed: 0 }));
         self.stage("unit", Self::unit);
         // Nobody waits for these before the scenarios that need them.
         let variants = std::thread::spawn(|| {
@@ -258,6 +259,7 @@ impl Runner {
 fn prepare() -> Result<()> {
     debian::ensure(&["iproute2", "ethtool", "iputils-ping", "tshark"], "the tests between hosts")?;
     net::nat::ensure()?;
+    manuals::prepare()?;
     Strongswan::ensure()?;
     vm::prepare()?;
     scapy::ensure().map(|_| ())

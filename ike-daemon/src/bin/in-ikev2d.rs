@@ -59,6 +59,9 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = shell_completions::print_if_asked::<Options>("in.ikev2d") {
+        return code;
+    }
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

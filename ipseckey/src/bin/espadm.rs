@@ -209,6 +209,9 @@ fn mark(text: &str) -> Result<u32, String> {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = shell_completions::print_if_asked::<Cli>("espadm") {
+        return code;
+    }
     match run(&Cli::parse()) {
         Ok(code) => code,
         // Whoever read the listing has seen enough.

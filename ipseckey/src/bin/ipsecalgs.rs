@@ -223,6 +223,9 @@ fn wrong(kind: ErrorKind, text: &str) -> clap::Error {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = shell_completions::print_if_asked::<Cli>("ipsecalgs") {
+        return code;
+    }
     let (cli, verb) = match Cli::try_parse().and_then(|cli| cli.verb().map(|verb| (cli, verb))) {
         Ok(parsed) => parsed,
         Err(error) => {

@@ -113,6 +113,9 @@ fn failure(service: u8) -> ExitCode {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = shell_completions::print_if_asked::<Cli>("ipsecconf") {
+        return code;
+    }
     let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
         Err(error) => {

@@ -64,6 +64,9 @@ extern "C" fn interrupt(_: libc::c_int) {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = shell_completions::print_if_asked::<Cli>("ipseckey") {
+        return code;
+    }
     let service = std::env::var_os("SMF_FMRI").is_some();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

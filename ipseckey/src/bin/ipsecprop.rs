@@ -66,6 +66,9 @@ fn service(name: &str) -> Result<&'static Service, String> {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = shell_completions::print_if_asked::<Cli>("ipsecprop") {
+        return code;
+    }
     match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read the listing has seen enough.

@@ -264,8 +264,16 @@ fn commands_other_than_add() {
 #[test]
 fn the_example_of_the_manual_loads() {
     let page = include_str!("../../../docs/man/ipseckey.8").replace("\\e\n", "\\\n");
-    let example =
-        page.split(".SH EXAMPLES").nth(1).unwrap().split(".nf\n").nth(1).unwrap().split("\n# ").next().unwrap();
+    let example = page
+        .split(".Sh EXAMPLES")
+        .nth(1)
+        .unwrap()
+        .split(".Bd -literal -offset indent\n")
+        .nth(1)
+        .unwrap()
+        .split("\n# ")
+        .next()
+        .unwrap();
     let made: Vec<_> = lines(example)
         .into_iter()
         .map(|line| parse(&line, &FakeNames))

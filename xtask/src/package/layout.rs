@@ -29,6 +29,11 @@ const DIRECTORIES: [(&str, &str, &str); 6] = [
     ("sysusers", ".conf", "/usr/lib/sysusers.d"),
 ];
 
+/// The commands that people type, by the names that they are built and installed under.
+pub(crate) fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
+    PROGRAMS.iter().filter_map(|(built, path)| Some((*built, path.strip_prefix("/usr/sbin/")?)))
+}
+
 /// One installed file.
 #[derive(Debug)]
 pub(crate) struct Installed {
