@@ -10,7 +10,7 @@ pub mod demo;
 pub mod fuzz;
 pub mod manuals;
 pub mod net;
-mod package;
+pub mod package;
 pub mod scapy;
 pub mod scenario;
 pub mod strongswan;

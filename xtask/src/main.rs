@@ -27,6 +27,8 @@ enum Task {
     Fuzz(xtask::fuzz::Arguments),
     /// Check the manual pages, and what shells complete, against the commands that have been built
     Manuals,
+    /// Build for release and make a package for Debian, the same octets from the same sources
+    Package(xtask::package::Arguments),
     /// Run every test there is, with the time of each stage and a closing count
     Test,
     /// Build everything, and run tests between hosts in network namespaces; all of them when none is named
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Task::Demo => xtask::demo::run(),
         Task::Fuzz(arguments) => xtask::fuzz::run(&arguments),
         Task::Manuals => xtask::manuals::prepare().and_then(|()| xtask::manuals::check()).map(drop),
+        Task::Package(arguments) => xtask::package::run_task(&arguments),
         Task::Test => xtask::test::run(),
         Task::Scenario { list: true, .. } => {
             xtask::scenario::list();

@@ -4,7 +4,7 @@
 use crate::scenario::{ALL, Group, Scenario, faults};
 use crate::strongswan::Strongswan;
 use crate::workspace::{binaries, cargo, root, target};
-use crate::{build_ebpf, checklist, debian, manuals, net, scapy, vm};
+use crate::{build_ebpf, checklist, debian, manuals, net, package, scapy, vm};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -258,6 +258,9 @@ impl Runner {
 /// Everything that has to be installed, before anything is timed.
 fn prepare() -> Result<()> {
     debian::ensure(&["iproute2", "ethtool", "iputils-ping", "tshark"], "the tests between hosts")?;
+    // Two scenarios that install at once would be in each other's way.
+    package::prepare()?;
+    debian::ensure(&["dbus", "lintian", "man-db", "pkexec", "polkitd", "systemd"], "the services and the package")?;
     net::nat::ensure()?;
     manuals::prepare()?;
     Strongswan::ensure()?;

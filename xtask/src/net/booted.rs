@@ -61,6 +61,8 @@ mkdir -p layer/upper/etc/systemd layer/work layer/root
 cp -a masks layer/upper/etc/systemd/system
 mount -t overlay -o lowerdir=/,upperdir=layer/upper,workdir=layer/work overlay layer/root
 cd layer/root
+# Where services must not be started, packages may not start theirs.
+rm -f usr/sbin/policy-rc.d
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup

@@ -26,6 +26,7 @@ mod nat_clients;
 mod nat_transport;
 mod ours;
 mod outer;
+mod package;
 mod past_xdp;
 mod path_mtu;
 mod policy;
@@ -309,6 +310,11 @@ pub const ALL: &[Scenario] = &[
         about: "every transform and authenticator against scapy in every mode and family, ESN on and off: minutes",
         run: second_opinion::matrix,
     },
+    waiting(
+        "package",
+        "the package for Debian: same octets, lintian, installed, upgraded under traffic, purged",
+        package::life,
+    ),
     waiting(
         "services",
         "the installed units on a host that systemd boots: delivered, good and bad files, reload, stop",
