@@ -1,7 +1,7 @@
 //! Tests of the SADB on real maps. They run as root.
 
 use super::fault;
-use super::spec::Encap;
+use super::spec::{Encap, IvSource, Mode};
 use super::testing::TestInstance;
 use super::*;
 use crate::Addr;
@@ -9,8 +9,9 @@ use crate::abi::map;
 use crate::nat;
 use crate::policy::{Action, MAX_ACTIONS, Rule, direction, verdict};
 use crate::sa::{
-    BindingKey, ESP, GhashTable, InboundKey, Lifetime, MAX_REPLAY_WINDOW, MAX_WINDOW_PAGES, PAGE_BITS, SaState,
-    SaStatic, SlotRef, Window, WindowPage, WindowPageKey, encr, flag, km, ring_bits, state,
+    BindingKey, ESP, GhashTable, InboundKey, Lifetime, MAX_REPLAY_WINDOW, MAX_WINDOW_PAGES, OuterHeader, PAGE_BITS,
+    SaSelectors, SaState, SaStatic, SlotRef, Window, WindowPage, WindowPageKey, encr, flag, km, outer, ring_bits,
+    state,
 };
 use bytemuck::Zeroable;
 use maps::{SaMaps, Slots, Table};
@@ -105,6 +106,59 @@ fn an_sa_is_added_shown_and_deleted_without_a_trace() {
     assert_clean(&test, 8);
     // A slot that is used again has another generation.
     assert_eq!(other.add(&spec(0x1001, Direction::In)).unwrap(), SlotRef { slot: 1, generation: 2 });
+}
+
+/// ARC-SAD-01: all that an SA holds is kept and shown: names and ends, keys and algorithms, 64-bit counter, window, lifetimes of
+/// each kind, mode, DSCP, DF, TTL and ECN of the outer header, UDP ports, selectors and key manager. Its counter
+/// always stops at the end, so that there is no flag for that; the path MTU is kept apart, by SPI and peer; there is no
+/// stateful check of fragments.
+#[test]
+fn all_that_an_sa_holds_comes_back() {
+    let test = TestInstance::with_maps(8).unwrap();
+    let mut sadb = Sadb::open(&test).unwrap();
+    let low = |first: u8| Addr::from(IpAddr::from([10, first, 0, 0]));
+    let high = |first: u8| Addr::from(IpAddr::from([10, first, 255, 255]));
+    let selectors = SaSelectors {
+        src_low: low(1),
+        src_high: high(1),
+        dst_low: low(2),
+        dst_high: high(2),
+        sport: [0, u16::MAX],
+        dport: [5000, 5009],
+        proto: 17,
+        reserved: [0; 7],
+    };
+    let asked = SaSpec {
+        mode: Mode::Tunnel,
+        esn: true,
+        replay_value: 0x2_0000_0007,
+        replay_window: 2048,
+        encap: Some(Encap { sport: 4500, dport: 61_000, nat_local: None, nat_remote: Some(ip("10.9.9.9")) }),
+        selectors: Some(selectors),
+        outer: OuterHeader { dscp: outer::FIXED_DSCP | 46, df: outer::SET_DF, ttl: 33, ecn: outer::ECN_COMPATIBLE },
+        pfs: true,
+        soft: Lifetime { bytes: 1, add: 200, used: 300, allocations: 4 },
+        hard: Lifetime { bytes: 10, add: 2000, used: 3000, allocations: 40 },
+        idle: [50, 60],
+        km: km::IKEV2,
+        km_cookie: 0xfeed,
+        iv: IvSource::FreshKey,
+        ..spec(0x1001, Direction::Out)
+    };
+    sadb.add(&asked).unwrap();
+    let info = Sadb::open(&test).unwrap().get(&key(0x1001, Direction::Out)).unwrap();
+    assert_eq!((info.proto, info.spi, info.src, info.dst), (ESP, 0x1001, asked.src, asked.dst));
+    assert_eq!((info.encr, info.key_bits, info.auth), (encr::AES_GCM_16, 128, 0));
+    assert_eq!((info.key(), info.salt()), (&asked.key, &asked.salt));
+    assert_eq!((info.seq, info.replay_window, info.state), (0x2_0000_0007, 2048, state::MATURE));
+    assert_eq!((info.hard, info.idle), (asked.hard, asked.idle));
+    // Of a negotiated SA the soft limit in seconds is a little earlier on one end than on the other.
+    assert_eq!(Lifetime { add: 200, ..info.soft }, asked.soft);
+    assert!((100..=200).contains(&info.soft.add));
+    assert_eq!((info.outer, info.encap, info.selectors), (asked.outer, asked.encap, asked.selectors));
+    assert_eq!((info.km, info.km_cookie), (km::IKEV2, 0xfeed));
+    let flags = flag::TUNNEL | flag::ESN | flag::UDP_ENCAP | flag::SELECTORS | flag::PFS | flag::NAT_REMOTE;
+    assert_eq!(info.flags & flags, flags);
 }
 
 #[test]

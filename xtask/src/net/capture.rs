@@ -128,6 +128,44 @@ impl Capture {
     }
 }
 
+/// Frames of an interface, both directions, that nobody reads before they are asked for: until then the socket shares their
+/// memory with whoever got them next.
+pub struct Unread(OwnedFd);
+
+impl Unread {
+    /// Every frame after the return is kept.
+    ///
+    /// # Errors
+    /// There is no such interface, or no permission.
+    pub fn start(host: &Host, interface: &str) -> Result<Self> {
+        let name = interface.to_owned();
+        Ok(Self(host.within(move || open(&name).with_context(|| format!("listening on {name}")))?))
+    }
+
+    /// The frames so far, as they are now.
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn frames(&self) -> Result<Vec<Vec<u8>>> {
+        let mut buffer = vec![0; 1 << 17];
+        let mut frames = vec![];
+        loop {
+            // SAFETY: the pointer and the length are those of `buffer`.
+            let length = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+            if let Ok(length) = usize::try_from(length) {
+                frames.push(buffer.get(..length).unwrap_or(&buffer).to_vec());
+                continue;
+            }
+            let error = std::io::Error::last_os_error();
+            match error.kind() {
+                std::io::ErrorKind::WouldBlock => return Ok(frames),
+                std::io::ErrorKind::Interrupted => {}
+                _ => return Err(error).context("reading frames"),
+            }
+        }
+    }
+}
+
 /// Puts frames on an interface, as they were seen there or elsewhere.
 ///
 /// # Errors

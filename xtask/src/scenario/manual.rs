@@ -2,12 +2,13 @@
 
 use super::topology::{A, A6, B, B6, INNER_A, INNER_A6, INNER_B, INNER_B6, KEY_A_TO_B, KEY_B_TO_A};
 use super::topology::{NET_A6, NET_B6, Protected, SPI_A_TO_B, SPI_B_TO_A, rule};
-use crate::net::capture::{Capture, Seen};
+use crate::net::capture::{Capture, Seen, Unread};
 use crate::net::{Host, transfer};
 use crate::suite::{Suite, counter, drops, number, text};
 use crate::tshark;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -99,6 +100,7 @@ pub(super) fn through_the_tunnel(net: &Protected, algorithm: &str, octets: u64) 
     let lost = [drops(&before.0, &after.0), drops(&before.1, &after.1)].concat();
     ensure!(lost.is_empty(), "packets were dropped: {}", lost.join(", "));
     same_counts(net)?;
+    others_keep_theirs(net)?;
 
     net.unprotect()?;
     let capture = Capture::start(&net.sites.router, net.sites.wire)?;
@@ -106,6 +108,24 @@ pub(super) fn through_the_tunnel(net: &Protected, algorithm: &str, octets: u64) 
         .context("in clear, without policy")?;
     let seen = capture.finish()?;
     ensure!(seen.marked > 0 && seen.esp == 0, "without policy the capture sees {} marked frames", seen.marked);
+    Ok(())
+}
+
+/// ESP-IN-16: a packet that somebody else holds as well, a socket that has not read it yet, stays sealed there when the host
+/// that it went on to has opened it.
+fn others_keep_theirs(net: &Protected) -> Result<()> {
+    let (near_a, near_b) = (Unread::start(&net.sites.router, "to-a")?, Unread::start(&net.sites.router, "to-b")?);
+    for size in ["0", "64", "1000", "1400"] {
+        let answered = net.sites.a.ping(&INNER_B.to_string(), &["-s", size])?;
+        ensure!(answered, "no answer to {size} octets: {}", state(net));
+    }
+    let [on_one, on_other] = [near_a.frames()?, near_b.frames()?].map(|frames| {
+        // Behind Ethernet and IPv4, which a router changes.
+        let sealed = frames.into_iter().filter(|frame| frame.get(23) == Some(&50));
+        sealed.filter_map(|frame| frame.get(34..).map(<[u8]>::to_vec)).collect::<BTreeSet<_>>()
+    });
+    ensure!(on_one.len() >= 8, "{} ESP packets, not 8", on_one.len());
+    ensure!(on_one == on_other, "what was sent on is not what had come: {} and {}", on_one.len(), on_other.len());
     Ok(())
 }
 

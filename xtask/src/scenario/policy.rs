@@ -115,6 +115,7 @@ pub(super) fn defaults() -> Result<()> {
     // Between the hosts themselves: no rule names them.
     ensure!(a.ping(B, &[])? && b.ping(A, &[])?, "host policy without a rule for the traffic does not let it pass");
     ensure!(a.ping(&INNER_B.to_string(), &[])?, "no answer through the tunnel");
+    directions(&net)?;
     // B lets nothing but UDP out of its tunnel, or into it.
     net.b.policy(&format!(
         "{{ tunnel vpn0 negotiate tunnel laddr {NET_B} raddr {NET_A} ulp udp }} ipsec {{ encr_algs chacha20-poly1305 }}\n"
@@ -141,6 +142,54 @@ pub(super) fn defaults() -> Result<()> {
     // A tunnel without rules: nothing comes out, and nothing is sealed.
     net.b.policy("")?;
     ensure!(a.silent(&INNER_B.to_string(), &[])?, "a tunnel without rules let a packet out");
+    Ok(())
+}
+
+/// ARC-SPD-07: what a rule drops or lets pass in one direction goes the other way as before; to pass goes before to drop; and
+/// whoever drops everything between two hosts still hears key management, and lets nobody else send in its name.
+fn directions(net: &Protected) -> Result<()> {
+    let (a, b) = (&net.sites.a, &net.sites.b);
+    let tunnel = rule(NET_A, NET_B, "encr_algs chacha20-poly1305");
+    let requests = format!("laddr {A} raddr {B} ulp icmp type 8");
+    net.a.policy(&format!("{{ {requests} dir out }} drop {{ }}\n{tunnel}"))?;
+    ensure!(a.silent(B, &[])? && b.ping(A, &[])?, "what A drops on its way out, and only that");
+    net.a.policy(&format!("{{ {requests} dir in }} drop {{ }}\n{tunnel}"))?;
+    ensure!(b.silent(A, &[])? && a.ping(B, &[])?, "what A drops on its way in, and only that");
+    ensure!(a.ping(&INNER_B.to_string(), &[])?, "the tunnel does not care");
+    let all = format!("{{ laddr {A} raddr {B} dir both }} drop {{ }}\n");
+    net.a.policy(&format!("{all}{{ {requests} dir out }} pass {{ }}\n{{ {requests} dir in }} pass {{ }}\n{tunnel}"))?;
+    // Answers are no requests.
+    ensure!(a.silent(B, &[])? && b.silent(A, &[])?, "answers have no rule to pass by");
+    net.a.policy(&format!("{all}{{ laddr {A} raddr {B} ulp icmp dir both }} pass {{ }}\n{tunnel}"))?;
+    ensure!(a.ping(B, &[])? && b.ping(A, &[])?, "a rule to pass goes before one to drop");
+
+    net.a.policy(&format!("{all}{tunnel}"))?;
+    ensure!(a.silent(B, &[])? && b.silent(A, &[])?, "not everything is dropped");
+    let before = net.a.counters()?;
+    let counted = |name: &str| -> Result<u64> { Ok(counter(&net.a.counters()?, name) - counter(&before, name)) };
+    let bound = |port| move || UdpSocket::bind((A, port)).context("a socket on A");
+    let [ike, other] = [a.within(bound(500))?, a.within(bound(501))?];
+    let from_b = b.within(|| UdpSocket::bind((B, 500)).context("a socket on B"))?;
+    for socket in [&ike, &from_b] {
+        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+    }
+    from_b.send_to(b"other", (A, 501))?;
+    from_b.send_to(b"ike", (A, 500))?;
+    let mut text = [0; 16];
+    let len = ike.recv(&mut text).context("key management hears nothing")?;
+    ensure!(text.get(..len) == Some(b"ike") && counted("key-management")? == 1, "not what was sent to port 500");
+    ensure!(counted("drop-policy-in")? >= 1, "what was sent to another port was not dropped");
+    other.set_nonblocking(true)?;
+    ensure!(
+        other.recv(&mut text).is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+        "port 501 heard something"
+    );
+    let before_out = counted("drop-policy-out")?;
+    // Nobody has told the data path that this is a key manager. The stack may say so.
+    let _ = ike.send_to(b"not ike", (B, 500));
+    ensure!(counted("drop-policy-out")? == before_out + 1, "a stranger sent from port 500");
+    net.a.policy(&tunnel)?;
+    ensure!(a.ping(B, &[])? && a.ping(&INNER_B.to_string(), &[])?, "without the rules it is as before");
     Ok(())
 }
 
