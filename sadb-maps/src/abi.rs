@@ -164,7 +164,7 @@ pub mod stage {
     pub const AH_SEAL_END: u32 = 3;
     /// Behind the authenticator of a packet that is opened: the AH header taken out.
     pub const AH_OPEN_END: u32 = 4;
-    /// On `ipsec0x`: a sealed packet that came in fragments and has been made whole.
+    /// A sealed packet that came in fragments and has been made whole, on `ipsec0x`, or that came out of a tunnel.
     pub const OPEN_WHOLE: u32 = 5;
     /// A clear packet on an interface with the gateway shortcut: sealed there if it is to be forwarded into a tunnel.
     pub const SHORTCUT: u32 = 6;

@@ -469,6 +469,10 @@ pub mod notified {
     pub const IDLE: u64 = 4;
 }
 
+/// Sequence numbers, or explicit IVs, that an outbound SA has left when it is dying: a sixteenth of those of 32 bits, four
+/// minutes of a million packets in a second.
+pub const NUMBERS_LEFT: u64 = 1 << 28;
+
 /// Largest replay window in packets.
 pub const MAX_REPLAY_WINDOW: u32 = 65_536;
 

@@ -41,6 +41,8 @@ pub const CLEAR: u32 = 0x82;
 const SEND: u32 = 0x83;
 /// Result of [`open_prepare`]: go on with [`open_clear`].
 const JUDGE: u32 = 0x84;
+/// Result of [`open_deliver`]: what came out of a tunnel is sealed for this host once more.
+const AGAIN: u32 = 0x85;
 
 /// The program on an outer interface: prepares, and jumps to the transform.
 #[inline(always)]
@@ -57,7 +59,8 @@ pub fn run(ctx: &XdpContext) -> u32 {
     conclude(ctx, outcome)
 }
 
-/// On `ipsec0x`: the same for a packet that came in fragments and has been made whole.
+/// The same for a packet that is sealed for this host: one that came in fragments and has been made whole, on `ipsec0x`, or
+/// out of a tunnel.
 #[inline(always)]
 pub fn run_whole(ctx: &XdpContext) -> u32 {
     if let Some(sc) = scratch() {
@@ -84,6 +87,9 @@ fn conclude(ctx: &XdpContext, outcome: u32) -> u32 {
 pub fn deliver_or_conclude(ctx: &XdpContext, mut outcome: u32) -> u32 {
     if outcome == DELIVER {
         outcome = open_deliver(ctx.ctx);
+    }
+    if outcome == AGAIN {
+        return stage::next(ctx, stage::OPEN_WHOLE);
     }
     if outcome == SEND {
         outcome = shortcut::shortcut_opened(ctx.ctx);
@@ -160,7 +166,7 @@ pub extern "C" fn open_clear(ctx: *mut xdp_md) -> u32 {
     status(clear(&XdpFrame(ctx), unsafe { &(*sc).parsed }))
 }
 
-/// As [`open_prepare`], for what was handed over as fragments of a sealed packet: anything else is dropped.
+/// As [`open_prepare`], for a packet that is known to be sealed for this host: anything else is dropped.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn open_whole_prepare(ctx: *mut xdp_md) -> u32 {
@@ -696,10 +702,28 @@ fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counte
     }
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
     count(Counter::OpenedOk);
+    // Nested (RFC 4301 section 5.2 step 4): from the top, with what is inside. The kernel bounds how often.
+    if tunnel && matches!(inner.proto, proto::ESP | proto::AH | proto::UDP) && is_sealed_for_us(ctx) != 0 {
+        return Ok(AGAIN);
+    }
     if tunnel && config.any & any::SHORTCUT != 0 {
         return Ok(SEND);
     }
     up(ctx, config, sa)
+}
+
+/// Whether the packet in the scratch is ESP or AH, or ESP in UDP, for this host: 1 or 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_sealed_for_us(ctx: *mut xdp_md) -> u32 {
+    let frame = XdpFrame(ctx);
+    let Some(sc) = scratch() else { return 0 };
+    // SAFETY: the scratch of this CPU.
+    let parsed = unsafe { &(*sc).parsed };
+    match esp_offset(&frame, parsed) {
+        Kind::Esp(_) | Kind::Ah(_) => is_local(&frame, parsed) as u32,
+        _ => 0,
+    }
 }
 
 /// Hands the packet that came out of the SA to the stack.

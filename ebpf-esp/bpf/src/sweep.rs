@@ -8,7 +8,7 @@ use aya_ebpf::macros::btf_map;
 use core::ffi::c_void;
 use sadb_maps::abi::DEFAULT_SA_CAPACITY;
 use sadb_maps::event::expire;
-use sadb_maps::sa::{SaState, SlotRef, notified, state};
+use sadb_maps::sa::{ESP, NUMBERS_LEFT, SaState, SlotRef, flag, notified, state};
 
 use crate::atomic;
 use crate::maps::{HEADER, SA_KEYS};
@@ -87,9 +87,26 @@ pub extern "C" fn age(slot: u32) -> u32 {
     let Some(sa) = sa::resolve(SlotRef { slot, generation }) else { return 0 };
     let now = sa::now();
     if sa::admit(&sa, 0, now).is_ok() {
+        if word == state::MATURE && is_running_out(&sa, current) {
+            sa::expire_soft(&sa, now);
+        }
         idle(&sa, current, now);
     }
     0
+}
+
+/// Whether an outbound SA has few sequence numbers or IVs left, so that another one should take its place (RFC 4303 section
+/// 3.3.3).
+#[inline(always)]
+fn is_running_out(sa: &Usable, current: *mut SaState) -> bool {
+    if sa.fixed.flags & flag::OUTBOUND == 0 {
+        return false;
+    }
+    let last = if sa.fixed.flags & flag::ESN != 0 { u64::MAX } else { u32::MAX as u64 };
+    // SAFETY: a live map value.
+    let (seq, iv) = unsafe { ((*current).seq, (*current).iv) };
+    // AH has no IVs.
+    seq > last - NUMBERS_LEFT || (sa.fixed.proto == ESP && iv.saturating_add(NUMBERS_LEFT) > sa.fixed.iv_limit)
 }
 
 /// Raises EXPIRE (idle) once for each stretch without use.

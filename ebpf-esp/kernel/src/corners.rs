@@ -14,9 +14,10 @@ use sadb_maps::abi::map;
 use sadb_maps::counter::Counter;
 use sadb_maps::host::Counters;
 use sadb_maps::host::spec::SaSpec;
-use sadb_maps::sa::{ESP, InboundKey, PATH_MTU_AGE, PathMtu, SaSelectors, SaState};
+use sadb_maps::sa::{ESP, InboundKey, NUMBERS_LEFT, PATH_MTU_AGE, PathMtu, SaSelectors, SaState, state};
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 const DROP: u32 = 1;
 const PASS: u32 = 2;
@@ -36,6 +37,8 @@ pub(crate) fn run(object: Option<&Path>) -> Result<()> {
         corners.storm(shape).with_context(|| format!("ICMP errors, {shape:?}"))?;
         corners.fragments(shape).with_context(|| format!("fragments, {shape:?}"))?;
         corners.known_flow(shape).with_context(|| format!("a flow that is known, {shape:?}"))?;
+        corners.nested(shape).with_context(|| format!("a tunnel in the tunnel, {shape:?}"))?;
+        corners.running_out(shape).with_context(|| format!("few numbers left, {shape:?}"))?;
     }
     for transform in transforms::ALL {
         corners.many_lost(transform).with_context(|| format!("lost packets, {}", transform.name))?;
@@ -191,6 +194,73 @@ impl Corners {
         let wrong = long.keys(&mut self.random, SPI, false);
         let strict = self.path.other_policy(wide, shape, long, &wrong)?;
         expect(self, strict, "a policy that asks for something else", Some(Counter::DropPolicyMismatch))
+    }
+
+    /// ARC-IN-04: ESP for this host that comes out of a tunnel is opened from the top, each layer with its own SA, as deep as it
+    /// goes; what no SA opens is dropped, and so is what the policy of the tunnel does not let out.
+    fn nested(&mut self, shape: Shape) -> Result<()> {
+        let transform = Self::transform()?;
+        let [first, second, unknown] = [SPI, SPI + 1, SPI + 2].map(|spi| transform.keys(&mut self.random, spi, false));
+        let inner = packet(shape, 253, 64, &mut self.random)?;
+        let place = self.path.protect(shape, transform, &first)?;
+        let other = self.path.add_another(shape, transform, &second, place)?;
+        let once = self.sealed(other, &inner)?;
+        let twice = self.sealed(place, once.get(14..).context("no packet")?)?;
+        let (value, counted) = self.arrive(&twice)?;
+        let refused = (Counter::DropPolicyMismatch.name(), 1);
+        ensure!(value == DROP && counted == [refused], "not for this tunnel: {value}, {counted:?}");
+
+        let [place, other] = self.path.allow_nested([place, other], shape, transform, &first)?;
+        let mut frame = self.sealed(other, &inner)?;
+        for place in [place, other, place] {
+            frame = self.sealed(place, frame.get(14..).context("no packet")?)?;
+        }
+        let before = self.counters.all()?;
+        let opened = run::once(&self.path.open, &frame, self.path.outer)?;
+        let counted = self.counted(&before)?;
+        ensure!(opened.value == PASS && counted == [(Counter::OpenedOk.name(), 4)], "{}, {counted:?}", opened.value);
+        ensure!(opened.frame.get(14..) == Some(&inner[..]), "another packet came out: {:02x?}", opened.frame);
+
+        // The inner layer again, in a new outer one: it is a replay whatever is around it.
+        let again = self.sealed(place, once.get(14..).context("no packet")?)?;
+        let _ = self.arrive(&again)?;
+        let again = self.sealed(place, once.get(14..).context("no packet")?)?;
+        let (value, counted) = self.arrive(&again)?;
+        let replayed = counted.iter().any(|(name, _)| *name == Counter::DropReplay.name());
+        ensure!(value == DROP && replayed, "the same inside: {value}, {counted:?}");
+
+        let mut stranger = unknown.seal(&inner, 1, &unknown.iv(1), if shape.inner_v6() { 41 } else { 4 });
+        let [src, dst] = shape.outer();
+        stranger = ip(src, dst, ESP, 0, &stranger)?;
+        let frame = self.sealed(place, &stranger)?;
+        let (value, counted) = self.arrive(&frame)?;
+        let unknown = counted.iter().any(|(name, _)| *name == Counter::DropNoSaIn.name());
+        ensure!(value == DROP && unknown, "an SPI that nobody has: {value}, {counted:?}");
+        Ok(())
+    }
+
+    /// ESP-FMT-05: an SA that has a sixteenth of its 32-bit sequence numbers left is dying, which key management hears of once,
+    /// and carries packets all the same; one with 64-bit numbers has enough.
+    fn running_out(&mut self, shape: Shape) -> Result<()> {
+        let transform = Self::transform()?;
+        for esn in [true, false] {
+            let keys = transform.keys(&mut self.random, SPI, esn);
+            let place = self.path.protect(shape, transform, &keys)?;
+            let expires = self.counters.get(Counter::Expires)?;
+            self.path.outbound_at(place, u64::from(u32::MAX) - NUMBERS_LEFT + 1)?;
+            let mut looks = 0;
+            // Negative, it looks for three ticks of the sweep; else as long as it takes on a busy machine.
+            while self.path.outbound_state(shape)? == state::MATURE && looks < if esn { 15 } else { 1200 } {
+                std::thread::sleep(Duration::from_millis(50));
+                looks += 1;
+            }
+            let dying = self.path.outbound_state(shape)? == state::DYING;
+            let told = self.counters.get(Counter::Expires)? - expires;
+            ensure!((dying, told) == (!esn, u64::from(!esn)), "ESN {esn}: dying {dying}, told {told} times");
+            let inner = packet(shape, 253, 64, &mut self.random)?;
+            self.sealed(place, &inner).context("an SA that is dying")?;
+        }
+        Ok(())
     }
 
     /// ARC-FRG-03, ARC-FRG-05: an SA with ports takes nothing in which no ports can be seen, as nobody negotiates that it would; one

@@ -297,6 +297,45 @@ impl DataPath {
         Ok(())
     }
 
+    /// State of the outbound SA.
+    pub(crate) fn outbound_state(&mut self, shape: Shape) -> Result<u32> {
+        let [_, dst] = shape.outer();
+        Ok(self.sadb.get(&SaKey { direction: Direction::Out, ..SaKey::new(ESP, SPI, dst) })?.state)
+    }
+
+    /// Replaces the policy by one that lets sealed packets between the ends of the tunnel into it as well.
+    pub(crate) fn allow_nested(
+        &mut self,
+        places: [Place; 2],
+        shape: Shape,
+        transform: &Transform,
+        keys: &Keys,
+    ) -> Result<[Place; 2]> {
+        let action = action(transform, keys)?;
+        let mut rules = vec![];
+        for way in [direction::OUT, direction::IN] {
+            let plain = rule(shape, way, action)?;
+            let mut nested = plain.clone();
+            nested.rule.laddr = nested.rule.tunnel_local;
+            nested.rule.raddr = nested.rule.tunnel_remote;
+            nested.rule.proto = ESP;
+            rules.extend([plain, nested]);
+        }
+        let generation = self.spd.replace(&rules)?;
+        Ok(places.map(|place| Place { generation, ..place }))
+    }
+
+    /// Adds another pair of SAs beside the one that is there.
+    pub(crate) fn add_another(
+        &mut self,
+        shape: Shape,
+        transform: &Transform,
+        keys: &Keys,
+        place: Place,
+    ) -> Result<Place> {
+        self.add_pair(shape, transform, keys, place.generation, |spec| spec)
+    }
+
     /// Number of SAs.
     pub(crate) fn sas(&mut self) -> Result<usize> {
         Ok(self.sadb.dump(None)?.len())
