@@ -24,7 +24,7 @@ const EVERYWHERE: [&str; 4] = ["-h", "--help", "-V", "--version"];
 ///
 /// # Errors
 /// A command cannot be run.
-fn completions(binaries: &Path) -> Result<Vec<(&'static str, String, String)>> {
+pub(crate) fn completions(binaries: &Path) -> Result<Vec<(&'static str, String, String)>> {
     let mut all = vec![];
     for (built, name) in layout::commands() {
         for (shell, before, behind) in SHELLS {

@@ -4,7 +4,7 @@
 pub(crate) mod layout;
 
 use crate::workspace::{cargo, clean_command, root, run, run_shown, run_text, target};
-use crate::{build_ebpf, debian};
+use crate::{build_ebpf, debian, manuals};
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -85,6 +85,11 @@ pub(crate) fn build(binaries: &Path, output: &Path, number: u32, effort: Effort)
         } else if file.is_manual() {
             run(Command::new("gzip").args(["-9", "-n"]).arg(&path))?;
         }
+    }
+    for (_, path, text) in manuals::completions(binaries)? {
+        let path = layout::below(&tree, &path);
+        directory(path.parent().context("a completion without a directory")?)?;
+        write(&path, &text, 0o644)?;
     }
     let time = time()?;
     let about = tree.join("usr/share/doc").join(NAME);

@@ -107,6 +107,8 @@ fn delivered(booted: &Booted) -> Result<()> {
     ensure!(booted.show("ipsec-datapath.service", ["ActiveState"])? == ["inactive"], "something was attached unasked");
     booted.run("getent", &["group", "ipsec-manage", "ipsec-value"])?;
     booted.run("systemd-analyze", &["verify", "--man=no", "ipsec-policy.service", "ipsec-ikev2.service"])?;
+    let completion = booted.run("cat", &["/usr/share/bash-completion/completions/ipsecprop"])?;
+    ensure!(completion.contains("unset"), "the completion for bash is {completion:?}");
     booted.run("man", &["--where", "8", "ipsecprop"]).map(drop)
 }
 
