@@ -185,12 +185,12 @@ impl Parsed {
 }
 
 /// The packet that an ICMP error quotes, on its way back: the flow in whose company the error travels (RFC 4301 section
-/// 6.2). `None` when it cannot be read, or did not come from where the error goes: then it caused no such error.
+/// 6.2). `None` when it cannot be read. One that goes somewhere else than the error did not cause it.
 #[inline(always)]
 pub fn quoted<F: Frame>(frame: &F, error: &Parsed) -> Option<Parsed> {
     let start = error.l4 + ICMP_ERROR_HEADER;
     let quoted = if error.v4 { parse_v4(frame, start) } else { parse_v6(frame, start) }?;
-    if quoted.src != error.dst { None } else { Some(quoted.reversed()) }
+    Some(quoted.reversed())
 }
 
 /// What a frame holds.
@@ -256,8 +256,15 @@ pub fn parse_v4<F: Frame>(frame: &F, l3: u32) -> Option<Parsed> {
     Some(parsed)
 }
 
-/// Reads an IPv6 packet whose header starts at `l3`, over a bounded number of extension headers. One with an
-/// IPv4-mapped address is refused.
+/// Whether these are extension headers that are read over, and no upper-layer protocol.
+#[inline(always)]
+const fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, proto::HOP_BY_HOP | proto::ROUTING | proto::DEST_OPTIONS | proto::FRAGMENT)
+}
+
+/// Reads an IPv6 packet whose header starts at `l3`, over a bounded number of extension headers. `None` when there are
+/// more, when they are cut short, and for a later fragment that begins with one: what such a packet carries cannot be
+/// told. One with an IPv4-mapped address is refused as well.
 #[inline(always)]
 pub fn parse_v6<F: Frame>(frame: &F, l3: u32) -> Option<Parsed> {
     let words = frame.read::<[u32; 10]>(l3)?;
@@ -290,39 +297,27 @@ pub fn parse_v6<F: Frame>(frame: &F, l3: u32) -> Option<Parsed> {
         l3_len: (second >> 16) + 40,
     };
     let mut i = 0;
-    loop {
-        match parsed.proto {
-            proto::HOP_BY_HOP | proto::ROUTING | proto::DEST_OPTIONS => {
-                let Some([next, len]) = frame.read::<[u8; 2]>(parsed.l4) else {
-                    parsed.opaque = true;
-                    return Some(parsed);
-                };
-                parsed.next_header = parsed.l4;
-                parsed.proto = next;
-                parsed.l4 += (len as u32 + 1) * 8;
-            }
-            proto::FRAGMENT => {
-                let Some([first, ident]) = frame.read::<[u32; 2]>(parsed.l4) else {
-                    parsed.opaque = true;
-                    return Some(parsed);
-                };
-                let [next, _, high, low] = first.to_ne_bytes();
-                parsed.ident = u32::from_be(ident);
-                parsed.next_header = parsed.l4;
-                parsed.proto = next;
-                parsed.l4 += 8;
-                parsed.fragment = true;
-                if high != 0 || low & 0xf8 != 0 {
-                    parsed.opaque = true;
-                    return Some(parsed);
-                }
-            }
-            _ => break,
+    while is_extension(parsed.proto) {
+        // A packet that does not say what it carries fits no rule for a protocol: it is refused, where it would pass by
+        // the rules for others (ARC-SPD-08).
+        if i == MAX_EXTENSIONS || parsed.opaque {
+            return None;
         }
         i += 1;
-        if i == MAX_EXTENSIONS {
-            parsed.opaque = true;
-            return Some(parsed);
+        if parsed.proto == proto::FRAGMENT {
+            let [first, ident] = frame.read::<[u32; 2]>(parsed.l4)?;
+            let [next, _, high, low] = first.to_ne_bytes();
+            parsed.ident = u32::from_be(ident);
+            parsed.next_header = parsed.l4;
+            parsed.proto = next;
+            parsed.l4 += 8;
+            parsed.fragment = true;
+            parsed.opaque = high != 0 || low & 0xf8 != 0;
+        } else {
+            let [next, len] = frame.read::<[u8; 2]>(parsed.l4)?;
+            parsed.next_header = parsed.l4;
+            parsed.proto = next;
+            parsed.l4 += (len as u32 + 1) * 8;
         }
     }
     read_ports(frame, l3, &mut parsed);

@@ -130,8 +130,21 @@ pub fn commit<C: Cells>(cells: &C, seq: u64, window: u32) -> Result<(), Refusal>
             return Err(Refusal::Contended);
         }
     }
-    let mut top = top;
-    tries = 0;
+    raise(cells, top, seq);
+    Ok(())
+}
+
+/// Takes the number of an authenticated packet where nothing is refused: the high half of the next one is inferred from
+/// the top (RFC 4303 appendix A2.1).
+#[inline(always)]
+pub fn follow<C: Cells>(cells: &C, seq: u64) {
+    raise(cells, cells.top(), seq);
+}
+
+/// Makes `seq` the top unless that is higher; `top` is what it was a moment ago.
+#[inline(always)]
+fn raise<C: Cells>(cells: &C, mut top: u64, seq: u64) {
+    let mut tries = 0;
     while seq > top && tries < TRIES {
         let found = cells.swap_top(top, seq);
         if found == top {
@@ -140,5 +153,4 @@ pub fn commit<C: Cells>(cells: &C, seq: u64, window: u32) -> Result<(), Refusal>
         top = found;
         tries += 1;
     }
-    Ok(())
 }

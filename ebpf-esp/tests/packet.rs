@@ -96,11 +96,31 @@ fn ipv6_extension_headers_are_walked_and_bounded() {
     let parsed = ip(&v6(0, 64, &[60, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4, 0, 0, 0, 0, 0x1f, 0x90, 0x01, 0xbb]));
     assert_eq!((parsed.proto, parsed.sport, parsed.dport, parsed.l4), (6, 8080, 443, 14 + 40 + 16));
     assert_eq!(parsed.next_header, 14 + 40 + 8);
-    let mut chain = vec![];
-    for _ in 0..10 {
-        chain.extend([60, 0, 1, 4, 0, 0, 0, 0]);
+}
+
+/// ARC-SPD-08, ARC-FRG-04: what does not say its upper-layer protocol would pass a rule for one that wants protection.
+#[test]
+fn packets_that_hide_their_protocol_are_refused() {
+    let options = [60, 0, 1, 4, 0, 0, 0, 0];
+    let behind = |count: usize, last: u8| {
+        let mut chain = options.repeat(count);
+        chain[(count - 1) * 8] = last;
+        chain.extend([0, 53, 0, 53, 0, 8, 0, 0]);
+        v6(60, 64, &chain)
+    };
+    let parsed = ip(&behind(6, 17));
+    assert_eq!((parsed.proto, parsed.dport, parsed.opaque), (17, 53, false));
+    let refused = |frame: &[u8]| matches!(parse(&Buffer::new(frame)), Content::Malformed);
+    for count in [7, 8, 12, 100] {
+        assert!(refused(&behind(count, 17)), "{count} headers");
     }
-    assert!(ip(&v6(60, 64, &chain)).opaque);
+    // The last of six names another; a header that is cut short; later fragments that begin with one.
+    assert!(refused(&behind(6, 43)));
+    assert!(refused(&v6(60, 64, &[17])) && refused(&v6(44, 64, &[17, 0, 0, 8, 0, 0, 0])));
+    for next in [0, 43, 44, 60] {
+        assert!(refused(&v6(44, 64, &[next, 0, 0, 8, 0, 0, 0, 1, 17, 0, 0, 0, 0, 0, 0, 0])), "{next}");
+    }
+    assert!(ip(&v6(44, 64, &[17, 0, 0, 8, 0, 0, 0, 1])).opaque);
 }
 
 #[test]
@@ -160,9 +180,10 @@ fn an_icmp_error_tells_the_flow_that_it_is_about() {
     assert!(read(error(11, &cause[..22])).1.unwrap().opaque);
     assert!(read(error(11, &cause[..19])).1.is_none());
     let foreign = v4(17, 0, &[0; 8])[14..].to_vec();
-    assert!(read(error(3, &foreign)).1.is_none());
+    let astray = read(error(3, &foreign)).1.unwrap();
+    assert_eq!((astray.src, astray.dst), (addr("198.51.100.7"), addr("192.0.2.1")));
     let six = v6(58, 64, &[&[1, 4, 0, 0, 0, 0, 0, 0][..], &v6(6, 1, &[0, 9, 0, 5])[14..]].concat());
-    assert!(ip(&six).is_icmp_error() && quoted(&Buffer::new(&six), &ip(&six)).is_none());
+    assert!(ip(&six).is_icmp_error() && quoted(&Buffer::new(&six), &ip(&six)).is_some());
 }
 
 /// Padding of a short frame is no part of the packet, whatever ports it would be.

@@ -23,7 +23,7 @@ use sadb_maps::spd::{NO_MATCH, scope};
 use crate::frame::{HEADER_ROOM, MAX_OFFSET, XdpFrame, opaque, size};
 use crate::maps::{CONFIG, OUTER, SA_IN, SA_WINDOW, SA_WINDOW_PAGES, count};
 use crate::sa::{self, Usable, planned};
-use crate::scratch::{park, park_quoted, scratch};
+use crate::scratch::{OF_ITS_SOURCE, park, park_quoted, scratch};
 use crate::seal::{FAILED, status};
 use crate::tc::{Note, OPENED_TRANSPORT, OPENED_TUNNEL};
 use crate::{ah, atomic, cipher, late, nat, path_mtu, policy, report, route, shortcut, slow, stage};
@@ -281,7 +281,7 @@ pub trait Arrival: Frame {
     fn context(&self) -> *mut c_void;
     /// Index of the interface.
     fn interface(&self) -> u32;
-    /// Reads the packet that the ICMP error in the scratch quotes: 1 if there is one.
+    /// Reads the packet that the ICMP error in the scratch quotes: see [`park_quoted`].
     fn read_quoted(&self) -> u32;
     /// Heeds what the ICMP error in the scratch says about the sealed packet that it quotes.
     fn learn_path_mtu(&self);
@@ -483,6 +483,8 @@ pub fn commit(sa: &Usable, seq: u64) -> Result<(), Counter> {
     let window = sa.fixed.replay_window;
     if window != 0 && !cfg!(feature = "fault-replay") {
         replay::commit(&window_of(sa), seq, window).map_err(|r| refused(sa, r))?;
+    } else if sa.fixed.flags & flag::ESN != 0 {
+        replay::follow(&window_of(sa), seq);
     }
     Ok(())
 }
@@ -688,7 +690,7 @@ fn deliver(ctx: *mut xdp_md, config: &Config, sa: &Usable) -> Result<u32, Counte
     let mut outcome = judge_opened(0);
     // An ICMP error may come in the company of the flow that it is about (RFC 4301 section 6.2, ARC-ICMP-05).
     let unfit = outcome == Counter::DropSelector as u32 || outcome == Counter::DropPolicyMismatch as u32;
-    if unfit && inner.is_icmp_error() && read_quoted(ctx) != 0 {
+    if unfit && inner.is_icmp_error() && read_quoted(ctx) == OF_ITS_SOURCE {
         outcome = judge_opened(1);
     }
     if outcome != 0 {
@@ -851,17 +853,21 @@ pub fn clear<A: Arrival>(frame: &A, parsed: &Parsed) -> Result<u32, Counter> {
     // SAFETY: the scratch of this CPU.
     let selectors = unsafe { &mut (*sc).selectors };
     *selectors = parsed.inbound();
-    if parsed.is_icmp_error()
-        && policy::classify(selectors, head.generation, head.count, direction::IN as u32, scope::LOCAL) == NO_MATCH
-        && frame.read_quoted() != 0
-    {
-        // SAFETY: the scratch of this CPU, where the quoted packet has just been put.
+    if parsed.is_icmp_error() {
+        let quotes = frame.read_quoted();
+        // SAFETY: the scratch of this CPU, where the quoted packet has just been put, if there is one.
         let quoted = unsafe { &(*sc).quoted };
-        // What is said in clear about a protected flow comes from nobody who can see it; about sealed packets it may.
-        if !quoted.is_sealed() {
+        let named =
+            policy::classify(selectors, head.generation, head.count, direction::IN as u32, scope::LOCAL) != NO_MATCH;
+        if quotes != 0 && quoted.is_sealed() && is_local(frame, parsed) {
+            // What a router says about sealed packets is heard whatever becomes of the error itself.
+            if quotes == OF_ITS_SOURCE {
+                frame.learn_path_mtu();
+            }
+        } else if quotes != 0 && !named {
+            // What is said in clear about a protected flow comes from nobody who can see it. It is the flow that the
+            // stack looks at, wherever the error goes to.
             *selectors = quoted.inbound();
-        } else if is_local(frame, parsed) {
-            frame.learn_path_mtu();
         }
     }
     let (matched, host) = match_clear(selectors, head.generation, head.count, 1)?;

@@ -199,16 +199,20 @@ pub fn park(parsed: Parsed) -> Option<&'static Parsed> {
     }
 }
 
-/// Parks the packet that the ICMP error in the scratch quotes: 1 if there is one.
+/// What [`park_quoted`] says of a packet that was sent from where the error goes.
+pub const OF_ITS_SOURCE: u32 = 2;
+
+/// Parks the packet that the ICMP error in the scratch quotes: 0 when there is none, 1 or [`OF_ITS_SOURCE`] else.
 #[inline(always)]
 pub fn park_quoted<F: Frame>(frame: &F) -> u32 {
     let Some(sc) = scratch() else { return 0 };
     // SAFETY: the scratch of this CPU.
-    match quoted(frame, unsafe { &(*sc).parsed }) {
+    let error = unsafe { &(*sc).parsed };
+    match quoted(frame, error) {
         Some(packet) => {
             // SAFETY: as above.
             unsafe { (*sc).quoted = packet };
-            1
+            if packet.dst == error.dst { OF_ITS_SOURCE } else { 1 }
         }
         None => 0,
     }

@@ -19,7 +19,7 @@ use crate::frame::SkbFrame;
 use crate::maps::{CONFIG, KM_SOCKETS, SA_OUT, count, count_index};
 use crate::policy::Chosen;
 use crate::route::Ask;
-use crate::scratch::{park, scratch};
+use crate::scratch::{OF_ITS_SOURCE, park, scratch};
 use crate::{acquire, hold, late, limit, policy, report, slow};
 
 /// Let the next program, or the stack, decide (`TCX_NEXT`).
@@ -267,7 +267,7 @@ pub extern "C" fn read_packet(skb: *mut __sk_buff) -> u32 {
     }
 }
 
-/// Reads the packet that the ICMP error in the scratch quotes: 1 if there is one.
+/// Reads the packet that the ICMP error in the scratch quotes: see [`park_quoted`](crate::scratch::park_quoted).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn read_quoted_skb(skb: *mut __sk_buff) -> u32 {
@@ -307,7 +307,7 @@ fn decide(skb: *mut __sk_buff, local: bool, origin: u32) -> Result<u32, Counter>
     let (selectors, binding, decision) = unsafe { (&mut (*sc).selectors, &mut (*sc).binding, &mut (*sc).decision) };
     *selectors = parsed.outbound();
     let mut index = policy::classify(selectors, head.generation, head.count, direction::OUT as u32, local as u32);
-    if index == NO_MATCH && parsed.is_icmp_error() && read_quoted_skb(skb) != 0 {
+    if index == NO_MATCH && parsed.is_icmp_error() && read_quoted_skb(skb) == OF_ITS_SOURCE {
         // Goes the way of the flow that it is about (RFC 4301 section 6.2, ARC-ICMP-05).
         // SAFETY: the scratch of this CPU, where the quoted packet has just been put.
         *selectors = unsafe { (*sc).quoted.outbound() };

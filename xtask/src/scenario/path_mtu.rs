@@ -32,7 +32,9 @@ pub(super) fn ours() -> Result<()> {
     for (shape, properties) in [(tunnel(4, 4, true, true), ",df=set")].into_iter().chain(WHOLE) {
         let protection = protection()?;
         define(&a, shape, properties)?;
-        a.policy(&shape.rule(&protection.policy()))?;
+        // That policy lets the error itself pass, or names it at all, is no reason not to learn from it.
+        let errors = "{ ulp icmp type 3 dir both } pass { }\n{ ulp ipv6-icmp type 2 dir both } pass { }\n";
+        a.policy(&(shape.rule(&protection.policy()) + errors))?;
         a.keys(&keys(&protection, shape))?;
         let ((here, there), (net, remote_net)) = (shape.outer(), shape.nets());
         let (name, policy) = (tunnel_name(shape), protection.policy());
