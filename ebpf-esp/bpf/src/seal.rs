@@ -516,8 +516,8 @@ pub fn leave(ctx: *mut xdp_md, config: &Config, src: Addr, dst: Addr, cached: u3
     }
     let mut out = cached;
     // SAFETY: read only.
-    let direct = config.any & any::XDP_EXIT != 0
-        && unsafe { OUTER.get(&cached) }.is_some_and(|outer| outer.exit == EXIT_XDP);
+    let direct =
+        config.any & any::XDP_EXIT != 0 && unsafe { OUTER.get(&cached) }.is_some_and(|outer| outer.exit == EXIT_XDP);
     if out == 0 || direct {
         let found = route::lookup(ctx.cast(), config.ipsec0x, src, dst, Ask::Neighbour)?;
         if found.ifindex == config.ipsec0 || found.ifindex == config.ipsec0x {
