@@ -360,8 +360,8 @@ proptest! {
 
 /// The displayed blocks of a manual page.
 fn examples(page: &str) -> Vec<String> {
-    let blocks = page.split(".nf\n.in +4\n").skip(1);
-    blocks.filter_map(|block| block.split("\n.in\n").next()).map(|text| text.replace("\\-", "-") + "\n").collect()
+    let blocks = page.split(".Bd -literal -offset indent\n").skip(1);
+    blocks.filter_map(|block| block.split("\n.Ed\n").next()).map(|text| text.replace("\\-", "-") + "\n").collect()
 }
 
 #[test]
