@@ -8,7 +8,6 @@ use ipseckey::keying::prompt::{Prompt, Typed};
 use ipseckey::keying::request::Command;
 use ipseckey::keying::script::{self, FileError, JsonReport, Report, Tally};
 use ipseckey::keying::session::{Failure, Options, Session};
-use ipseckey::keying::wiping::Wiping;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::stat::{Mode, umask};
 use sadb_maps::host::Instance;
@@ -112,21 +111,16 @@ fn run(cli: &Cli, service: bool) -> anyhow::Result<ExitCode> {
         let instance = Instance::from_env_or(cli.instance.as_deref())?;
         Ok(Session::open(&instance, options, &INTERRUPTED)?)
     };
-    // A listing may have a million lines.
-    let mut out = Wiping::new(io::stdout().lock());
-    let mut file = |path, mut session: Session| -> anyhow::Result<ExitCode> {
-        let code = run_file(path, &mut session, service, cli.json, &mut out)?;
-        out.flush()?;
-        Ok(code)
-    };
+    let mut out = io::stdout().lock();
     if let Some(path) = &cli.check {
-        return file(path, Session::check_only(options));
+        return run_file(path, &mut Session::check_only(options), service, cli.json, &mut out);
     }
     if let Some(path) = &cli.file {
-        return file(path, open()?);
+        let mut session = open()?;
+        return run_file(path, &mut session, service, cli.json, &mut out);
     }
     if let Some(file) = &cli.save {
-        return finish(open()?.execute(Command::Save(None, Some(file.clone())), &mut out)?.failures, &mut out);
+        return finish(open()?.execute(Command::Save(None, Some(file.clone())), &mut out)?.failures);
     }
     if cli.command.is_empty() {
         return interactive(&mut open()?, &mut out);
@@ -142,15 +136,14 @@ fn run(cli: &Cli, service: bool) -> anyhow::Result<ExitCode> {
         eprintln!("ipseckey: warning: {}", warning.text);
     }
     let Some(command) = parsed.command else {
-        return finish(parsed.errors.into_iter().map(Failure::from).collect(), &mut out);
+        return finish(parsed.errors.into_iter().map(Failure::from).collect());
     };
     let mut session =
         if matches!(command, Command::Help(_) | Command::Quit) { Session::check_only(options) } else { open()? };
-    finish(session.execute(command, &mut out)?.failures, &mut out)
+    finish(session.execute(command, &mut out)?.failures)
 }
 
-fn finish(failures: Vec<Failure>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    out.flush()?;
+fn finish(failures: Vec<Failure>) -> anyhow::Result<ExitCode> {
     for failure in &failures {
         eprintln!("ipseckey: {}", failure.text);
     }
@@ -295,14 +288,11 @@ fn one_command(line: &Line, session: &mut Session, out: &mut dyn Write) -> io::R
     for error in &parsed.errors {
         writeln!(out, "{error}")?;
     }
-    let Some(command) = parsed.command else {
-        out.flush()?;
-        return Ok(None);
-    };
+    let Some(command) = parsed.command else { return Ok(None) };
     let outcome = session.execute(command, out)?;
-    out.flush()?;
     for failure in &outcome.failures {
         eprintln!("{}", failure.text);
     }
+    out.flush()?;
     Ok(outcome.failures.is_empty().then_some(outcome.quit))
 }

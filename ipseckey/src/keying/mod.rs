@@ -23,7 +23,6 @@ pub mod session;
 pub mod times;
 pub mod tokens;
 mod values;
-pub mod wiping;
 
 use crate::policy::Position;
 

@@ -8,7 +8,6 @@
 
 pub mod announce;
 pub mod attach;
-mod batch;
 pub mod bind;
 mod bpffs;
 pub mod build;
@@ -24,9 +23,7 @@ pub mod events;
 pub mod fault;
 pub mod features;
 mod files;
-mod held;
 pub mod hold;
-pub mod identity;
 mod inject;
 pub mod instance;
 mod kernel;
@@ -83,7 +80,6 @@ pub use error::SadbError;
 pub use events::EventLease;
 pub use features::Feature;
 pub use hold::{HeldPacket, Holder};
-pub use identity::Identity;
 pub use instance::{Instance, InstanceError};
 pub use km::KmSockets;
 pub use loader::{AttachOptions, AttachReport, ExitChoice, Loader, LoaderError, XdpChoice};

@@ -15,9 +15,8 @@ mod vectors;
 
 use super::error::SadbError;
 use super::files;
-use super::held::Held;
 use super::instance::Instance;
-use super::sadb::Sadb;
+use super::sadb::{Held, Sadb};
 use super::slots;
 use super::tunnels::{self, Tunnel, Tunnels};
 use crate::Addr;
