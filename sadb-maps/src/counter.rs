@@ -60,7 +60,8 @@ counters! {
     DropReplay = "drop-replay",
     /// The integrity check value does not match.
     DropAuth = "drop-integrity",
-    /// Inbound packet malformed: too short, wrong padding, wrong length, unknown next header.
+    /// Inbound packet malformed: too short, wrong padding, wrong length, unknown next header, or an upper-layer protocol
+    /// that cannot be told (IPv6 with more than six extension headers).
     DropMalformed = "drop-malformed",
     /// Opened packet whose selectors do not fit the SA.
     DropSelector = "drop-selector-mismatch",
