@@ -60,8 +60,8 @@ counters! {
     DropReplay = "drop-replay",
     /// The integrity check value does not match.
     DropAuth = "drop-integrity",
-    /// Inbound packet malformed: too short, wrong padding, wrong length, unknown next header, or an upper-layer protocol
-    /// that cannot be told (IPv6 with more than six extension headers).
+    /// Sealed packet malformed, or what came out of it: too short, wrong padding, wrong length, unknown next header, or an
+    /// upper-layer protocol that cannot be told (IPv6 with more than six extension headers).
     DropMalformed = "drop-malformed",
     /// Opened packet whose selectors do not fit the SA.
     DropSelector = "drop-selector-mismatch",
@@ -71,7 +71,7 @@ counters! {
     DropTooBig = "drop-too-big",
     /// Fragment of a sealed packet, and nobody to make it whole; or fragment on a transport-mode SA.
     DropFragment = "drop-fragment",
-    /// Packet whose headers could not be read while policy is in force.
+    /// Packet in clear whose headers could not be read, or do not tell its upper-layer protocol, while policy is in force.
     DropUnreadable = "drop-unreadable-header",
     /// Route of the sealed packet leads back into `ipsec0`.
     DropRouteLoop = "drop-route-loop",

@@ -129,9 +129,12 @@ pub fn end(ctx: &XdpContext) -> u32 {
 #[inline(never)]
 pub extern "C" fn open_prepare(ctx: *mut xdp_md) -> u32 {
     let frame = XdpFrame(ctx);
-    // Something that is no IP, or no whole IP header, is the stack's to judge: it drops the latter.
-    if read_inner(ctx) == 0 {
-        return xdp_action::XDP_PASS;
+    match read_inner(ctx) {
+        IP => {}
+        // What is no IP is the stack's to judge.
+        NO_IP => return xdp_action::XDP_PASS,
+        // As the program at TC would: what goes on without a note may have one of before.
+        _ => return FAILED | Counter::DropUnreadable as u32,
     }
     let Some(sc) = scratch() else { return xdp_action::XDP_DROP };
     // SAFETY: the scratch of this CPU, where the packet has just been put.
@@ -185,23 +188,29 @@ pub extern "C" fn open_whole_prepare(ctx: *mut xdp_md) -> u32 {
     })
 }
 
-/// Reads the frame into the scratch: 1 if it is an IP packet. A function of its own, so that its stack does not add up with
+/// Reads the frame into the scratch: [`IP`], [`NO_IP`] or [`BROKEN_IP`]. A function of its own, so that its stack does not add up with
 /// the classifier's.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn read_inner(ctx: *mut xdp_md) -> u32 {
     match parse(&XdpFrame(ctx)) {
-        Content::Ip(parsed) => park(parsed).is_some() as u32,
-        _ => 0,
+        Content::Ip(parsed) if park(parsed).is_some() => IP,
+        Content::Other => NO_IP,
+        _ => BROKEN_IP,
     }
 }
+
+/// [`read_inner`]: an IP packet, which is in the scratch now.
+pub const IP: u32 = 1;
+const NO_IP: u32 = 0;
+const BROKEN_IP: u32 = 2;
 
 /// The packet that came out of an SA.
 #[inline(always)]
 fn inner(ctx: *mut xdp_md) -> Option<&'static Parsed> {
     let sc = scratch()?;
     // SAFETY: the scratch of this CPU, where the packet has just been put.
-    if read_inner(ctx) != 0 { Some(unsafe { &(*sc).parsed }) } else { None }
+    if read_inner(ctx) == IP { Some(unsafe { &(*sc).parsed }) } else { None }
 }
 
 /// What lies behind AH: ESP, which is opened next, or what is delivered.

@@ -21,7 +21,7 @@ use crate::acquire;
 use crate::checksum;
 use crate::frame::{HEADER_ROOM, XdpFrame, opaque, size};
 use crate::maps::{CONFIG, OUTER, SA_OUT, count};
-use crate::open::read_inner;
+use crate::open::{IP, read_inner};
 use crate::policy::{self, Chosen};
 use crate::route::Ask;
 use crate::sa::{self, Usable, planned};
@@ -141,7 +141,7 @@ fn find(ctx: *mut xdp_md) -> Result<u32, Counter> {
     if tag.flags & (FLAG_WHOLE | FLAG_SPLIT | FLAG_GATHER) != 0 {
         return Ok(ERRAND);
     }
-    if read_inner(ctx) == 0 {
+    if read_inner(ctx) != IP {
         return Err(Counter::DropForeignFrame);
     }
     let sc = scratch().ok_or(Counter::DropInternal)?;

@@ -40,6 +40,7 @@ pub(crate) fn run(object: Option<&Path>) -> Result<()> {
         corners.nested(shape).with_context(|| format!("a tunnel in the tunnel, {shape:?}"))?;
         corners.running_out(shape).with_context(|| format!("few numbers left, {shape:?}"))?;
     }
+    corners.hidden().context("hidden protocols")?;
     for transform in transforms::ALL {
         corners.many_lost(transform).with_context(|| format!("lost packets, {}", transform.name))?;
     }
@@ -75,6 +76,31 @@ impl Corners {
     fn counted(&self, before: &[(&'static str, u64)]) -> Result<Vec<(&'static str, u64)>> {
         let added = before.iter().zip(self.counters.all()?).map(|((_, before), (name, after))| (name, after - before));
         Ok(added.filter(|(_, added)| *added != 0).collect())
+    }
+
+    /// ARC-SPD-08: an IPv6 packet that does not say its upper-layer protocol goes no further, where it would pass by rules for
+    /// another one.
+    fn hidden(&self) -> Result<()> {
+        let frame = |next: u8, extensions: &[u8]| -> Result<Vec<u8>> {
+            let length = u16::try_from(extensions.len() + 8)?.to_be_bytes();
+            let header = [&[0x60, 0, 0, 0][..], &length, &[next, 64], &[0x20; 16], &[0x30; 16]].concat();
+            Ok([&[0; 12][..], &ether_type(true), &header, extensions, &[0, 53, 0, 53, 0, 8, 0, 0]].concat())
+        };
+        let options = |count: usize| {
+            let mut headers = [60, 0, 1, 4, 0, 0, 0, 0].repeat(count);
+            if let Some(last) = count.checked_sub(1).and_then(|last| headers.get_mut(last * 8)) {
+                *last = UDP;
+            }
+            frame(60, &headers)
+        };
+        let refused = [("drop-unreadable-header", 1)];
+        let (_, counted) = self.arrive(&options(6)?)?;
+        ensure!(counted != refused, "six headers are read over");
+        for hidden in [options(7)?, options(12)?, frame(44, &[60, 0, 0, 8, 0, 0, 0, 1])?] {
+            let (value, counted) = self.arrive(&hidden)?;
+            ensure!(value == DROP && counted == refused, "{value}, counted {counted:?}: {hidden:02x?}");
+        }
+        Ok(())
     }
 
     fn sealed(&self, place: Place, inner: &[u8]) -> Result<Vec<u8>> {
