@@ -1,9 +1,11 @@
-//! A peer that holds the keys and does not keep the rules.
+//! A peer that holds the keys and does not keep the rules, and a reader that does.
 
 use ike_daemon::core::api::*;
 use ike_daemon::crypto::{IkeSuite, IvKind, Provider, Standard};
-use ike_daemon::wire::chain::{ChainBuilder, PayloadType, sealed_prefix};
+use ike_daemon::wire::chain::{ChainBuilder, PayloadType, parse_inner, parse_message, sealed_prefix};
 use ike_daemon::wire::header::{ExchangeType, Header};
+use ike_daemon::wire::notify::{Notify, NotifyType};
+use ike_daemon::wire::payloads::Payloads;
 
 use crate::util::*;
 
@@ -26,7 +28,16 @@ pub(crate) struct Claim {
 impl Forger {
     /// Steals the keys of the only SA of a node.
     pub(crate) fn of(node: &Node, now: Timestamp) -> Self {
-        let sa = &node.endpoint.snapshot(now)[0];
+        Self::of_snapshot(node, &node.endpoint.snapshot(now)[0])
+    }
+
+    /// Steals the keys of the SA with this SPI of its initiator's.
+    pub(crate) fn of_spi(node: &Node, now: Timestamp, initiator: [u8; 8]) -> Self {
+        let all = node.endpoint.snapshot(now);
+        Self::of_snapshot(node, all.iter().find(|sa| sa.spis.initiator == initiator).unwrap())
+    }
+
+    fn of_snapshot(node: &Node, sa: &IkeSaSnapshot) -> Self {
         let suite = IkeSuite {
             encr: sa.encr.unwrap(),
             integ: sa.integ.unwrap(),
@@ -73,4 +84,53 @@ impl Forger {
         message.extend_from_slice(&body);
         message
     }
+
+    /// The inner payloads of a protected message of either end: type of the first, and their octets.
+    pub(crate) fn open(&self, bytes: &[u8]) -> (PayloadType, Vec<u8>) {
+        let received = Header::parse(bytes).unwrap();
+        let (cipher, integ) = match received.header.from_initiator {
+            true => (&self.keys.sk_ei, &self.keys.sk_ai),
+            false => (&self.keys.sk_er, &self.keys.sk_ar),
+        };
+        let protector = Standard.protector(self.suite.encr, self.suite.integ, cipher, integ).unwrap();
+        let sealed = parse_message(bytes, &received).unwrap().sealed.unwrap();
+        (sealed.first_inner, protector.open(sealed.associated, sealed.body).unwrap().to_vec())
+    }
+
+    /// The same, decoded.
+    pub(crate) fn payloads(&self, bytes: &[u8]) -> Payloads {
+        let (first, inner) = self.open(bytes);
+        Payloads::decode(&parse_inner(&inner, first).unwrap()).unwrap()
+    }
+}
+
+fn to_b() -> Path {
+    Path { local: "198.51.100.2:500".parse().unwrap(), remote: "192.0.2.1:500".parse().unwrap() }
+}
+
+fn to_a() -> Path {
+    Path { local: "192.0.2.1:500".parse().unwrap(), remote: "198.51.100.2:500".parse().unwrap() }
+}
+
+/// Delivers a datagram as if the other side had sent it, and returns what it made the node send.
+pub(crate) fn give(world: &mut World, to: Side, bytes: Vec<u8>) -> Vec<Transmit> {
+    let before = world.node(to).sent.len();
+    let path = if to == Side::A { to_a() } else { to_b() };
+    let packet = Packet { at: world.now, to, path, bytes };
+    world.deliver(&packet);
+    world.node(to).sent[before..].to_vec()
+}
+
+/// One notification and nothing else.
+pub(crate) fn notify_chain(kind: NotifyType, data: &[u8]) -> ChainBuilder {
+    let mut chain = ChainBuilder::new();
+    chain.push(PayloadType::NOTIFY, &Notify::plain(kind, data.to_vec())).unwrap();
+    chain
+}
+
+/// A message in clear that answers a request of A's.
+pub(crate) fn answer_to(request: &[u8], chain: ChainBuilder, spi_responder: [u8; 8]) -> Vec<u8> {
+    let header = Header::parse(request).unwrap().header;
+    let header = Header { spi_responder, from_initiator: false, response: true, ..header };
+    chain.into_message(&header).unwrap()
 }

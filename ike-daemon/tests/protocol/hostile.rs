@@ -13,30 +13,8 @@ use ike_daemon::wire::sa::{Proposal, ProtocolId, SecurityAssociation, Transform}
 use ike_daemon::wire::transform::{Encr, GroupId, PrfId};
 use ike_daemon::wire::ts::TsPayload;
 
-use crate::forge::{Claim, Forger};
+use crate::forge::{Claim, Forger, answer_to, give, notify_chain};
 use crate::util::*;
-
-fn to_b() -> Path {
-    Path { local: "198.51.100.2:500".parse().unwrap(), remote: "192.0.2.1:500".parse().unwrap() }
-}
-
-fn to_a() -> Path {
-    Path { local: "192.0.2.1:500".parse().unwrap(), remote: "198.51.100.2:500".parse().unwrap() }
-}
-
-fn give(world: &mut World, to: Side, bytes: Vec<u8>) -> Vec<Transmit> {
-    let before = world.node(to).sent.len();
-    let path = if to == Side::A { to_a() } else { to_b() };
-    let packet = Packet { at: world.now, to, path, bytes };
-    world.deliver(&packet);
-    world.node(to).sent[before..].to_vec()
-}
-
-fn notify_chain(kind: NotifyType, data: &[u8]) -> ChainBuilder {
-    let mut chain = ChainBuilder::new();
-    chain.push(PayloadType::NOTIFY, &Notify::plain(kind, data.to_vec())).unwrap();
-    chain
-}
 
 /// Everything of an SA that must not change, counters aside.
 fn essence(node: &Node, now: Timestamp) -> Vec<(IkeSpis, IkeState, Path, usize)> {
@@ -247,12 +225,6 @@ fn v2_hdr_06_major_version() {
     assert!(world.b.endpoint.is_idle());
     message[17] = 0x10;
     assert_eq!(give(&mut world, Side::B, message), []);
-}
-
-fn answer_to(request: &[u8], chain: ChainBuilder, spi_responder: [u8; 8]) -> Vec<u8> {
-    let header = Header::parse(request).unwrap().header;
-    let header = Header { spi_responder, from_initiator: false, response: true, ..header };
-    chain.into_message(&header).unwrap()
 }
 
 /// V2-LIVE-06, V2-CKY-01, V2-KE-03, V2-SA-03: forged answers to IKE_SA_INIT do not end the attempt: the good one still wins.

@@ -22,4 +22,6 @@ mod loss;
 #[cfg(test)]
 mod nat;
 #[cfg(test)]
+mod small_print;
+#[cfg(test)]
 mod util;
