@@ -260,7 +260,7 @@ impl AuthSent {
         waiting.push(offer.wish);
         let failure = Failure::new(FailureCause::Local, RemoveReason::LocalDeleted.to_string());
         fail_initiator(ctx, "IKE_AUTH", &link.path, &rule, waiting, &failure);
-        Retiring::delete(ctx, link, rule.retry, Some((id, timer)))
+        Retiring::delete(ctx, link, rule.retry, Some((id, ExchangeType::IKE_AUTH, timer)))
     }
 
     pub(super) fn handle_timeout(mut self: Box<Self>, ctx: &mut Ctx<'_>) -> Option<Sa> {

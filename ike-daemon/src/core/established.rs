@@ -502,7 +502,7 @@ impl Established {
         let role = self.link.role;
         ctx.log(Level::Info, format!("IKE SA {} with {} ({role:?}): {reason}", self.link.spis, self.link.path.remote));
         let unanswered = outstanding.map(|o| {
-            let held = (o.id, o.timer);
+            let held = (o.id, o.exchange.kind(), o.timer);
             self.forget(ctx, o.exchange, FailureCause::IkeSaGone);
             held
         });

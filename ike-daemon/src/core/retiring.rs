@@ -8,11 +8,11 @@ use super::context::{Ctx, Failure};
 use super::link::{Link, Message, Place, Unopened};
 use super::retransmit::{Due, Retransmission};
 use super::sa::Sa;
+use crate::wire::WireError;
 use crate::wire::chain::{ChainBuilder, PayloadType};
 use crate::wire::delete::Delete;
 use crate::wire::header::ExchangeType;
 use crate::wire::notify::{Notify, NotifyType};
-use crate::wire::payloads::Payloads;
 
 /// How long the peer may take to delete what it replaced, before we do.
 const REPLACED: Duration = Duration::from_secs(30);
@@ -26,8 +26,8 @@ pub(super) struct Retiring {
 }
 
 enum Stage {
-    /// An earlier request is out; the Delete must wait for its answer (window 1).
-    Waiting(u32, Retransmission),
+    /// An earlier request, of this kind, is out; the Delete must wait for its answer (window 1).
+    Waiting(u32, ExchangeType, Retransmission),
     /// The last request is out.
     Closing(u32, Retransmission),
     /// A successor is in use; the peer is to delete.
@@ -44,10 +44,10 @@ impl Retiring {
         ctx: &mut Ctx<'_>,
         link: Link,
         retry: RetryPolicy,
-        unanswered: Option<(u32, Retransmission)>,
+        unanswered: Option<(u32, ExchangeType, Retransmission)>,
     ) -> Option<Sa> {
-        if let Some((id, timer)) = unanswered {
-            return Some(Self { link, retry, stage: Stage::Waiting(id, timer) }.into());
+        if let Some((id, exchange, timer)) = unanswered {
+            return Some(Self { link, retry, stage: Stage::Waiting(id, exchange, timer) }.into());
         }
         let mut chain = ChainBuilder::new();
         chain.push(PayloadType::DELETE, &Delete::Ike).ok()?;
@@ -98,15 +98,20 @@ impl Retiring {
         matches!(self.stage, Stage::Refused(_))
     }
 
-    fn outstanding(&self) -> Option<u32> {
+    fn outstanding(&self) -> Option<(u32, ExchangeType)> {
         match &self.stage {
-            Stage::Waiting(id, _) | Stage::Closing(id, _) => Some(*id),
+            Stage::Waiting(id, exchange, _) => Some((*id, *exchange)),
+            Stage::Closing(id, _) => Some((*id, ExchangeType::INFORMATIONAL)),
             Stage::Replaced(_) | Stage::Lingering(_) | Stage::Refused(_) => None,
         }
     }
 
     pub(super) fn handle_message(mut self: Box<Self>, ctx: &mut Ctx<'_>, message: &Message<'_>) -> Option<Sa> {
-        match self.link.place(message, self.outstanding()) {
+        let outstanding = self.outstanding();
+        match self.link.place(message, outstanding.map(|(id, _)| id)) {
+            Place::Response if outstanding.is_none_or(|(_, exchange)| exchange != message.header().exchange) => {
+                ctx.out.stats.out_of_window += 1;
+            }
             Place::Repeated => self.link.repeat(ctx, message),
             Place::Outside => ctx.out.stats.out_of_window += 1,
             Place::Response => {
@@ -128,21 +133,28 @@ impl Retiring {
             ctx.out.stats.out_of_window += 1;
             return Some(Sa::Retiring(self));
         }
-        let opened = match self.link.open(ctx, message) {
-            Ok(opened) => opened,
-            Err(Unopened::Forged | Unopened::Malformed | Unopened::Incomplete) => return Some(Sa::Retiring(self)),
+        let decoded = match self.link.open(ctx, message) {
+            Err(Unopened::Forged | Unopened::Incomplete) => return Some(Sa::Retiring(self)),
+            Err(Unopened::Malformed) => Err(WireError::Length("padding")),
+            Ok(opened) => opened.decode(),
         };
-        let request = opened.decode().unwrap_or_else(|_| Payloads::default());
-        let mut chain = ChainBuilder::new();
-        if exchange == ExchangeType::CREATE_CHILD_SA {
+        let (error, over) = match decoded {
             // V2-COL-11, and the same for children.
-            let notify = Notify::plain(NotifyType::TEMPORARY_FAILURE, Vec::new());
-            chain.push(PayloadType::NOTIFY, &notify).ok()?;
+            Ok(_) if exchange == ExchangeType::CREATE_CHILD_SA => {
+                (Some((NotifyType::TEMPORARY_FAILURE, vec![])), false)
+            }
+            Ok(request) => (None, request.deletes.contains(&Delete::Ike)),
+            Err(WireError::Critical(kind)) => (Some((NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind])), false),
+            Err(_) => (Some((NotifyType::INVALID_SYNTAX, vec![])), true),
+        };
+        let mut chain = ChainBuilder::new();
+        if let Some((kind, data)) = error {
+            chain.push(PayloadType::NOTIFY, &Notify::plain(kind, data)).ok()?;
         }
         if let Err(failure) = self.link.respond(ctx, message, &chain) {
             self.report(ctx, &failure);
         }
-        if request.deletes.contains(&Delete::Ike) {
+        if over {
             return Some(Self::linger(ctx, self.link, self.retry));
         }
         Some(Sa::Retiring(self))
@@ -154,7 +166,7 @@ impl Retiring {
 
     pub(super) fn handle_timeout(mut self: Box<Self>, ctx: &mut Ctx<'_>) -> Option<Sa> {
         let due = match &mut self.stage {
-            Stage::Waiting(_, timer) | Stage::Closing(_, timer) => timer.poll(ctx.now),
+            Stage::Waiting(_, _, timer) | Stage::Closing(_, timer) => timer.poll(ctx.now),
             Stage::Replaced(at) if *at <= ctx.now => return Self::delete(ctx, self.link, self.retry, None),
             Stage::Lingering(at) | Stage::Refused(at) if *at <= ctx.now => return None,
             Stage::Replaced(_) | Stage::Lingering(_) | Stage::Refused(_) => Due::Nothing,
@@ -171,7 +183,7 @@ impl Retiring {
 
     pub(super) fn next_timeout(&self) -> Timestamp {
         match &self.stage {
-            Stage::Waiting(_, timer) | Stage::Closing(_, timer) => timer.deadline(),
+            Stage::Waiting(_, _, timer) | Stage::Closing(_, timer) => timer.deadline(),
             Stage::Replaced(at) | Stage::Lingering(at) | Stage::Refused(at) => *at,
         }
     }

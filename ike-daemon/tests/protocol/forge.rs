@@ -6,6 +6,7 @@ use ike_daemon::wire::chain::{ChainBuilder, PayloadType, parse_inner, parse_mess
 use ike_daemon::wire::header::{ExchangeType, Header};
 use ike_daemon::wire::notify::{Notify, NotifyType};
 use ike_daemon::wire::payloads::Payloads;
+use ike_daemon::wire::transform::{Encr, GroupId, IntegId, PrfId};
 
 use crate::util::*;
 
@@ -50,6 +51,22 @@ impl Forger {
 
     pub(crate) fn keys(&self) -> &IkeKeys {
         &self.keys
+    }
+
+    /// Keys of an SA with the suite that [`rule`] prefers.
+    pub(crate) fn holding(keys: IkeKeys, spis: IkeSpis) -> Self {
+        let suite = IkeSuite {
+            encr: Encr::aes_gcm_16(256),
+            integ: IntegId::NONE,
+            prf: PrfId::HMAC_SHA2_256,
+            group: GroupId::CURVE25519,
+        };
+        Self { keys, suite, spis, counter: std::cell::Cell::new(1 << 60) }
+    }
+
+    /// The same keys under other SPIs.
+    pub(crate) fn with_spis(self, spis: IkeSpis) -> Self {
+        Self { spis, ..self }
     }
 
     pub(crate) fn header(&self, claim: Claim) -> Header {

@@ -20,6 +20,8 @@ mod lifecycle;
 #[cfg(test)]
 mod loss;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod nat;
 #[cfg(test)]
 mod small_print;
