@@ -8,9 +8,10 @@
 #[path = "../../fuzz/src/list.rs"]
 mod list;
 
-use crate::debian;
 use crate::net::undo::{Guard, watch_signals};
-use crate::workspace::{cargo, on_path, root, run_shown, target};
+use crate::workspace::{binaries, cargo, on_path, root, run_shown, target};
+use crate::{build_ebpf, debian};
+
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use list::{About, TARGETS};
@@ -45,6 +46,28 @@ pub struct Arguments {
     names: Vec<String>,
 }
 
+/// Runs the fuzzer of the ingress, which is no libFuzzer: its frames are made anew from the seed, and there is nothing to keep.
+fn ingress(arguments: &Arguments) -> Result<bool> {
+    ensure!(arguments.input.is_none(), "ingress reads no files: the same --seed makes the same frames");
+    if arguments.keep {
+        return Ok(true);
+    }
+    build_ebpf::run_quietly()?;
+    run_shown(cargo().args(["build", "--quiet", "--package", "esp-kernel"]))?;
+    let mut command = Command::new(binaries()?.join("esp-kernel"));
+    command
+        .args(["ingress", "--minutes", &arguments.minutes.to_string()])
+        .arg("--seed")
+        .arg(seed(arguments).to_string());
+    Ok(command.status().context("could not start esp-kernel")?.success())
+}
+
+/// The one that is asked for, or another one each time.
+fn seed(arguments: &Arguments) -> u32 {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    arguments.seed.unwrap_or(clock.subsec_nanos() | 1)
+}
+
 /// What cargo-fuzz passes as well: counters for every edge, operands of comparisons.
 const FLAGS: [&str; 5] = [
     "-Cpasses=sancov-module",
@@ -57,6 +80,13 @@ const FLAGS: [&str; 5] = [
 /// Named, so that build scripts and macros are built without [`FLAGS`].
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
+/// What is fuzzed in the kernel, with frames that are made from the seed: the programs have no coverage to go by.
+const IN_KERNEL: About = About {
+    name: "ingress",
+    shows: "frames that nobody sends through the real programs in the kernel, which needs root",
+    max_len: 0,
+};
+
 /// Seconds that one input may take: everything here is done in milliseconds (bounded time).
 const SLOWEST: u32 = 5;
 
@@ -66,13 +96,17 @@ const SLOWEST: u32 = 5;
 /// There is no target of that name, the driver cannot be built, or something was found.
 pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.list {
-        TARGETS.iter().for_each(|target| println!("{:<16} {}", target.name, target.shows));
+        TARGETS.iter().chain([&IN_KERNEL]).for_each(|target| println!("{:<16} {}", target.name, target.shows));
         return Ok(());
     }
     watch_signals();
     let targets = named(&arguments.names)?;
-    let driver = build()?;
     let mut found = Vec::new();
+    let (in_kernel, targets): (Vec<_>, Vec<_>) = targets.into_iter().partition(|about| about.name == IN_KERNEL.name);
+    if !in_kernel.is_empty() && !ingress(arguments)? {
+        found.push(IN_KERNEL.name);
+    }
+    let driver = if targets.is_empty() { PathBuf::new() } else { build()? };
     for about in targets {
         let passed = match &arguments.input {
             Some(input) => replay(&driver, about, input)?,
@@ -88,12 +122,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn named(names: &[String]) -> Result<Vec<&'static About>> {
-    if let Some(unknown) = names.iter().find(|name| TARGETS.iter().all(|target| target.name != **name)) {
-        let all: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+    let all = || TARGETS.iter().chain([&IN_KERNEL]);
+    if let Some(unknown) = names.iter().find(|name| all().all(|target| target.name != **name)) {
+        let all: Vec<_> = all().map(|target| target.name).collect();
         bail!("no target is called {unknown}; there are: {}", all.join(" "));
     }
     let asked = |target: &&About| names.is_empty() || names.iter().any(|name| name == target.name);
-    Ok(TARGETS.iter().filter(asked).collect())
+    Ok(all().filter(asked).collect())
 }
 
 /// The driver, instrumented. It has a lock file of its own.
@@ -131,8 +166,7 @@ fn checked_in(about: &About) -> PathBuf {
 fn fuzz(driver: &Path, about: &About, arguments: &Arguments) -> Result<bool> {
     let findings = target("fuzz").join("findings");
     fs::create_dir_all(&findings).with_context(|| format!("creating {}", findings.display()))?;
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seed = arguments.seed.unwrap_or(clock.subsec_nanos() | 1);
+    let seed = seed(arguments);
     let mut command = driver_for(driver, about);
     command
         .arg(format!("-seed={seed}"))

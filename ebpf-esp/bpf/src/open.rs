@@ -22,6 +22,7 @@ use sadb_maps::spd::{NO_MATCH, scope};
 
 use crate::frame::{HEADER_ROOM, MAX_OFFSET, XdpFrame, opaque, size};
 use crate::maps::{CONFIG, OUTER, SA_IN, SA_WINDOW, SA_WINDOW_PAGES, count};
+use crate::route::Place;
 use crate::sa::{self, Usable, planned};
 use crate::scratch::{OF_ITS_SOURCE, park, park_quoted, scratch};
 use crate::seal::{FAILED, status};
@@ -188,8 +189,8 @@ pub extern "C" fn open_whole_prepare(ctx: *mut xdp_md) -> u32 {
     })
 }
 
-/// Reads the frame into the scratch: [`IP`], [`NO_IP`] or [`BROKEN_IP`]. A function of its own, so that its stack does not add up with
-/// the classifier's.
+/// Reads the frame into the scratch: [`IP`], [`NO_IP`] or [`BROKEN_IP`]. A function of its own, so that its stack does not
+/// add up with the classifier's.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn read_inner(ctx: *mut xdp_md) -> u32 {
@@ -882,12 +883,13 @@ pub fn clear<A: Arrival>(frame: &A, parsed: &Parsed) -> Result<u32, Counter> {
     let (matched, host) = match_clear(selectors, head.generation, head.count, 1)?;
     let mut what = matched;
     if what != verdict::PASS {
-        let local = is_local(frame, parsed);
-        if local && parsed.proto == proto::UDP && (parsed.dport == 500 || parsed.dport == 4500) {
+        let place = route::place(frame.context(), frame.interface(), parsed.src, parsed.dst);
+        // An exception is made only where it is sure that nobody behind this host gets the packet.
+        if place == Place::Here && parsed.proto == proto::UDP && (parsed.dport == 500 || parsed.dport == 4500) {
             count(Counter::KeyManagement);
             return Ok(CLEAR);
         }
-        if host && !local {
+        if host && place == Place::Foreign {
             // Host rules do not judge what is only passing through.
             what = match_clear(selectors, head.generation, head.count, 0)?.0;
         }

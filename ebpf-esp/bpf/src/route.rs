@@ -181,11 +181,31 @@ pub fn device_mtu(ctx: *mut c_void, ifindex: u32) -> Result<u32, Counter> {
     }
 }
 
-/// Whether a packet to `dst` that came in on `ifindex` would stay on this host. A host that forwards nothing keeps
-/// everything; what is neither forwarded nor clearly foreign counts as local, which is the strict side.
+/// Whose a packet is that came in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It stays on this host, or the stack drops it: nobody else gets it. A host that forwards nothing keeps everything.
+    Here,
+    /// It is forwarded.
+    Foreign,
+    /// The route does not tell: it is unreachable, or has a tunnel of the kernel's, or is too narrow.
+    Unclear,
+}
+
+/// Whose a packet to `dst` is that came in on `ifindex`.
+#[inline(always)]
+pub fn place(ctx: *mut c_void, ifindex: u32, src: Addr, dst: Addr) -> Place {
+    let Some(p) = params(ifindex, src, dst, 0) else { return Place::Unclear };
+    match find(ctx, p, 0) {
+        NOT_FORWARDED | FORWARDING_DISABLED => Place::Here,
+        SUCCESS | NO_NEIGHBOUR => Place::Foreign,
+        _ => Place::Unclear,
+    }
+}
+
+/// Whether a packet to `dst` that came in on `ifindex` would stay on this host. What is neither forwarded nor clearly
+/// foreign counts as local, which is the strict side where host rules are to be kept.
 #[inline(always)]
 pub fn is_local(ctx: *mut c_void, ifindex: u32, src: Addr, dst: Addr) -> bool {
-    let Some(p) = params(ifindex, src, dst, 0) else { return true };
-    let status = find(ctx, p, 0);
-    matches!(status, NOT_FORWARDED | FORWARDING_DISABLED) || (status != SUCCESS && status != NO_NEIGHBOUR)
+    place(ctx, ifindex, src, dst) != Place::Foreign
 }

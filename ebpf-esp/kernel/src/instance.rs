@@ -209,6 +209,19 @@ impl DataPath {
         self.add_pair(shape, transform, keys, generation, change)
     }
 
+    /// Replaces policy and SAs by ones without ESP's keys: `change` gives theirs, which `action` accepts.
+    pub(crate) fn protect_by(
+        &mut self,
+        shape: Shape,
+        action: Action,
+        change: impl Fn(SaSpec) -> SaSpec,
+    ) -> Result<Place> {
+        self.sadb.flush(None)?;
+        let generation = self.allow_by(shape, action)?;
+        let [src, dst] = shape.outer();
+        self.add_both(change(blank(shape, src, dst, SPI)), generation)
+    }
+
     /// Replaces the SAs and leaves the policy, which `place` was made for.
     pub(crate) fn other_sas(
         &mut self,
@@ -253,7 +266,10 @@ impl DataPath {
 
     /// Replaces the policy by one that accepts these keys, both ways. Gives its generation.
     fn allow(&mut self, shape: Shape, transform: &Transform, keys: &Keys) -> Result<u32> {
-        let action = action(transform, keys)?;
+        self.allow_by(shape, action(transform, keys)?)
+    }
+
+    fn allow_by(&mut self, shape: Shape, action: Action) -> Result<u32> {
         Ok(self.spd.replace(&[rule(shape, direction::OUT, action)?, rule(shape, direction::IN, action)?])?)
     }
 
@@ -268,17 +284,18 @@ impl DataPath {
     ) -> Result<Place> {
         let [src, dst] = shape.outer();
         let spec = change(SaSpec {
-            mode: if shape.is_tunnel() { Mode::Tunnel } else { Mode::Transport },
             encr: transform.encr,
             key: SecretKey::new(keys.key.clone()),
             salt: SecretKey::new(keys.salt.clone()),
             auth: transform.auth(),
             auth_key: SecretKey::new(keys.auth_key.clone()),
             esn: keys.esn,
-            replay_window: 1024,
-            iv: IvSource::FreshKey,
-            ..SaSpec::new(ESP, keys.spi, src, dst)
+            ..blank(shape, src, dst, keys.spi)
         });
+        self.add_both(spec, generation)
+    }
+
+    fn add_both(&mut self, spec: SaSpec, generation: u32) -> Result<Place> {
         self.sadb.add(&SaSpec { direction: Direction::In, ..spec.clone() })?;
         let sa = self.sadb.add(&SaSpec { direction: Direction::Out, ..spec })?;
         Ok(Place { sa, generation })
@@ -364,6 +381,16 @@ impl Drop for Removed {
         for directory in ["/run/ipsec", STATE_DIR] {
             let _ = std::fs::remove_dir_all(Path::new(directory).join(self.0.name()));
         }
+    }
+}
+
+/// An SA without keys.
+fn blank(shape: Shape, src: IpAddr, dst: IpAddr, spi: u32) -> SaSpec {
+    SaSpec {
+        mode: if shape.is_tunnel() { Mode::Tunnel } else { Mode::Transport },
+        replay_window: 1024,
+        iv: IvSource::FreshKey,
+        ..SaSpec::new(ESP, spi, src, dst)
     }
 }
 

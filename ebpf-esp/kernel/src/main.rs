@@ -6,10 +6,11 @@ mod bench;
 mod check;
 mod corners;
 mod ecn;
+mod forge;
+mod ingress;
 mod instance;
 mod next_abi;
 mod packets;
-
 mod programs;
 #[path = "../../tests/support/reference.rs"]
 #[allow(
@@ -67,6 +68,21 @@ enum Task {
         /// Another object than the one that is embedded
         #[arg(long)]
         object: Option<PathBuf>,
+    },
+    /// Frames that nobody sends, through the whole ingress
+    Ingress {
+        /// Another object than the one that is embedded
+        #[arg(long)]
+        object: Option<PathBuf>,
+        /// What the frames are made from
+        #[arg(long, default_value_t = 4303)]
+        seed: u64,
+        /// Frames
+        #[arg(long, default_value_t = 8_000)]
+        frames: u64,
+        /// Minutes of processor time, instead of a number of frames
+        #[arg(long)]
+        minutes: Option<f64>,
     },
     /// Attach the programs of an object, in place of those that espadm has embedded
     Attach {
@@ -129,6 +145,7 @@ fn main() -> ExitCode {
         Task::Packets { object } => packets::run(object.as_deref()),
         Task::Ecn => ecn::run(),
         Task::Corners { object } => corners::run(object.as_deref()),
+        Task::Ingress { object, seed, frames, minutes } => ingress::run(object.as_deref(), seed, frames, minutes),
         Task::Attach { instance, object, interfaces } => instance::attach(&instance, &object, &interfaces),
         Task::Move { instance, object } => next_abi::run(&instance, object.as_deref()),
         Task::Bench { object, programs, transforms, rounds } => {

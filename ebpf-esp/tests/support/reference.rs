@@ -36,20 +36,24 @@ pub(crate) fn with_trailer(payload: &[u8], align: usize, next_header: u8) -> Vec
 impl Keys {
     /// The whole packet.
     pub(crate) fn seal(&self, payload: &[u8], seq: u64, iv: &[u8], next_header: u8) -> Vec<u8> {
-        let message = with_trailer(payload, self.align(), next_header);
+        self.seal_message(&with_trailer(payload, self.align(), next_header), seq, iv)
+    }
+
+    /// The same with a trailer that is there, which has to fill the last block.
+    pub(crate) fn seal_message(&self, message: &[u8], seq: u64, iv: &[u8]) -> Vec<u8> {
         let (low, high) = ((seq as u32).to_be_bytes(), ((seq >> 32) as u32).to_be_bytes());
         let spi = self.spi.to_be_bytes();
         let aad = if self.esn { [spi, high, low].concat() } else { [spi, low].concat() };
         let header = [&spi, &low, iv].concat();
         let nonce = [&self.salt, iv].concat();
         if self.encryption == Encryption::AesGmac {
-            let aad = [&aad, iv, &message].concat();
-            return [header, message, self.aead(&nonce, &aad, &[])].concat();
+            let aad = [&aad, iv, message].concat();
+            return [&header, message, &self.aead(&nonce, &aad, &[])].concat();
         }
         if self.encryption.is_aead() {
-            return [header, self.aead(&nonce, &aad, &message)].concat();
+            return [header, self.aead(&nonce, &aad, message)].concat();
         }
-        let sealed = [header, self.cipher(&nonce, iv, &message)].concat();
+        let sealed = [header, self.cipher(&nonce, iv, message)].concat();
         let authenticated = if self.esn { [&sealed[..], &high].concat() } else { sealed.clone() };
         [sealed, self.mac(&authenticated)].concat()
     }

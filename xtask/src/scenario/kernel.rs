@@ -31,7 +31,16 @@ pub(super) fn corners() -> Result<()> {
 }
 
 pub(super) fn packets() -> Result<()> {
+    with_programs("packets")
+}
+
+pub(super) fn ingress() -> Result<()> {
+    with_programs("ingress")
+}
+
+/// With the real programs, or those that have a fault.
+fn with_programs(task: &str) -> Result<()> {
     let object = faults::object();
     let object = object.iter().flat_map(|object| ["--object", object]);
-    run_shown(Command::new(binaries()?.join("esp-kernel")).arg("packets").args(object))
+    run_shown(Command::new(binaries()?.join("esp-kernel")).arg(task).args(object))
 }

@@ -114,6 +114,11 @@ pub const ALL: &[Scenario] = &[
         kernel::corners,
     ),
     namespace(
+        "kernel-ingress",
+        "8,000 frames that nobody sends, in 20 worlds: what opens was sealed, once; what is dropped is counted, once; nothing passes in clear",
+        kernel::ingress,
+    ),
+    namespace(
         "kernel-policy",
         "random rules and packets through the classifier in the kernel, beside the plain scan, up to 16,384 rules",
         kernel::policy,
