@@ -5,4 +5,5 @@ pub mod core;
 pub mod crypto;
 pub mod door_server;
 pub mod driver;
+pub mod pki;
 pub mod wire;

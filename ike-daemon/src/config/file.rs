@@ -31,15 +31,16 @@ pub enum FileError {
     #[error("{0}: expected text in ASCII or UTF-8")]
     NotText(String),
     /// Secrets that belong to someone else.
-    #[error(
-        "{path}: owned by user {owner}; a file with keys has to be owned by root or by the daemon's user: chown root {path}"
-    )]
+    #[error("{path}: owned by user {owner}; it has to be owned by root or by the daemon's user: chown root {path}")]
     Owner {
         /// The file.
         path: String,
         /// Its owner.
         owner: u32,
     },
+    /// What is trusted and others may change.
+    #[error("{0}: others may write this file, and what it says is trusted: chmod go-w {0}")]
+    Writable(String),
     /// Secrets that others may touch.
     #[error("{path}: mode {mode:04o} lets others at the keys: chmod 600 {path}")]
     Mode {
@@ -65,21 +66,47 @@ pub(super) fn read_text(path: &Path) -> Result<String, FileError> {
 /// # Errors
 /// Any [`FileError`].
 pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, FileError> {
-    let (file, name) = open(path)?;
-    let metadata = file.metadata().map_err(|error| FileError::Io { path: name.clone(), error })?;
-    let owner = metadata.uid();
-    if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
-        return Err(FileError::Owner { path: name, owner });
+    let bytes = read_secret_octets(path)?;
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => Err(FileError::NotText(path.display().to_string())),
     }
-    let mode = metadata.mode() & 0o7777;
+}
+
+/// Reads a file of any octets that nobody but root and this process's user may read.
+///
+/// # Errors
+/// Any [`FileError`].
+pub(crate) fn read_secret_octets(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let (file, name) = open(path)?;
+    let mode = owned(&file, &name)?;
     if mode & 0o077 != 0 {
         return Err(FileError::Mode { path: name, mode });
     }
-    let bytes = read(file, &name)?;
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => Err(FileError::NotText(name)),
+    read(file, &name)
+}
+
+/// Reads a file of any octets that nobody but root and this process's user may write.
+///
+/// # Errors
+/// Any [`FileError`].
+pub(crate) fn read_trusted_octets(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let (file, name) = open(path)?;
+    let mode = owned(&file, &name)?;
+    if mode & 0o022 != 0 {
+        return Err(FileError::Writable(name));
     }
+    read(file, &name)
+}
+
+/// The mode of a file that belongs to root or to this process's user.
+fn owned(file: &File, name: &str) -> Result<u32, FileError> {
+    let metadata = file.metadata().map_err(|error| FileError::Io { path: name.to_owned(), error })?;
+    let owner = metadata.uid();
+    if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
+        return Err(FileError::Owner { path: name.to_owned(), owner });
+    }
+    Ok(metadata.mode() & 0o7777)
 }
 
 /// Opens without waiting for the other end of a pipe, and looks at what was opened, not at what the name stood for before.

@@ -23,6 +23,7 @@ use std::path::Path;
 pub use address::{AddressError, AddressSpec};
 pub use algorithms::{ciphers, groups, integrity};
 pub use file::{FileError, MAX_FILE};
+pub(crate) use file::{read_secret_octets, read_trusted_octets};
 pub use preshared::{PresharedEntry, PresharedKeys};
 pub use rules::{ConfiguredRule, Defaults, MAX_LABEL, RuleSet};
 pub use source::{Finding, Position, Report, Severity, Spanned};
@@ -44,7 +45,7 @@ impl ConfigError {
     pub fn is_permission(&self) -> bool {
         match self {
             Self::File(FileError::Io { error, .. }) => error.kind() == io::ErrorKind::PermissionDenied,
-            Self::File(FileError::Owner { .. } | FileError::Mode { .. }) => true,
+            Self::File(FileError::Owner { .. } | FileError::Mode { .. } | FileError::Writable(_)) => true,
             Self::File(_) | Self::Content(_) => false,
         }
     }

@@ -1,6 +1,6 @@
 //! The cryptography of the IKE SA: which algorithms there are ([`Provider`]), what is derived from what
 //! ([`keys`], RFC 7296 sections 2.13 to 2.18), how the SK payload is sealed and opened ([`Protector`], RFC 5282 and section
-//! 3.14), and what a pre-shared key signs ([`auth`], section 2.15). The algorithms themselves come from libraries: ring, and
+//! 3.14), what a pre-shared key signs ([`auth`], section 2.15), and signatures ([`sign`]). The algorithms themselves come from libraries: ring, and
 //! RustCrypto where ring has none.
 
 pub mod auth;
@@ -12,6 +12,7 @@ mod protect;
 mod provider;
 mod secret;
 mod selftest;
+pub mod sign;
 #[cfg(test)]
 mod tests;
 
