@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 /// Version of everything in this crate that the kernel side sees. A tool refuses an instance with another version, save
 /// `espadm upgrade`, which moves it: whoever raises the number adds the step that leads there to `host::migrate`.
-pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 13 } else { 12 };
+pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 14 } else { 13 };
 
 /// Magic of [`Header`]: "IPSE" in ASCII, host order.
 pub const HEADER_MAGIC: u32 = 0x4950_5345;
@@ -35,12 +35,17 @@ pub mod map {
     pub const OUTER: &str = "OUTER";
     /// `Hash<InboundKey, SlotRef>`: SPI, destination and protocol to slot.
     pub const SA_IN: &str = "SA_IN";
+    /// `Hash<InboundKey, SlotRef>`: SPI, destination and protocol of an outbound SA to slot. Packets go by `SA_OUT`; this is
+    /// for who is given a name.
+    pub const SA_NAMES: &str = "SA_NAMES";
     /// `Hash<BindingKey, Bundle>`: outbound binding to slots.
     pub const SA_OUT: &str = "SA_OUT";
     /// `Array<SaStatic>`: the immutable part of each SA by slot.
     pub const SA_STATIC: &str = "SA_STATIC";
     /// `Array<KeyText>`: the keys of each SA as they were given, by slot.
     pub const SA_KEYS: &str = "SA_KEYS";
+    /// `Hash<u32, Identities>`, not preallocated: the identities of those SAs that have any, by slot. No program reads them.
+    pub const SA_IDENTITIES: &str = "SA_IDENTITIES";
     /// `Array<SaState>`: the mutable part of each SA by slot.
     pub const SA_STATE: &str = "SA_STATE";
     /// `Array<Window>`: the replay window of each SA by slot.

@@ -134,6 +134,8 @@ pub mod flag {
     pub const NAT_REMOTE: u32 = 1 << 10;
     /// An outbound SA that no binding leads to yet.
     pub const UNBOUND: u32 = 1 << 11;
+    /// The SA has [`Identities`](super::Identities).
+    pub const IDENTITIES: u32 = 1 << 12;
     /// The direction was not given and the destination is no local address: the SA serves both directions.
     pub const BOTH: u32 = INBOUND | OUTBOUND;
 }
@@ -546,6 +548,31 @@ pub struct KeyText {
     pub reserved: [u8; 5],
 }
 
+/// Most octets of an identity.
+pub const MAX_IDENTITY: usize = 252;
+
+/// An identity of one end as key management or an administrator gave it (RFC 2367 section 2.3.4). For display.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+pub struct IdentityText {
+    /// PF_KEY identity type; 0 when there is none.
+    pub kind: u16,
+    /// Octets of `text` in use.
+    pub len: u16,
+    /// UTF-8.
+    pub text: [u8; MAX_IDENTITY],
+}
+
+/// The identities of both ends of an SA.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+pub struct Identities {
+    /// That of the source.
+    pub src: IdentityText,
+    /// That of the destination.
+    pub dst: IdentityText,
+}
+
 /// Index in the key area of the states of HMAC: inner, then outer.
 pub const HMAC_WORD: usize = 96;
 
@@ -581,3 +608,4 @@ const _: () = assert!(size_of::<WindowPage>() == 1024 && size_of::<WindowPageKey
 const _: () = assert!(ring_bits(1025) == PAGE_BITS && ring_bits(MAX_REPLAY_WINDOW) == 12);
 const _: () = assert!(size_of::<GhashTable>() == 8192);
 const _: () = assert!(size_of::<KeyText>() == 128);
+const _: () = assert!(size_of::<Identities>() == 512);

@@ -7,8 +7,8 @@ use sadb_maps::abi::{Config, DEFAULT_SA_CAPACITY, Header, MAX_QUEUES, MAX_RULES,
 use sadb_maps::counter::{COUNTERS as COUNTER_COUNT, Counter};
 use sadb_maps::policy::{PolicyHead, Rule};
 use sadb_maps::sa::{
-    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, MAX_WINDOW_PAGES, PathMtu, SaState, SaStatic,
-    SlotRef, Window, WindowPage, WindowPageKey,
+    BindingKey, BlowfishState, Bundle, GhashTable, Identities, InboundKey, KeyText, MAX_WINDOW_PAGES, PathMtu, SaState,
+    SaStatic, SlotRef, Window, WindowPage, WindowPageKey,
 };
 use sadb_maps::slow::{FragmentKey, MAX_KNOWN, RING, SlowState};
 use sadb_maps::spd::{
@@ -27,11 +27,15 @@ pub static OUTER: HashMap<u32, Outer> = HashMap::with_max_entries(256, 0);
 #[map]
 pub static SA_IN: HashMap<InboundKey, SlotRef> = HashMap::with_max_entries(DEFAULT_SA_CAPACITY, 0);
 #[map]
+pub static SA_NAMES: HashMap<InboundKey, SlotRef> = HashMap::with_max_entries(DEFAULT_SA_CAPACITY, 0);
+#[map]
 pub static SA_OUT: HashMap<BindingKey, Bundle> = HashMap::with_max_entries(DEFAULT_SA_CAPACITY, 0);
 #[map]
 pub static SA_STATIC: Array<SaStatic> = Array::with_max_entries(DEFAULT_SA_CAPACITY, 0);
 #[map]
 pub static SA_KEYS: Array<KeyText> = Array::with_max_entries(DEFAULT_SA_CAPACITY, 0);
+#[map]
+pub static SA_IDENTITIES: HashMap<u32, Identities> = HashMap::with_max_entries(DEFAULT_SA_CAPACITY, NO_PREALLOC);
 #[map]
 pub static SA_STATE: Array<SaState> = Array::with_max_entries(DEFAULT_SA_CAPACITY, 0);
 #[map]

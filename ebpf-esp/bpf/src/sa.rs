@@ -3,10 +3,10 @@
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use sadb_maps::counter::Counter;
 use sadb_maps::event::{Event, expire, kind};
-use sadb_maps::sa::{SaState, SaStatic, SlotRef, notified, state};
+use sadb_maps::sa::{InboundKey, SaState, SaStatic, SlotRef, flag, notified, state};
 
 use crate::atomic;
-use crate::maps::{EVENTS, SA_STATE, SA_STATIC, count};
+use crate::maps::{EVENTS, SA_IN, SA_NAMES, SA_STATE, SA_STATIC, count};
 use crate::scratch::scratch;
 
 /// Nanoseconds in a second.
@@ -70,7 +70,7 @@ pub fn now_to_a_tick() -> u64 {
 
 #[inline(always)]
 fn passed(limit: &sadb_maps::sa::Lifetime, sa: &SaState, bytes: u64, now: u64) -> bool {
-    (limit.bytes != 0 && bytes > limit.bytes)
+    (limit.bytes != 0 && bytes >= limit.bytes)
         || (limit.add != 0 && now >= sa.added + limit.add * SECOND)
         || (limit.used != 0 && sa.first_use != 0 && now >= sa.first_use + limit.used * SECOND)
 }
@@ -100,20 +100,45 @@ pub fn admit(sa: &Usable, octets: u64, now: u64) -> Result<(), Counter> {
     Ok(())
 }
 
-/// Moves the SA to dead and raises one EXPIRE (hard).
+/// Moves the SA to dead and raises one EXPIRE (hard); its partner goes with it.
 #[inline(always)]
 pub fn expire_hard(sa: &Usable, now: u64) {
-    // SAFETY: a live map value.
-    unsafe {
-        let was = atomic::compare_swap(&raw mut (*sa.state).state, state::MATURE as u64, state::DEAD as u64);
-        if was != state::MATURE as u64
-            && atomic::compare_swap(&raw mut (*sa.state).state, state::DYING as u64, state::DEAD as u64)
-                != state::DYING as u64
-        {
-            return;
-        }
+    if die(sa) {
+        announce(sa, expire::HARD, now);
+        end_partner(sa.place.slot, sa.place.generation, now);
     }
-    announce(sa, expire::HARD, now);
+}
+
+/// Moves the state word to dead; whether it was this call that did so.
+#[inline(always)]
+fn die(sa: &Usable) -> bool {
+    let swap = |from: u32| {
+        // SAFETY: a live map value.
+        unsafe { atomic::compare_swap(&raw mut (*sa.state).state, from as u64, state::DEAD as u64) == from as u64 }
+    };
+    swap(state::MATURE) || swap(state::DYING)
+}
+
+/// Ends the partner of the SA in `slot`: the hard expiry of one SA of a pair is that of both (spec section 7.9).
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn end_partner(slot: u32, generation: u32, now: u64) -> u32 {
+    let Some(sa) = resolve(SlotRef { slot, generation }) else { return 0 };
+    let SaStatic { flags, spi, proto, pair_spi, src, .. } = *sa.fixed;
+    if flags & flag::PAIRED == 0 {
+        return 0;
+    }
+    let key = InboundKey { dst: src, spi: pair_spi, proto, reserved: [0; 3] };
+    let place = if flags & flag::INBOUND != 0 { SA_NAMES.get_ptr(&key) } else { SA_IN.get_ptr(&key) };
+    let Some(place) = place else { return 0 };
+    // SAFETY: a live map value.
+    let Some(partner) = resolve(unsafe { *place }) else { return 0 };
+    // The element may be that of another name by now.
+    let SaStatic { flags, spi: its_spi, pair_spi: its_pair, dst, .. } = *partner.fixed;
+    if flags & flag::PAIRED != 0 && its_spi == pair_spi && its_pair == spi && dst == src && die(&partner) {
+        announce(&partner, expire::HARD, now);
+    }
+    0
 }
 
 /// Moves the SA from mature to dying and raises one EXPIRE (soft).

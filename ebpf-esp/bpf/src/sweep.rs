@@ -1,4 +1,4 @@
-//! The sweep: a timer that ages SAs which carry no packets, a slice of the slots at a time, as Solaris does every 8 s. It
+//! The sweep: a timer that ages SAs which carry no packets, a slice of the slots at a time and all of them within a second. It
 //! moves state words forward and raises EXPIRE; it never unlinks or frees anything.
 
 use aya_ebpf::bindings::bpf_timer;
@@ -6,18 +6,18 @@ use aya_ebpf::btf_maps::Array;
 use aya_ebpf::helpers::generated::{bpf_timer_init, bpf_timer_set_callback, bpf_timer_start};
 use aya_ebpf::macros::btf_map;
 use core::ffi::c_void;
-use sadb_maps::abi::DEFAULT_SA_CAPACITY;
 use sadb_maps::event::expire;
 use sadb_maps::sa::{ESP, NUMBERS_LEFT, SaState, SlotRef, flag, notified, state};
 
 use crate::atomic;
-use crate::maps::{HEADER, SA_KEYS};
+use crate::maps::{HEADER, SA_IDENTITIES, SA_KEYS};
 use crate::sa::{self, SECOND, Usable, announce_expire};
 
 /// Slots looked at in one tick.
 const SLICE: u32 = 512;
-/// Nanoseconds between ticks: the default capacity takes 8 s.
-const TICK: u64 = 8 * SECOND / (DEFAULT_SA_CAPACITY / SLICE) as u64;
+/// Nanoseconds in which every slot is looked at once: EXPIRE is to be out within a second of the limit, and a little is for
+/// ticks that come late.
+const ROUND: u64 = SECOND / 8 * 7;
 /// `CLOCK_BOOTTIME`: lifetimes count suspended time.
 const CLOCK_BOOTTIME: u64 = 7;
 
@@ -34,8 +34,8 @@ static SWEEP: Array<Sweep, 1> = Array::new();
 /// Arms the timer. Arming it again is harmless: the loader does so after every attach.
 #[inline(always)]
 pub fn arm() -> i32 {
-    // No program reads the keys as they were given; named here, the map is part of the object all the same.
-    if SA_KEYS.get_ptr(0).is_none() {
+    // No program reads the keys as they were given, nor identities; named here, the maps are part of the object all the same.
+    if SA_KEYS.get_ptr(0).is_none() || SA_IDENTITIES.get_ptr(&0).is_some() {
         return -1;
     }
     let Some(sweep) = SWEEP.get_ptr_mut(0) else { return -1 };
@@ -47,15 +47,27 @@ pub fn arm() -> i32 {
         if bpf_timer_set_callback(timer, tick as *mut c_void) != 0 {
             return -2;
         }
-        if bpf_timer_start(timer, TICK, 0) != 0 {
+        if bpf_timer_start(timer, tick_length(), 0) != 0 {
             return -3;
         }
     }
     0
 }
 
+/// Slots of the instance.
+#[inline(always)]
+fn capacity() -> u32 {
+    HEADER.get(0).map_or(0, |h| h.capacity)
+}
+
+/// Nanoseconds between ticks.
+#[inline(always)]
+fn tick_length() -> u64 {
+    ROUND / (capacity() / SLICE + 1) as u64
+}
+
 unsafe extern "C" fn tick(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i32 {
-    let capacity = HEADER.get(0).map_or(0, |h| h.capacity);
+    let capacity = capacity();
     // SAFETY: the value that the timer lies in.
     let mut slot = unsafe { (*sweep).next } as u32;
     for _ in 0..SLICE {
@@ -69,7 +81,7 @@ unsafe extern "C" fn tick(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) 
     // SAFETY: as above.
     unsafe {
         (*sweep).next = slot as u64;
-        bpf_timer_start(&raw mut (*sweep).timer, TICK, 0);
+        bpf_timer_start(&raw mut (*sweep).timer, tick_length(), 0);
     }
     0
 }

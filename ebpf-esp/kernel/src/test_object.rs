@@ -50,6 +50,7 @@ impl TestObject {
         // The maps of the data path come along with its modules; nothing here uses them.
         for unused in [
             abi::map::SA_IN,
+            abi::map::SA_NAMES,
             abi::map::SA_OUT,
             abi::map::SA_STATIC,
             abi::map::SA_KEYS,

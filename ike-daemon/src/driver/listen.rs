@@ -182,7 +182,7 @@ impl Listener {
                 match bus.next_message().map_err(|error| KernelError(error.to_string()))? {
                     None => return Ok(None),
                     // What was lost is asked for again: an ACQUIRE by the next packet, a limit by the next one after it.
-                    Some(Heard::Overflow) => warn!(target: "ikev2d::sadb", "messages of the bus were lost"),
+                    Some(Heard::Missed(count)) => warn!(target: "ikev2d::sadb", count, "messages of the bus were lost"),
                     Some(Heard::Message(message)) => {
                         if let Some(told) = understand(&message) {
                             return Ok(Some(told));

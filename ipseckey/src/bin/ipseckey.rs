@@ -8,6 +8,7 @@ use ipseckey::keying::prompt::{Prompt, Typed};
 use ipseckey::keying::request::Command;
 use ipseckey::keying::script::{self, FileError, JsonReport, Report, Tally};
 use ipseckey::keying::session::{Failure, Options, Session};
+use ipseckey::keying::wiping::Wiping;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::stat::{Mode, umask};
 use sadb_maps::host::Instance;
@@ -111,16 +112,21 @@ fn run(cli: &Cli, service: bool) -> anyhow::Result<ExitCode> {
         let instance = Instance::from_env_or(cli.instance.as_deref())?;
         Ok(Session::open(&instance, options, &INTERRUPTED)?)
     };
-    let mut out = io::stdout().lock();
+    // A listing may have a million lines.
+    let mut out = Wiping::new(io::stdout().lock());
+    let mut file = |path, mut session: Session| -> anyhow::Result<ExitCode> {
+        let code = run_file(path, &mut session, service, cli.json, &mut out)?;
+        out.flush()?;
+        Ok(code)
+    };
     if let Some(path) = &cli.check {
-        return run_file(path, &mut Session::check_only(options), service, cli.json, &mut out);
+        return file(path, Session::check_only(options));
     }
     if let Some(path) = &cli.file {
-        let mut session = open()?;
-        return run_file(path, &mut session, service, cli.json, &mut out);
+        return file(path, open()?);
     }
     if let Some(file) = &cli.save {
-        return finish(open()?.execute(Command::Save(None, Some(file.clone())), &mut out)?.failures);
+        return finish(open()?.execute(Command::Save(None, Some(file.clone())), &mut out)?.failures, &mut out);
     }
     if cli.command.is_empty() {
         return interactive(&mut open()?, &mut out);
@@ -136,14 +142,15 @@ fn run(cli: &Cli, service: bool) -> anyhow::Result<ExitCode> {
         eprintln!("ipseckey: warning: {}", warning.text);
     }
     let Some(command) = parsed.command else {
-        return finish(parsed.errors.into_iter().map(Failure::from).collect());
+        return finish(parsed.errors.into_iter().map(Failure::from).collect(), &mut out);
     };
     let mut session =
         if matches!(command, Command::Help(_) | Command::Quit) { Session::check_only(options) } else { open()? };
-    finish(session.execute(command, &mut out)?.failures)
+    finish(session.execute(command, &mut out)?.failures, &mut out)
 }
 
-fn finish(failures: Vec<Failure>) -> anyhow::Result<ExitCode> {
+fn finish(failures: Vec<Failure>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    out.flush()?;
     for failure in &failures {
         eprintln!("ipseckey: {}", failure.text);
     }
@@ -288,11 +295,14 @@ fn one_command(line: &Line, session: &mut Session, out: &mut dyn Write) -> io::R
     for error in &parsed.errors {
         writeln!(out, "{error}")?;
     }
-    let Some(command) = parsed.command else { return Ok(None) };
+    let Some(command) = parsed.command else {
+        out.flush()?;
+        return Ok(None);
+    };
     let outcome = session.execute(command, out)?;
+    out.flush()?;
     for failure in &outcome.failures {
         eprintln!("{}", failure.text);
     }
-    out.flush()?;
     Ok(outcome.failures.is_empty().then_some(outcome.quit))
 }

@@ -5,6 +5,7 @@
 use super::request::SaType;
 use super::tokens::{self, Extension, Values};
 use crate::algorithms::{self, Kind};
+use sadb_maps::host::Identity;
 
 /// What fits at the end of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +31,6 @@ const COMMANDS: [&[&str]; 12] = [
     &["help", "?"],
     &["exit", "quit"],
 ];
-
-/// Types of identities.
-pub(super) const IDENTITIES: [&str; 8] =
-    ["prefix", "fqdn", "domain", "domainname", "user_fqdn", "mailbox", "der_dn", "der_gn"];
 
 /// What fits at the end of `text`, which is what stands before the cursor; continuation lines may be part of it.
 pub fn complete(text: &str) -> Completion {
@@ -94,7 +91,7 @@ fn value(extension: Extension, number: usize, partial: &str) -> Vec<&'static str
         Extension::State => matching(partial, [&["mature"]]),
         Extension::Encap => matching(partial, [&["udp"]]),
         Extension::SourceIdentity | Extension::DestinationIdentity if number == 0 => {
-            matching(partial, IDENTITIES.iter().map(std::slice::from_ref))
+            matching(partial, Identity::words().map(|word| [word]))
         }
         _ => vec![],
     }

@@ -40,6 +40,7 @@ pub fn specs(request: &SaRequest, is_local: &dyn Fn(IpAddr) -> bool) -> Result<V
         spec.hard = request.hard.unwrap_or_default();
         spec.idle = request.idle.unwrap_or_default();
         spec.pair_spi = request.pair_spi;
+        [spec.src_identity, spec.dst_identity] = request.identities.clone();
         found.push(spec);
     }
     Ok(found)

@@ -6,7 +6,7 @@ use super::times;
 use crate::algorithms::{self, Kind};
 use crate::names::Names;
 use sadb_maps::host::pfkey::{Association, Endpoint, Message, Proposal, kind, sa_flag};
-use sadb_maps::host::{Diagnostic, SaInfo, SaSpec, SecretKey};
+use sadb_maps::host::{Diagnostic, Identity, SaInfo, SaSpec, SecretKey};
 use sadb_maps::sa::{self, Lifetime, flag, km, state};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -209,6 +209,15 @@ fn write(out: &mut String, verb: &str, message: &Message, beside: &Beside<'_>, s
     if let Some(keys) = beside.keys {
         write_keys(out, keys, style)?;
     }
+    for (tag, what, identity) in
+        [("SID", "Source", &message.src_identity), ("DID", "Destination", &message.dst_identity)]
+    {
+        if let Some(identity) = identity {
+            let (kind, text) = (identity_type(identity), identity.text());
+            // The number of the user is not kept: there are no sockets with SAs of their own.
+            writeln!(out, "{tag}: {what} identity, uid=0, type {kind}\n{tag}: {text}")?;
+        }
+    }
     if let Some((protocol, cookie)) = message.km {
         write_cookie(out, protocol, cookie, style.labels)?;
     }
@@ -228,6 +237,20 @@ fn write(out: &mut String, verb: &str, message: &Message, beside: &Beside<'_>, s
         write_proposal(out, proposal)?;
     }
     write_lifetimes(out, message, beside, style)
+}
+
+/// What a type of identity is called.
+fn identity_type(identity: &Identity) -> Cow<'static, str> {
+    Cow::Borrowed(match identity.kind() {
+        1 => "prefix",
+        2 => "FQDN",
+        3 => "user-FQDN (mailbox)",
+        4 => "ASN.1 DER Distinguished Name",
+        5 => "ASN.1 DER Generic Name",
+        6 => "key id",
+        7 => "address range",
+        other => return Cow::Owned(format!("<unknown {other}>")),
+    })
 }
 
 /// Name of a PF_KEY SA type.
@@ -450,6 +473,8 @@ pub struct JsonSa {
     pub nat_loc: Option<IpAddr>,
     pub nat_rem: Option<IpAddr>,
     pub moved_to: Option<IpAddr>,
+    pub src_identity: Option<JsonIdentity>,
+    pub dst_identity: Option<JsonIdentity>,
     pub key_management: &'static str,
     pub cookie: Option<String>,
     pub label: Option<String>,
@@ -464,6 +489,22 @@ pub struct JsonSa {
     pub soft: JsonLimits,
     pub hard: JsonLimits,
     pub idle: JsonIdle,
+}
+
+/// An identity for `--json`: `type` as the extensions of ipseckey take it.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the names of the fields are the documentation")]
+pub struct JsonIdentity {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub value: String,
+}
+
+impl From<&Identity> for JsonIdentity {
+    fn from(identity: &Identity) -> Self {
+        let kind = identity.word().map_or_else(|| identity.kind().to_string(), str::to_owned);
+        Self { kind, value: identity.text().to_owned() }
+    }
 }
 
 /// Limits for `--json`; 0 is none.
@@ -550,6 +591,8 @@ pub fn json(sa: &SaInfo, paranoid: bool, labels: &Labels) -> JsonSa {
         nat_loc: sa.encap.and_then(|encap| encap.nat_local),
         nat_rem: sa.encap.and_then(|encap| encap.nat_remote),
         moved_to: sa.moved_to,
+        src_identity: sa.src_identity.as_ref().map(JsonIdentity::from),
+        dst_identity: sa.dst_identity.as_ref().map(JsonIdentity::from),
         key_management: match sa.km {
             km::MANUAL => "manual",
             km::IKEV1 => "ikev1",

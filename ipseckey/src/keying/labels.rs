@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Name of the file in the runtime directory of the instance.
 pub const FILE: &str = "ipsec_kmc_map";
@@ -42,6 +43,32 @@ impl Labels {
     }
 }
 
+/// The labels of a file that may change at any time.
+#[derive(Debug, Default)]
+pub struct Followed {
+    path: PathBuf,
+    /// What tells one content from another: a daemon replaces the file, and never writes into it.
+    seen: Option<(u64, i64, i64)>,
+    labels: Labels,
+}
+
+impl Followed {
+    /// Nothing is read yet.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), ..Self::default() }
+    }
+
+    /// The labels that are in the file now.
+    pub fn current(&mut self) -> &Labels {
+        let now = std::fs::metadata(&self.path).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()));
+        if now != self.seen {
+            self.labels = Labels::read(&self.path);
+            self.seen = now;
+        }
+        &self.labels
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +81,20 @@ mod tests {
         assert_eq!(labels.get(9), Some("?[2J"));
         assert_eq!(labels.get(u64::MAX), Some("last"));
         assert_eq!(Labels::read(Path::new("/nonexistent")), Labels::default());
+    }
+
+    #[test]
+    fn another_file_has_other_labels() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let mut followed = Followed::new(&path);
+        assert_eq!(followed.current().get(7), None);
+        for label in ["one", "another"] {
+            std::fs::write(dir.path().join("new"), format!("7\t{label}\n")).unwrap();
+            std::fs::rename(dir.path().join("new"), &path).unwrap();
+            assert_eq!(followed.current().get(7), Some(label));
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(followed.current().get(7), None);
     }
 }

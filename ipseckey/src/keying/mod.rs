@@ -23,6 +23,7 @@ pub mod session;
 pub mod times;
 pub mod tokens;
 mod values;
+pub mod wiping;
 
 use crate::policy::Position;
 

@@ -1,6 +1,6 @@
 //! Messages of the bus for `monitor --json`: one object a line.
 
-use super::dump::{self, JsonIdle, JsonLimits};
+use super::dump::{self, JsonIdentity, JsonIdle, JsonLimits};
 use super::labels::Labels;
 use sadb_maps::host::pfkey::{Endpoint, Message};
 use sadb_maps::sa::state;
@@ -28,6 +28,10 @@ pub struct JsonMessage {
     pub inner_src: Option<JsonEnd>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inner_dst: Option<JsonEnd>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub src_identity: Option<JsonIdentity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dst_identity: Option<JsonIdentity>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pair_spi: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,6 +85,8 @@ pub fn json(message: &Message, time: i64, labels: &Labels) -> JsonMessage {
         dst: end(message.dst),
         inner_src: end(message.inner_src),
         inner_dst: end(message.inner_dst),
+        src_identity: message.src_identity.as_ref().map(JsonIdentity::from),
+        dst_identity: message.dst_identity.as_ref().map(JsonIdentity::from),
         pair_spi: message.pair.map(hex),
         cookie: message.km.map(|(_, cookie)| format!("0x{cookie:x}")),
         label: message.km.and_then(|(_, cookie)| labels.get(cookie)).map(str::to_owned),

@@ -4,17 +4,15 @@
 //! errors: the original cuts them silently.
 
 use super::Message;
-use super::complete::IDENTITIES;
 use super::hexkey::HexKey;
 use super::request::{Command, Natt, SaName, SaRequest, SaType};
 use super::tokens::{Extension, Values};
-use super::values::parse_number;
 use crate::algorithms::{self, Kind};
 use crate::names::Names;
 use crate::policy::Position;
 use crate::policy::selectors::Prefix;
 use command_lines::{Line, Word};
-use sadb_maps::host::Direction;
+use sadb_maps::host::{Direction, Identity};
 use sadb_maps::sa::Lifetime;
 use std::net::IpAddr;
 
@@ -67,6 +65,8 @@ struct Fields {
     natt: Natt,
     natt_at: Option<Position>,
     esn: bool,
+    identities: [Option<Identity>; 2],
+    identity_at: Option<Position>,
     algorithm_at: Option<Position>,
     key_at: Option<Position>,
     auth_key_at: Option<Position>,
@@ -240,6 +240,7 @@ impl<'a> Parser<'a> {
             inner_proto: fields.inner_proto,
             encap: fields.encap.map(|_| fields.natt),
             esn: fields.esn,
+            identities: fields.identities,
         })
     }
 
@@ -257,6 +258,9 @@ impl<'a> Parser<'a> {
             if kind == SaType::Esp && !given(Extension::EncrAlg) {
                 fields.encr = Some(algorithms::ESP_NULL);
             }
+        }
+        if let (Some(at), Verb::Update | Verb::UpdatePair) = (fields.identity_at, verb) {
+            self.warn(at, "identities stay as they were when the SA was added");
         }
         if verb == Verb::UpdatePair && given(Extension::PairSpi) {
             self.error(end, "update-pair takes no pair-spi");
@@ -335,6 +339,13 @@ impl<'a> Parser<'a> {
             fields.seen.push(extension.field());
             match values {
                 [] => self.flag(extension, &mut fields),
+                [kind, value] => {
+                    fields.identity_at.get_or_insert(word.at);
+                    let place = usize::from(extension == Extension::DestinationIdentity);
+                    if let Some(identity) = fields.identities.get_mut(place) {
+                        *identity = self.identity(kind, value);
+                    }
+                }
                 [value, ..] => self.value(kind, extension, word, value, &mut fields),
             }
         }
@@ -425,13 +436,6 @@ impl<'a> Parser<'a> {
                     &mut fields.natt.remote_port
                 };
                 *place = port;
-            }
-            E::SourceIdentity | E::DestinationIdentity => {
-                if IDENTITIES.contains(&value.text()) || parse_number(value.text()).is_some() {
-                    self.warn(word.at, format!("'{}' is not kept: identities come with key management", word.shown()));
-                } else {
-                    self.error(value.at, format!("'{}' is no identity type", value.shown()));
-                }
             }
             E::Label | E::OuterLabel | E::ImplicitLabel => {
                 self.error(word.at, "labels need a labelled system (diagnostic code 83)");

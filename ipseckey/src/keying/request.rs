@@ -3,7 +3,7 @@
 use super::hexkey::HexKey;
 use crate::policy::Position;
 use crate::policy::selectors::Prefix;
-use sadb_maps::host::Direction;
+use sadb_maps::host::{Direction, Identity};
 use sadb_maps::sa::{self, Lifetime};
 use std::net::IpAddr;
 
@@ -183,6 +183,8 @@ pub struct SaRequest {
     pub encap: Option<Natt>,
     /// `esn`.
     pub esn: bool,
+    /// `srcidtype`, `dstidtype`.
+    pub identities: [Option<Identity>; 2],
     /// Where the algorithm stands, for errors.
     pub algorithm_at: Position,
     /// Where the key stands, for errors.

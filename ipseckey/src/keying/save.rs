@@ -104,6 +104,12 @@ fn write(out: &mut String, sa: &SaInfo, partner: Option<u32>, paranoid: bool) ->
     write_addresses(out, sa)?;
     write_key(out, "encrkey", [sa.key(), sa.salt()], paranoid)?;
     write_key(out, "authkey", [sa.auth_key(), &SecretKey::default()], paranoid)?;
+    for (word, identity) in [("srcidtype", &sa.src_identity), ("dstidtype", &sa.dst_identity)] {
+        if let Some(identity) = identity {
+            let kind = identity.word().map_or_else(|| identity.kind().to_string(), str::to_owned);
+            writeln!(out, "\t{word} {kind} \"{}\" \\", identity.text())?;
+        }
+    }
     let value = if sa.is_outbound() { sa.seq } else { sa.top };
     writeln!(out, "    replay_value {value}")?;
     out.push_str("# end assoc\n\n\n");

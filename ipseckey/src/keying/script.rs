@@ -5,7 +5,7 @@
 
 use super::parser;
 use super::request::Command;
-use super::session::Session;
+use super::session::{Session, shares_the_lock};
 use crate::policy::Position;
 use command_lines::{Line, LineError, Lines};
 use serde::Serialize;
@@ -140,47 +140,107 @@ pub fn run(
     report: &mut Report<'_>,
     out: &mut dyn Write,
 ) -> io::Result<Tally> {
-    let mut tally = Tally::default();
+    let mut file = Run { name, session, report, out, tally: Tally::default(), waiting: vec![] };
     let mut last = 0;
     for line in Lines::new(text.as_bytes()) {
         let line = match line {
             Ok(line) if line.words.is_empty() => continue,
             Ok(line) => line,
             Err(problem) => {
-                tally.parsed += 1;
-                tally.failed += 1;
-                tell(name, None, vec![Problem::of_line(&problem, last)], report, out)?;
+                file.finish()?;
+                file.tally.parsed += 1;
+                file.tally.failed += 1;
+                file.tell(None, vec![Problem::of_line(&problem, last)])?;
                 continue;
             }
         };
         last = line.last;
-        let parsed = parser::parse(&line, session.names());
+        let parsed = parser::parse(&line, file.session.names());
         let mut problems: Vec<Problem> =
             parsed.warnings.into_iter().map(|w| Problem::at(w.at, "warning", w.text)).collect();
         let warnings = problems.len();
         problems.extend(parsed.errors.into_iter().map(|e| Problem::at(e.at, "error", e.text)));
-        tally.parsed += 1;
-        let mut quit = false;
-        match parsed.command {
+        let step = |command, problems| Step { line, command, problems, warnings };
+        if file.take(match parsed.command {
             Some(Command::Help(_) | Command::Dump(_) | Command::Save(..) | Command::Monitor { .. }) => {
                 problems.push(Problem::error(None, last, "this command is not allowed in a file".to_owned()));
+                step(None, problems)
             }
-            Some(command) => {
-                let outcome = session.execute(command, out)?;
-                tally.added += outcome.done;
-                quit = outcome.quit;
-                problems.extend(outcome.failures.into_iter().map(|f| Problem::error(f.at, last, f.text)));
-            }
-            None => {}
-        }
-        tally.failed += u32::from(problems.len() > warnings);
-        tell(name, Some(&line), problems, report, out)?;
-        if quit {
-            tally.parsed -= 1;
+            command => step(command, problems),
+        })? {
             break;
         }
     }
-    Ok(tally)
+    file.finish()?;
+    Ok(file.tally)
+}
+
+/// Commands that are carried out together, at most: what parsing them takes is time for others to use the SADB.
+const TOGETHER: usize = 512;
+
+/// A command that was read, and what is to be said about it so far.
+struct Step {
+    line: Line,
+    /// `None` when it is none, or not one for a file.
+    command: Option<Command>,
+    problems: Vec<Problem>,
+    /// How many of the problems are warnings.
+    warnings: usize,
+}
+
+/// A file on its way.
+struct Run<'r, 'l> {
+    name: &'r str,
+    session: &'r mut Session,
+    report: &'r mut Report<'l>,
+    out: &'r mut dyn Write,
+    tally: Tally,
+    /// Commands that change SAs and nothing else, to be carried out together.
+    waiting: Vec<Step>,
+}
+
+impl Run<'_, '_> {
+    /// Carries a command out, now or with those that follow; whether it was `quit`.
+    fn take(&mut self, step: Step) -> io::Result<bool> {
+        if step.command.as_ref().is_some_and(shares_the_lock) {
+            self.waiting.push(step);
+            if self.waiting.len() >= TOGETHER {
+                self.finish()?;
+            }
+            return Ok(false);
+        }
+        self.finish()?;
+        self.carry_out(vec![step])
+    }
+
+    /// Carries out what waits.
+    fn finish(&mut self) -> io::Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.carry_out(waiting).map(drop)
+    }
+
+    fn carry_out(&mut self, mut steps: Vec<Step>) -> io::Result<bool> {
+        let commands = steps.iter_mut().filter_map(|step| step.command.take().map(|command| (command, step)));
+        let (commands, with_command): (Vec<_>, Vec<_>) = commands.unzip();
+        let outcomes = self.session.execute_all(commands, self.out)?;
+        let mut quit = false;
+        for (outcome, step) in outcomes.into_iter().zip(with_command) {
+            self.tally.added += outcome.done;
+            quit |= outcome.quit;
+            let last = step.line.last;
+            step.problems.extend(outcome.failures.into_iter().map(|f| Problem::error(f.at, last, f.text)));
+        }
+        for Step { line, problems, warnings, .. } in steps {
+            self.tally.parsed += u32::from(!quit);
+            self.tally.failed += u32::from(problems.len() > warnings);
+            self.tell(Some(&line), problems)?;
+        }
+        Ok(quit)
+    }
+
+    fn tell(&mut self, line: Option<&Line>, problems: Vec<Problem>) -> io::Result<()> {
+        tell(self.name, line, problems, self.report, self.out)
+    }
 }
 
 /// Words that a key follows.

@@ -41,6 +41,8 @@ pub fn add(kind: u8, spec: &SaSpec) -> Message {
         soft: given(spec.soft),
         idle: given(idle(spec.idle)),
         pair: spec.pair_spi,
+        src_identity: spec.src_identity.clone(),
+        dst_identity: spec.dst_identity.clone(),
         replay: (spec.replay_value != 0).then_some(spec.replay_value),
         ..Message::default()
     };

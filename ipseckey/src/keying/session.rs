@@ -1,9 +1,10 @@
 //! Commands carried out on the SADB of an instance (spec section 7.5).
 
 use super::dump::{self, Style};
-use super::labels::{self, Labels};
+use super::labels::{self, Followed, Labels};
 use super::request::{Command, SaName, SaRequest, SaType};
 use super::tokens;
+use super::wiping::Wiping;
 use super::{Message, convert, monitor, save, sent, times};
 use crate::names::{Names, SystemNames};
 use crate::policy::Position;
@@ -14,7 +15,7 @@ use sadb_maps::host::pfkey::{self, kind};
 use sadb_maps::host::{Direction, Heard, Instance, SaInfo, SaKey, SaSpec, SaUpdate, Sadb, SadbError, Subscriber};
 use sadb_maps::sa::state;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -89,6 +90,8 @@ pub struct Session {
     names: SystemNames,
     options: Options,
     interrupted: &'static AtomicBool,
+    /// Addresses of this host, while they are not asked for anew.
+    local: Option<LocalAddresses>,
 }
 
 impl Session {
@@ -98,13 +101,20 @@ impl Session {
     /// As [`Sadb::open`].
     pub fn open(instance: &Instance, options: Options, interrupted: &'static AtomicBool) -> Result<Self, SadbError> {
         let labels = instance.run_dir()?.join(labels::FILE);
-        Ok(Self { sadb: Some(Sadb::open(instance)?), labels: Some(labels), names: SystemNames, options, interrupted })
+        Ok(Self {
+            sadb: Some(Sadb::open(instance)?),
+            labels: Some(labels),
+            names: SystemNames,
+            options,
+            interrupted,
+            local: None,
+        })
     }
 
     /// A session that checks commands and changes nothing.
     pub fn check_only(options: Options) -> Self {
         static NEVER: AtomicBool = AtomicBool::new(false);
-        Self { sadb: None, labels: None, names: SystemNames, options, interrupted: &NEVER }
+        Self { sadb: None, labels: None, names: SystemNames, options, interrupted: &NEVER, local: None }
     }
 
     /// Whether commands change anything.
@@ -143,8 +153,33 @@ impl Session {
         Ok(outcome)
     }
 
+    /// Carries out commands of a file one after another, each as atomic as alone, and gives what became of each. Those that
+    /// add, update and delete share the lock of the SADB for some milliseconds at a time.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn execute_all(&mut self, commands: Vec<Command>, out: &mut dyn Write) -> io::Result<Vec<Outcome>> {
+        // What -v prints goes to whoever may be slow to read it, and with names that a name server has to be asked for.
+        let shares = !self.options.verbose && commands.iter().all(shares_the_lock);
+        if shares {
+            self.local = LocalAddresses::read().ok();
+            self.sadb.iter_mut().for_each(Sadb::begin_batch);
+        }
+        let mut outcomes =
+            commands.into_iter().map(|command| self.execute(command, out)).collect::<io::Result<Vec<_>>>();
+        if shares {
+            self.local = None;
+            if let Some(Err(error)) = self.sadb.as_mut().map(Sadb::end_batch)
+                && let Some(last) = outcomes.iter_mut().flatten().next_back()
+            {
+                last.failures.push(error.to_string().into());
+            }
+        }
+        outcomes
+    }
+
     fn add(&mut self, request: &SaRequest, out: &mut dyn Write, outcome: &mut Outcome) -> io::Result<()> {
-        let local = LocalAddresses::read().unwrap_or_default();
+        let local = self.local.clone().unwrap_or_else(|| LocalAddresses::read().unwrap_or_default());
         let specs = match convert::specs(request, &|ip| local.contains(ip)) {
             Ok(specs) => specs,
             Err(message) => {
@@ -325,14 +360,15 @@ impl Session {
         if !json {
             writeln!(out, "{how} monitoring the PF_KEY socket.")?;
         }
+        // Much at a time, as long as there is more to come.
+        let out = &mut BufWriter::with_capacity(1 << 16, out);
+        let mut labels = self.labels.as_deref().map(Followed::new).unwrap_or_default();
         while !self.interrupted.load(Ordering::Relaxed) {
             match bus.next_message().map_err(io::Error::other)? {
                 Some(Heard::Message(message)) => {
-                    // A daemon may have been given another file since the last message.
-                    let labels = self.read_labels();
-                    let style = self.style(&labels);
+                    let style = self.style(labels.current());
                     if json {
-                        serde_json::to_writer(&mut *out, &monitor::json(&message, style.now, &labels))?;
+                        serde_json::to_writer(&mut *out, &monitor::json(&message, style.now, style.labels))?;
                         writeln!(out)?;
                         continue;
                     }
@@ -340,8 +376,12 @@ impl Session {
                     writeln!(out, "Timestamp: {}", times::date(style.now))?;
                     writeln!(out, "{}", dump::message(&message, &style))?;
                 }
-                Some(Heard::Overflow) if json => writeln!(out, "{{\"message\":\"overflow\"}}")?,
-                Some(Heard::Overflow) => writeln!(out, "Messages were lost; dump shows what is there now.\n")?,
+                Some(Heard::Missed(count)) if json => {
+                    writeln!(out, "{{\"message\":\"overflow\",\"missed\":{count}}}")?;
+                }
+                Some(Heard::Missed(count)) => {
+                    writeln!(out, "{count} messages were lost; dump shows what is there now.\n")?;
+                }
                 None => {
                     out.flush()?;
                     // A signal that comes just before the wait does not end it.
@@ -387,6 +427,7 @@ impl Session {
                 }
             },
         };
+        let target = &mut Wiping::new(target);
         target.write_all(save::HEADER.as_bytes())?;
         let mut saved = save::Saved::default();
         for sa in &all {
@@ -394,6 +435,11 @@ impl Session {
         }
         target.flush()
     }
+}
+
+/// Whether a command does nothing but change SAs.
+pub fn shares_the_lock(command: &Command) -> bool {
+    matches!(command, Command::Add(_) | Command::Update { .. } | Command::Delete { .. })
 }
 
 fn update_one(sadb: &mut Sadb, key: &SaKey, change: &SaUpdate, pair: bool) -> Result<(), SadbError> {

@@ -7,10 +7,27 @@ use crate::algorithms::{self, Algorithm, Kind};
 use crate::names::is_host_name;
 use crate::policy::selectors::Prefix;
 use command_lines::Word;
+use sadb_maps::host::Identity;
 use sadb_maps::sa::state;
 use std::net::IpAddr;
 
 impl Parser<'_> {
+    /// A type of identity, by word or number, and what identifies.
+    pub(super) fn identity(&mut self, kind: &Word, value: &Word) -> Option<Identity> {
+        let number = parse_number(kind.text()).and_then(|number| u16::try_from(number).ok());
+        let Some(number) = Identity::kind_of(kind.text()).or(number.filter(|number| *number != 0)) else {
+            self.error(kind.at, format!("'{}' is no identity type", kind.shown()));
+            return None;
+        };
+        match Identity::new(number, value.text()) {
+            Ok(identity) => Some(identity),
+            Err(error) => {
+                self.error(value.at, error.to_string());
+                None
+            }
+        }
+    }
+
     pub(super) fn number<T: TryFrom<u64>>(&mut self, word: &Word) -> Option<T> {
         let Some(number) = parse_number(word.text()) else {
             self.error(word.at, format!("'{}' is no number (decimal, 0x hexadecimal, leading 0 octal)", word.shown()));

@@ -50,6 +50,8 @@ impl Message {
             idle: given(Lifetime { add: idle_add, used: idle_used, ..Lifetime::default() }),
             km: (info.km_cookie != 0).then_some((info.km.into(), info.km_cookie)),
             pair: info.pair_spi,
+            src_identity: info.src_identity.clone(),
+            dst_identity: info.dst_identity.clone(),
             replay: Some(if info.is_outbound() { info.seq } else { info.top }),
             ..Self::default()
         }
@@ -66,7 +68,8 @@ impl Message {
         let (soft, hard, idle) = (message.soft.take(), message.hard.take(), message.idle.take());
         match event.detail {
             expire::SOFT => message.soft = soft,
-            expire::HARD => message.hard = hard,
+            // One that ends with its partner may have no limit of its own.
+            expire::HARD => message.hard = Some(hard.unwrap_or_default()),
             _ => message.idle = idle,
         }
         message

@@ -10,13 +10,14 @@ use crate::sa::{AH, ESP, Lifetime, MAX_REPLAY_WINDOW, SaSelectors, encr};
 use esp_crypto::crypto::blowfish;
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Authentication algorithms that are known (spec section 4.8): number, key bits.
 const AUTH: [(u8, usize); 5] = [(2, 128), (3, 160), (5, 256), (6, 384), (7, 512)];
 
 /// Addresses of this host, in the network namespace of the thread that asked.
 #[derive(Clone, Debug, Default)]
-pub struct LocalAddresses(HashSet<IpAddr>);
+pub struct LocalAddresses(Arc<HashSet<IpAddr>>);
 
 impl LocalAddresses {
     /// Asks the kernel.
@@ -30,7 +31,7 @@ impl LocalAddresses {
             let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
             v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
         });
-        Ok(Self(ips.collect()))
+        Ok(ips.collect())
     }
 
     /// Whether the address is one of this host's.
@@ -41,7 +42,7 @@ impl LocalAddresses {
 
 impl FromIterator<IpAddr> for LocalAddresses {
     fn from_iter<T: IntoIterator<Item = IpAddr>>(iter: T) -> Self {
-        Self(iter.into_iter().collect())
+        Self(Arc::new(iter.into_iter().collect()))
     }
 }
 

@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Most numbers that one write sets aside.
-const LARGEST_BLOCK: u32 = 256;
+const LARGEST_BLOCK: u32 = 1 << 14;
 
 /// Gives out epochs. Sets aside larger blocks as more are wanted, so that a file with thousands of keys does not wait
 /// for the disk once per key; numbers that are left over are lost.

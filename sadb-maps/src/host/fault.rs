@@ -17,12 +17,16 @@ mod armed {
         LEFT.store(n, Ordering::SeqCst);
     }
 
-    pub(in super::super) fn point() {
+    pub(in super::super) fn is_armed() -> bool {
         if LEFT.load(Ordering::SeqCst) == UNREAD {
             let n = std::env::var(VARIABLE).ok().and_then(|n| n.parse().ok()).unwrap_or(0);
             LEFT.store(n, Ordering::SeqCst);
         }
-        if LEFT.load(Ordering::SeqCst) > 0 && LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
+        LEFT.load(Ordering::SeqCst) > 0
+    }
+
+    pub(in super::super) fn point() {
+        if is_armed() && LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
             // SAFETY: raise has no precondition; SIGKILL ends the process as kill -9 does, without unwinding.
             unsafe { libc::raise(libc::SIGKILL) };
         }
@@ -37,6 +41,14 @@ pub use armed::{VARIABLE, kill_at_write};
 pub(super) fn point() {
     #[cfg(any(test, feature = "testing"))]
     armed::point();
+}
+
+/// Whether death lies ahead.
+pub(super) fn is_armed() -> bool {
+    #[cfg(any(test, feature = "testing"))]
+    return armed::is_armed();
+    #[cfg(not(any(test, feature = "testing")))]
+    false
 }
 
 /// Runs `work` in a child that dies before its `n`th map write; true if it lived to the end.
@@ -67,8 +79,14 @@ thread_local! {
 /// Every lookup of the library passes here, so that tests can count them.
 #[inline]
 pub(super) fn lookup() {
+    lookups_of(1);
+}
+
+/// So many lookups in one.
+#[inline]
+pub(super) fn lookups_of(_count: u32) {
     #[cfg(test)]
-    LOOKUPS.set(LOOKUPS.get() + 1);
+    LOOKUPS.set(LOOKUPS.get() + u64::from(_count));
 }
 
 /// Lookups of this thread.

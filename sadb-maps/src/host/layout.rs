@@ -11,8 +11,8 @@ use crate::abi::{Config, Header, MAX_QUEUES, MAX_RULES, Outer, map};
 use crate::counter::COUNTERS;
 use crate::policy::{PolicyHead, Rule};
 use crate::sa::{
-    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, MAX_WINDOW_PAGES, PathMtu, SaState, SaStatic,
-    SlotRef, Window, WindowPage, WindowPageKey,
+    BindingKey, BlowfishState, Bundle, GhashTable, Identities, InboundKey, KeyText, MAX_WINDOW_PAGES, PathMtu, SaState,
+    SaStatic, SlotRef, Window, WindowPage, WindowPageKey,
 };
 use crate::slow::{RING, SlowState};
 use crate::spd::{
@@ -149,9 +149,11 @@ pub const MAPS: &[MapSpec] = &[
     MapSpec::new::<u32, Config>(map::CONFIG, Kind::Array, Entries::Fixed(1)),
     MapSpec::new::<u32, Outer>(map::OUTER, Kind::Hash, Entries::Declared(256)),
     MapSpec::new::<InboundKey, SlotRef>(map::SA_IN, Kind::Hash, Entries::PerSlot(1)),
+    MapSpec::new::<InboundKey, SlotRef>(map::SA_NAMES, Kind::Hash, Entries::PerSlot(1)),
     MapSpec::new::<BindingKey, Bundle>(map::SA_OUT, Kind::Hash, Entries::PerSlot(BINDINGS_PER_SLOT)),
     MapSpec::new::<u32, SaStatic>(map::SA_STATIC, Kind::Array, Entries::PerSlot(1)),
     MapSpec::new::<u32, KeyText>(map::SA_KEYS, Kind::Array, Entries::PerSlot(1)),
+    MapSpec::on_demand::<u32, Identities>(map::SA_IDENTITIES, Kind::Hash, Entries::PerSlot(1)),
     MapSpec::new::<u32, SaState>(map::SA_STATE, Kind::Array, Entries::PerSlot(1)),
     MapSpec::new::<u32, Window>(map::SA_WINDOW, Kind::Array, Entries::PerSlot(1)),
     MapSpec::on_demand::<WindowPageKey, WindowPage>(map::SA_WINDOW_PAGES, Kind::Hash, Entries::Fixed(MAX_WINDOW_PAGES)),

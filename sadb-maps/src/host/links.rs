@@ -14,6 +14,9 @@ use crate::sa::{BindingKey, Bundle, SlotRef, flag, state};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// SAs from which on they are wiped together.
+const MANY: usize = 16;
+
 impl Sadb {
     /// The partner that `known` asks for, checked: of the other direction, alive, alone, ends swapped.
     pub(super) fn partner(&self, spi: u32, known: &Known) -> Result<Known, SadbError> {
@@ -150,7 +153,7 @@ impl Sadb {
             self.unlink(known)?;
         } else {
             for known in &all {
-                self.unlink_inbound(known)?;
+                self.unlink_names(known)?;
             }
             self.rebind()?;
         }
@@ -159,7 +162,7 @@ impl Sadb {
 
     /// Takes an SA out of the indexes and out of the register. Outbound bindings go to the newest SA that is left.
     pub(super) fn unlink(&mut self, known: &Known) -> Result<(), SadbError> {
-        self.unlink_inbound(known)?;
+        self.unlink_names(known)?;
         let rules = self.rules()?;
         let keys = bind::keys(known, &rules);
         if keys.is_empty() {
@@ -182,14 +185,18 @@ impl Sadb {
         Ok(())
     }
 
-    /// Takes an SA out of register and inbound index, and the link from its partner.
-    pub(super) fn unlink_inbound(&mut self, known: &Known) -> Result<(), SadbError> {
+    /// Takes an SA out of register and indexes, and the link from its partner.
+    pub(super) fn unlink_names(&mut self, known: &Known) -> Result<(), SadbError> {
         if let Some(partner) = self.paired(known) {
             self.set_pair(partner, 0)?;
         }
         self.register.remove(known.slot.slot);
-        if known.flags & flag::INBOUND != 0 && self.maps.inbound.get(&known.inbound_key())? == Some(known.slot) {
-            self.maps.inbound.remove(&known.inbound_key())?;
+        let name = known.name();
+        if known.flags & flag::INBOUND != 0 && self.maps.inbound.get(&name)? == Some(known.slot) {
+            self.maps.inbound.remove(&name)?;
+        }
+        if known.flags & flag::OUTBOUND != 0 && self.maps.names.get(&name)? == Some(known.slot) {
+            self.maps.names.remove(&name)?;
         }
         Ok(())
     }
@@ -202,17 +209,23 @@ impl Sadb {
         // A reserved SPI has no key, and a program that still finds it drops the packet.
         let mut larval = true;
         for known in &all {
-            larval &= self.maps.states.get(known.slot.slot)?.state == u64::from(state::LARVAL);
+            larval = larval && self.maps.states.get(known.slot.slot)?.state == u64::from(state::LARVAL);
         }
         if !larval {
             slots::grace_period();
         }
-        for known in all {
+        for known in &all {
             if self.register.get(known.slot.slot).is_some_and(|k| k.slot == known.slot) {
                 self.register.remove(known.slot.slot);
             }
-            slots::wipe(&mut self.maps, known.slot)?;
         }
-        Ok(())
+        match all.as_slice() {
+            // The tables beside the slots are looked through once for all.
+            all if all.len() > MANY => {
+                let slots: Vec<SlotRef> = all.iter().map(|known| known.slot).collect();
+                slots::wipe_many(&mut self.maps, &slots)
+            }
+            all => all.iter().try_for_each(|known| slots::wipe(&mut self.maps, known.slot)),
+        }
     }
 }

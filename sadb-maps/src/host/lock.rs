@@ -115,7 +115,12 @@ impl InstanceLock {
         self.file.write_all_at(&self.mark.changes.to_ne_bytes(), 0).map_err(|e| SadbError::io("lock file", e))
     }
 
-    /// Notes which slots the announced change was about, `None` for any; called while the dirty flag is still raised.
+    /// Another change after one that was announced.
+    pub(super) fn count_another(&mut self) {
+        self.mark.changes = self.mark.changes.wrapping_add(1);
+    }
+
+    /// Notes which slots the announced changes was about, `None` for any; called while the dirty flag is still raised.
     ///
     /// # Errors
     /// The lock file cannot be written.
@@ -123,8 +128,13 @@ impl InstanceLock {
         let write = |octets: &[u8], at| self.file.write_all_at(octets, at).map_err(|e| SadbError::io("lock file", e));
         match slots.filter(|slots| self.complete && slots.len() as u64 <= RING) {
             Some(slots) => {
-                for (slot, number) in slots.iter().zip(self.mark.noted..) {
-                    write(&slot.to_ne_bytes(), 24 + 4 * (number % RING))?;
+                // As many as there are up to the end of the ring, and the others from its beginning.
+                let octets: Vec<u8> = slots.iter().flat_map(|slot| slot.to_ne_bytes()).collect();
+                let start = self.mark.noted % RING;
+                let (here, wrapped) = octets.split_at(octets.len().min(4 * (RING - start) as usize));
+                write(here, 24 + 4 * start)?;
+                if !wrapped.is_empty() {
+                    write(wrapped, 24)?;
                 }
                 self.mark.noted = self.mark.noted.wrapping_add(slots.len() as u64);
             }

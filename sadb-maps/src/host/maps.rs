@@ -1,5 +1,6 @@
 //! The pinned maps, opened and typed: every read and write of the library goes through here.
 
+use super::batch::{ArrayBatch, WipedList};
 use super::error::SadbError;
 use super::fault;
 use super::instance::{Instance, InstanceError};
@@ -9,14 +10,15 @@ use crate::abi::{Config, Header, Outer, map};
 use crate::event::Event;
 use crate::policy::{PolicyHead, Rule};
 use crate::sa::{
-    BindingKey, BlowfishState, Bundle, GhashTable, InboundKey, KeyText, SaState, SaStatic, SlotRef, Window, WindowPage,
-    WindowPageKey,
+    BindingKey, BlowfishState, Bundle, GhashTable, Identities, InboundKey, KeyText, SaState, SaStatic, SlotRef, Window,
+    WindowPage, WindowPageKey,
 };
 use crate::slow::SlowState;
 use crate::spd::{AddressKey, Chunk, Class, Page, TunnelKey};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use std::ops::{Deref, DerefMut};
+use std::os::fd::AsFd;
 use std::path::Path;
 use zeroize::Zeroize;
 
@@ -44,7 +46,8 @@ pod!(
     WindowPageKey,
     GhashTable,
     BlowfishState,
-    KeyText
+    KeyText,
+    Identities
 );
 pod!(PolicyHead, Rule, Event, AddressKey, TunnelKey, Class, Page, Chunk, SlowState);
 
@@ -93,12 +96,30 @@ pub(super) fn open(instance: &Instance, name: &'static str) -> Result<MapData, S
 pub(super) struct Slots<V: aya::Pod> {
     name: &'static str,
     map: Array<MapData, V>,
+    batch: ArrayBatch,
 }
 
-impl<V: aya::Pod> Slots<V> {
+impl<V: aya::Pod + bytemuck::Pod> Slots<V> {
     pub(super) fn open(instance: &Instance, name: &'static str) -> Result<Self, SadbError> {
-        let map = Array::try_from(Map::Array(open(instance, name)?)).map_err(failed(name, "open"))?;
-        Ok(Self { name, map })
+        let data = open(instance, name)?;
+        let batch = ArrayBatch::new(data.fd().as_fd()).map_err(|e| SadbError::io(name, e))?;
+        let map = Array::try_from(Map::Array(data)).map_err(failed(name, "open"))?;
+        Ok(Self { name, map, batch })
+    }
+
+    /// The values from index `first` on, at most `count`; fewer where the map ends.
+    pub(super) fn range(&self, first: u32, count: u32) -> Result<WipedList<V>, SadbError> {
+        self.batch.read(first, count).map_err(|e| SadbError::io(self.name, e))
+    }
+
+    /// Writes each value under its index, in this order.
+    pub(super) fn set_many(&mut self, keys: &[u32], values: &[V]) -> Result<(), SadbError> {
+        self.batch.write(keys, values).map_err(|e| SadbError::io(self.name, e))
+    }
+
+    /// Writes zeros under each index.
+    pub(super) fn clear_many(&mut self, keys: &[u32]) -> Result<(), SadbError> {
+        self.batch.clear::<V>(keys).map_err(|e| SadbError::io(self.name, e))
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -263,6 +284,7 @@ pub(super) struct SaMaps {
     id: u32,
     pub(super) header: Slots<Header>,
     pub(super) inbound: Table<InboundKey, SlotRef>,
+    pub(super) names: Table<InboundKey, SlotRef>,
     pub(super) outbound: Table<BindingKey, Bundle>,
     pub(super) statics: Slots<SaStatic>,
     pub(super) states: Slots<SaState>,
@@ -271,6 +293,7 @@ pub(super) struct SaMaps {
     pub(super) keys: Slots<KeyText>,
     pub(super) ghash: Table<u32, GhashTable>,
     pub(super) blowfish: Table<u32, BlowfishState>,
+    pub(super) identities: Table<u32, Identities>,
     pub(super) acquires: Table<BindingKey, u64>,
 }
 
@@ -282,6 +305,7 @@ impl SaMaps {
             id,
             header: Slots::open(instance, map::HEADER)?,
             inbound: Table::open(instance, map::SA_IN)?,
+            names: Table::open(instance, map::SA_NAMES)?,
             outbound: Table::open(instance, map::SA_OUT)?,
             statics: Slots::open(instance, map::SA_STATIC)?,
             states: Slots::open(instance, map::SA_STATE)?,
@@ -290,6 +314,7 @@ impl SaMaps {
             keys: Slots::open(instance, map::SA_KEYS)?,
             ghash: Table::open(instance, map::SA_GHASH)?,
             blowfish: Table::open(instance, map::SA_BLOWFISH)?,
+            identities: Table::open(instance, map::SA_IDENTITIES)?,
             acquires: Table::open_lru(instance, map::ACQUIRES)?,
         })
     }

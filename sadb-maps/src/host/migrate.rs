@@ -15,7 +15,7 @@ use super::maps;
 use super::raw::{Octets, RawMap};
 use super::slots;
 use crate::abi::{ABI_VERSION, Config, HEADER_MAGIC, Header, any, map};
-use crate::sa::{Bundle, SaState, SaStatic, SlotRef, WINDOW_BITS, Window, WindowPageKey, flag, state};
+use crate::sa::{Bundle, InboundKey, SaState, SaStatic, SlotRef, WINDOW_BITS, Window, WindowPageKey, flag, state};
 use bytemuck::Pod;
 use std::collections::{BTreeSet, HashMap};
 use std::mem::offset_of;
@@ -75,6 +75,8 @@ const STEPS: &[Step] = &[
     Step { from: 10, to: 11, value: as_it_is, iv_limit: IV_LIMIT },
     // Three more counters, a shortcut that interfaces have in place of a zero, and what some of them have.
     Step { from: 11, to: 12, value: with_any, iv_limit: IV_LIMIT },
+    // An index of the outbound SAs, which is made anew in any case, and a map that begins empty.
+    Step { from: 12, to: 13, value: as_it_is, iv_limit: IV_LIMIT },
 ];
 
 const _: () = assert!(STEPS.len() as u32 == ABI_VERSION - FIRST, "a new ABI_VERSION needs a step from the one before");
@@ -214,7 +216,7 @@ struct Passage {
     from: SlotRef,
     to: SlotRef,
     flags: u32,
-    spi: u32,
+    name: InboundKey,
     iv_limit: u64,
 }
 
@@ -282,12 +284,20 @@ impl Move {
             }
         }
         let places: HashMap<SlotRef, SlotRef> = self.passages.iter().map(|p| (p.from, p.to)).collect();
-        let keys = [map::SA_KEYS, map::SA_GHASH, map::SA_BLOWFISH]
-            .map(|name| (name, self.old.side.map(name), self.new.side.map(name)));
+        let mut beside = vec![];
+        for name in [map::SA_KEYS, map::SA_GHASH, map::SA_BLOWFISH, map::SA_IDENTITIES] {
+            if self.old.side.has(name) {
+                beside.push((name, self.old.side.map(name)?, self.new.side.map(name)?));
+            }
+        }
+        let names = self.new.side.map(map::SA_NAMES)?;
         for passage in &self.passages {
             self.bring(passage)?;
-            for (name, old, new) in &keys {
-                let (old, new) = (failed(old, name)?, failed(new, name)?);
+            if passage.flags & flag::OUTBOUND != 0 {
+                let key = bytemuck::bytes_of(&passage.name);
+                self.new.side.put_record(&names, map::SA_NAMES, key, &passage.to)?;
+            }
+            for (name, old, new) in &beside {
                 if let Some(value) = self.old.side.value(old, name, &passage.from.slot.to_ne_bytes())? {
                     self.new.side.put(new, name, &passage.to.slot.to_ne_bytes(), &value)?;
                 }
@@ -430,17 +440,13 @@ impl Passage {
         let ahead = |value: u64, end: u64| value.checked_add(LEAP).filter(|value| *value < end);
         match ahead(moving.seq, last).zip(ahead(moving.iv, self.iv_limit)) {
             Some((seq, iv)) => Ok(SaState { seq, iv, ..*moving }),
-            None => Err(LoaderError::NearEnd(self.spi)),
+            None => Err(LoaderError::NearEnd(self.name.spi)),
         }
     }
 }
 
 fn is_alive(moving: &SaState) -> bool {
     [state::MATURE, state::DYING].map(u64::from).contains(&moving.state)
-}
-
-fn failed<'a>(map: &'a Result<RawMap, SadbError>, name: &'static str) -> Result<&'a RawMap, SadbError> {
-    map.as_ref().map_err(|e| SadbError::io(name, std::io::Error::other(e.to_string())))
 }
 
 /// Where every SA goes: into the slot of the same number where that is there, or into the lowest that is free. The same maps
@@ -464,8 +470,8 @@ fn passages(old: &SaSide, before: u32, after: u32) -> Result<Vec<Passage>, Loade
             continue;
         }
         let place = SlotRef { slot, generation: fixed.generation };
-        let (flags, spi, iv_limit) = (fixed.flags, fixed.spi, fixed.iv_limit);
-        passages.push(Passage { from: place, to: place, flags, spi, iv_limit });
+        let name = InboundKey { dst: fixed.dst, spi: fixed.spi, proto: fixed.proto, reserved: [0; 3] };
+        passages.push(Passage { from: place, to: place, flags: fixed.flags, name, iv_limit: fixed.iv_limit });
     }
     let room = after.saturating_sub(1);
     if passages.len() > room as usize {

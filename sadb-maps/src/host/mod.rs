@@ -8,6 +8,7 @@
 
 pub mod announce;
 pub mod attach;
+mod batch;
 pub mod bind;
 mod bpffs;
 pub mod build;
@@ -23,7 +24,9 @@ pub mod events;
 pub mod fault;
 pub mod features;
 mod files;
+mod held;
 pub mod hold;
+pub mod identity;
 mod inject;
 pub mod instance;
 mod kernel;
@@ -80,6 +83,7 @@ pub use error::SadbError;
 pub use events::EventLease;
 pub use features::Feature;
 pub use hold::{HeldPacket, Holder};
+pub use identity::Identity;
 pub use instance::{Instance, InstanceError};
 pub use km::KmSockets;
 pub use loader::{AttachOptions, AttachReport, ExitChoice, Loader, LoaderError, XdpChoice};

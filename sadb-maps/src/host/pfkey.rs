@@ -4,6 +4,7 @@
 //! Lengths are in 64-bit words, SPIs and ports in network order, every other integer in host order. The decoder takes
 //! nothing for granted: a length that does not fit is an error, an extension that is not known is skipped.
 
+use super::identity::Identity;
 use crate::sa::{BindingKey, Lifetime};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -66,6 +67,8 @@ mod extension {
     pub(super) const ADDRESS_SRC: u16 = 5;
     pub(super) const ADDRESS_DST: u16 = 6;
     pub(super) const INNER_SRC: u16 = 7;
+    pub(super) const IDENTITY_SRC: u16 = 10;
+    pub(super) const IDENTITY_DST: u16 = 11;
     pub(super) const SPIRANGE: u16 = 16;
     pub(super) const EPROP: u16 = 18;
     pub(super) const KM_COOKIE: u16 = 19;
@@ -223,6 +226,10 @@ pub struct Message {
     pub soft: Option<Lifetime>,
     /// Idle limits.
     pub idle: Option<Lifetime>,
+    /// Identity of the source.
+    pub src_identity: Option<Identity>,
+    /// Identity of the destination.
+    pub dst_identity: Option<Identity>,
     /// Key management protocol and cookie.
     pub km: Option<(u32, u64)>,
     /// SPI of the partner.
@@ -273,6 +280,15 @@ impl Message {
         ] {
             if let Some(endpoint) = endpoint {
                 put(&mut out, id, &endpoint.encode());
+            }
+        }
+        for (id, identity) in
+            [(extension::IDENTITY_SRC, &self.src_identity), (extension::IDENTITY_DST, &self.dst_identity)]
+        {
+            if let Some(identity) = identity {
+                // Type, reserved, number of the user; the string ends with a zero octet (RFC 2367 section 2.3.4).
+                let head = [&identity.kind().to_ne_bytes()[..], &[0; 10]].concat();
+                put(&mut out, id, &[&head, identity.text().as_bytes(), &[0]].concat());
             }
         }
         if let Some((low, high)) = self.range {
@@ -354,6 +370,8 @@ impl Message {
             extension::INNER_DST => self.inner_dst = Some(body.endpoint()?),
             extension::NATT_LOC => self.nat_local = Some(body.endpoint()?),
             extension::NATT_REM => self.nat_remote = Some(body.endpoint()?),
+            extension::IDENTITY_SRC => self.src_identity = body.identity()?,
+            extension::IDENTITY_DST => self.dst_identity = body.identity()?,
             extension::SPIRANGE => self.range = Some((body.u32()?, body.u32()?)),
             extension::KM_COOKIE => self.km = Some((body.u32()?, body.u64()?)),
             extension::PAIR => self.pair = Some(u32::from_be(body.u32()?)),
@@ -471,6 +489,14 @@ impl<'a> Reader<'a> {
             _ => return Err(Malformed::Family(family)),
         };
         Ok(Endpoint { proto, prefix, addr, port })
+    }
+
+    /// `None` for one that is empty or has no text.
+    fn identity(&mut self) -> Result<Option<Identity>, Malformed> {
+        let kind = self.u16()?;
+        self.take(10)?;
+        let end = self.0.iter().position(|octet| *octet == 0).ok_or(Malformed::Short)?;
+        Ok(Identity::heard(kind, self.take(end)?))
     }
 
     fn proposal(&mut self) -> Result<Proposal, Malformed> {

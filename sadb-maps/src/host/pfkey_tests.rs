@@ -31,6 +31,8 @@ fn full() -> Message {
         sa: Some(Association { spi: 0x1001, replay: 64, state: 1, auth: 0, encr: 28, flags: sa_flag::TUNNEL }),
         src: Some(endpoint("192.0.2.1", 32, 5)),
         dst: Some(endpoint("2001:db8::1", 128, 6)),
+        src_identity: Identity::new(2, "gw.example.com").ok(),
+        dst_identity: Identity::new(6, "1234567").ok(),
         inner_src: Some(endpoint("10.1.0.0", 16, 0)),
         inner_dst: Some(endpoint("2001:db8:1::", 48, 0)),
         nat_local: Some(endpoint("203.0.113.1", 32, 4500)),

@@ -3,7 +3,7 @@
 
 use super::kernel::{InfoAttr, bpf, descriptor, object, path_string};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -68,6 +68,12 @@ struct ElementAttr {
 pub(super) struct RawMap {
     fd: OwnedFd,
     pub(super) shape: Shape,
+}
+
+impl AsFd for RawMap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 impl RawMap {

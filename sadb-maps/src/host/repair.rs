@@ -22,7 +22,7 @@ pub(super) fn repair(sadb: &mut Sadb) -> Result<(), SadbError> {
     // Inbound SAs that no packet reaches, and the dead, which nobody will miss.
     let mut broken = vec![];
     for known in sadb.register.iter() {
-        let lost = known.flags & flag::INBOUND != 0 && sadb.maps.inbound.get(&known.inbound_key())? != Some(known.slot);
+        let lost = known.flags & flag::INBOUND != 0 && sadb.maps.inbound.get(&known.name())? != Some(known.slot);
         if lost || slots::is_dead(&sadb.maps.states.get(known.slot.slot)?, now) {
             broken.push(known.clone());
         }
@@ -31,11 +31,12 @@ pub(super) fn repair(sadb: &mut Sadb) -> Result<(), SadbError> {
         sadb.register.remove(known.slot.slot);
     }
     for (key, slot) in sadb.maps.inbound.entries()? {
-        let good = sadb.register.get(slot.slot).is_some_and(|k| k.slot == slot && k.inbound_key() == key);
+        let good = sadb.register.get(slot.slot).is_some_and(|k| k.slot == slot && k.name() == key);
         if !good {
             sadb.maps.inbound.remove(&key)?;
         }
     }
+    name_outbound(sadb)?;
     sadb.rebind()?;
     unpair(sadb)?;
     slots::grace_period();
@@ -45,6 +46,21 @@ pub(super) fn repair(sadb: &mut Sadb) -> Result<(), SadbError> {
     }
     wipe_leftovers(sadb)?;
     spd::resolve_in_force(sadb)
+}
+
+/// Makes the index of the outbound SAs anew: nothing but this index depends on it.
+fn name_outbound(sadb: &mut Sadb) -> Result<(), SadbError> {
+    for (name, slot) in sadb.maps.names.entries()? {
+        if !sadb.register.get(slot.slot).is_some_and(|k| k.slot == slot && k.name() == name) {
+            sadb.maps.names.remove(&name)?;
+        }
+    }
+    for known in sadb.register.iter().filter(|known| known.flags & flag::OUTBOUND != 0) {
+        if sadb.maps.names.get(&known.name())? != Some(known.slot) {
+            sadb.maps.names.insert(&known.name(), &known.slot)?;
+        }
+    }
+    Ok(())
 }
 
 /// Clears links to partners that do not link back.
@@ -86,7 +102,7 @@ fn wipe_leftovers(sadb: &mut Sadb) -> Result<(), SadbError> {
         }
     }
     let pages = sadb.maps.pages.keys()?.into_iter().map(|key| key.slot).collect();
-    let tables = [sadb.maps.ghash.keys()?, sadb.maps.blowfish.keys()?, pages];
+    let tables = [sadb.maps.ghash.keys()?, sadb.maps.blowfish.keys()?, sadb.maps.identities.keys()?, pages];
     for slot in tables.into_iter().flatten() {
         if sadb.register.get(slot).is_none() {
             let generation = sadb.maps.states.get(slot)?.generation;

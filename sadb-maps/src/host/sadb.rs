@@ -10,19 +10,25 @@ use super::check::{self, LocalAddresses};
 use super::diagnostic::Diagnostic as D;
 use super::epoch::EpochSource;
 use super::error::SadbError;
+use super::held::Held;
+use super::identity::Identity;
 use super::instance::Instance;
-use super::lock::{InstanceLock, Mark};
+use super::lock::Mark;
 use super::maps::{SaMaps, Wiped};
 use super::pfkey::{Message, kind};
 use super::slots::{self, Known, LARVAL_SECONDS, Register};
 use super::spd::store::PolicyMaps;
 use super::spec::{Direction, IvSource, Mode, SaInfo, SaKey, SaSpec, SaUpdate};
-use super::{clock, repair, staging, transform, tunnels, window};
-use crate::sa::{BindingKey, Bundle, Lifetime, OuterHeader, SaState, SaStatic, SlotRef, flag, km, state};
+use super::tunnels::Tunnel;
+use super::{clock, transform, tunnels, window};
+use crate::sa::{
+    BindingKey, Bundle, Identities, InboundKey, Lifetime, OuterHeader, SaState, SaStatic, SlotRef, flag, km, state,
+};
 use bytemuck::Zeroable;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::time::Instant;
 
 /// Tries to find a free SPI at random before the range counts as full.
 const SPI_TRIES: u32 = 1000;
@@ -39,11 +45,20 @@ pub struct Sadb {
     local: Option<LocalAddresses>,
     pub(super) register: Register,
     /// Changes up to which `register` is true.
-    seen: Option<Mark>,
+    pub(super) seen: Option<Mark>,
+    /// Changes that the latest operation saw, its own included.
+    #[cfg(test)]
+    pub(super) latest: Option<Mark>,
+    /// The lock, between the operations of a batch.
+    pub(super) kept: Option<Held>,
+    pub(super) batching: bool,
+    pub(super) gave_back: Option<Instant>,
+    /// Definitions of tunnels, as long as the lock is kept.
+    pub(super) tunnels: Option<Vec<Tunnel>>,
     /// `None` where there is no bus: the messages are hints, the maps are what counts.
-    publisher: Option<Publisher>,
+    pub(super) publisher: Option<Publisher>,
     /// Messages to send once the lock is given back.
-    news: Vec<Message>,
+    pub(super) news: Vec<Message>,
 }
 
 impl std::fmt::Debug for Sadb {
@@ -63,12 +78,6 @@ enum Added {
     Matured,
 }
 
-/// The lock, and whether something was written under it.
-pub(super) struct Held {
-    lock: InstanceLock,
-    begun: bool,
-}
-
 impl Sadb {
     /// Opens the maps of an attached instance.
     ///
@@ -83,6 +92,12 @@ impl Sadb {
             local: None,
             register: Register::default(),
             seen: None,
+            #[cfg(test)]
+            latest: None,
+            kept: None,
+            batching: false,
+            gave_back: None,
+            tunnels: None,
             publisher: Publisher::open().ok(),
             news: vec![],
         })
@@ -141,7 +156,7 @@ impl Sadb {
         let mut record = Wiped::new(slots::record(spec, bits));
         record.soft.add = record.soft.add.min(earlier(spec, outbound)?);
         if outbound && spec.mode == Mode::Tunnel && spec.outer == OuterHeader::default() {
-            record.outer = tunnels::outer_header(&self.instance, spec.src, spec.dst)?;
+            record.outer = self.outer_header(spec.src, spec.dst)?;
         }
         if outbound && how == Added::Unbound {
             record.flags |= flag::UNBOUND;
@@ -156,6 +171,7 @@ impl Sadb {
             IvSource::Epoch | IvSource::FreshKey => (1, u64::MAX),
         };
         record.iv_limit = iv_limit;
+        let identities = (record.flags & flag::IDENTITIES != 0).then(|| identities(spec));
         let moving = SaState {
             state: state::MATURE.into(),
             seq: if outbound { spec.replay_value } else { 0 },
@@ -178,6 +194,9 @@ impl Sadb {
             window::write(&mut sadb.maps, slot.slot, record.ring_bits.into(), moving.top)?;
             sadb.maps.statics.set(slot.slot, &record)?;
             sadb.maps.keys.set(slot.slot, &material.text)?;
+            if let Some(identities) = &identities {
+                sadb.maps.identities.insert(&slot.slot, identities)?;
+            }
             if let Some(table) = &material.ghash {
                 sadb.maps.ghash.insert(&slot.slot, table)?;
             }
@@ -187,7 +206,10 @@ impl Sadb {
             slots::enliven(&mut sadb.maps, slot.slot, &moving)?;
             let known = Known::new(slot.slot, &record, &moving);
             if inbound {
-                sadb.maps.inbound.insert(&known.inbound_key(), &slot)?;
+                sadb.maps.inbound.insert(&known.name(), &slot)?;
+            }
+            if outbound {
+                sadb.maps.names.insert(&known.name(), &slot)?;
             }
             sadb.register.put(known.clone());
             let kind = if replaced.is_some() { kind::UPDATE } else { kind::ADD };
@@ -205,9 +227,20 @@ impl Sadb {
                 return Err(error);
             }
             let info = slots::info(slot.slot, &record, &material.text, &moving, clock::boot_time());
+            let [src_identity, dst_identity] = [&spec.src_identity, &spec.dst_identity].map(Option::clone);
+            let info = SaInfo { src_identity, dst_identity, ..info };
             sadb.news.push(Message::about(kind, &info));
             Ok(slot)
         })
+    }
+
+    /// The outer header that the tunnel between these ends is defined with.
+    fn outer_header(&mut self, local: IpAddr, remote: IpAddr) -> Result<OuterHeader, SadbError> {
+        // Definitions change under the lock.
+        if self.kept.is_none() || self.tunnels.is_none() {
+            self.tunnels = Some(tunnels::read(&self.instance)?);
+        }
+        Ok(tunnels::outer_header(self.tunnels.as_deref().unwrap_or_default(), local, remote))
     }
 
     /// Makes room in the tables: a dead SA of the same name is removed, a larval one of the same key manager is handed
@@ -303,7 +336,7 @@ impl Sadb {
             sadb.maps.statics.set(slot.slot, &record)?;
             slots::enliven(&mut sadb.maps, slot.slot, &moving)?;
             let known = Known::new(slot.slot, &record, &moving);
-            sadb.maps.inbound.insert(&known.inbound_key(), &slot)?;
+            sadb.maps.inbound.insert(&known.name(), &slot)?;
             sadb.tell(kind::GETSPI, &known)?;
             sadb.register.put(known);
             Ok(spi)
@@ -359,10 +392,20 @@ impl Sadb {
     }
 
     /// The snapshot of the SA in a slot at this time.
-    fn info(&self, slot: u32, moving: &SaState, now: u64) -> Result<SaInfo, SadbError> {
+    pub(super) fn info(&self, slot: u32, moving: &SaState, now: u64) -> Result<SaInfo, SadbError> {
         let fixed = Wiped::new(self.maps.statics.get(slot)?);
         let keys = Wiped::new(self.maps.keys.get(slot)?);
-        Ok(slots::info(slot, &fixed, &keys, moving, now))
+        self.with_identities(slots::info(slot, &fixed, &keys, moving, now))
+    }
+
+    /// The snapshot with the identities that the SA has.
+    fn with_identities(&self, info: SaInfo) -> Result<SaInfo, SadbError> {
+        if info.flags & flag::IDENTITIES == 0 {
+            return Ok(info);
+        }
+        let kept = self.maps.identities.get(&info.slot.slot)?;
+        let [src_identity, dst_identity] = kept.map_or([None, None], |i| [&i.src, &i.dst].map(Identity::of));
+        Ok(SaInfo { src_identity, dst_identity, ..info })
     }
 
     /// One SA (GET).
@@ -370,11 +413,45 @@ impl Sadb {
     /// # Errors
     /// [`SadbError::NotFound`], also for a dead one.
     pub fn get(&mut self, key: &SaKey) -> Result<SaInfo, SadbError> {
-        self.locked(|sadb, _| {
+        self.looking(|sadb| {
             let now = clock::boot_time();
-            let (known, moving) = sadb.living_at(key, now)?;
+            let (known, moving) = sadb.look_up(key)?.ok_or(SadbError::NotFound)?;
+            if known.is_gone(&moving, now) || sadb.has_lost_its_partner(&known, now)? {
+                return Err(SadbError::NotFound);
+            }
             sadb.info(known.slot.slot, &moving, now)
         })
+    }
+
+    /// The SA of that name by the indexes of the maps, for whom reading all slots would take longer than one look.
+    fn look_up(&self, key: &SaKey) -> Result<Option<(Known, SaState)>, SadbError> {
+        let name = InboundKey { dst: key.dst.into(), spi: key.spi, proto: key.proto, reserved: [0; 3] };
+        let tables = match key.direction {
+            Direction::In => [Some(&self.maps.inbound), None],
+            Direction::Out => [Some(&self.maps.names), None],
+            Direction::Unspecified => [Some(&self.maps.names), Some(&self.maps.inbound)],
+        };
+        for table in tables.into_iter().flatten() {
+            if let Some(place) = table.get(&name)?
+                && let Some((known, moving)) = slots::read(&self.maps, place.slot)?
+                && known.slot == place
+                && known.matches(key, name.dst)
+            {
+                return Ok(Some((known, moving)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the hard limit of the other SA of a pair has passed, which is the end of both (spec section 7.9).
+    fn has_lost_its_partner(&self, known: &Known, now: u64) -> Result<bool, SadbError> {
+        if known.flags & flag::PAIRED == 0 {
+            return Ok(false);
+        }
+        let direction = if known.flags & flag::INBOUND != 0 { Direction::Out } else { Direction::In };
+        let key = SaKey { direction, ..SaKey::new(known.proto, known.pair_spi, known.src.into()) };
+        let partner = self.look_up(&key)?.filter(|(partner, _)| partner.is_paired_with(known));
+        Ok(partner.is_some_and(|(partner, moving)| partner.state_at(&moving, now) == state::DEAD))
     }
 
     /// The SA in a slot, if it is still the one of that generation. For events, which name slots.
@@ -397,12 +474,18 @@ impl Sadb {
     pub fn dump(&mut self, proto: Option<u8>) -> Result<Vec<SaInfo>, SadbError> {
         self.locked(|sadb, _| {
             let now = clock::boot_time();
+            let states = slots::states(&sadb.maps, sadb.register.top())?;
+            let of = |known: &Known| states.get(known.slot.slot as usize).copied().unwrap_or_default();
             let mut all = vec![];
+            let mut chunk = slots::Chunk::default();
             for known in sadb.register.iter().filter(|k| proto.is_none_or(|p| k.proto == p)) {
-                let moving = sadb.maps.states.get(known.slot.slot)?;
-                if !known.is_gone(&moving, now) {
-                    all.push(sadb.info(known.slot.slot, &moving, now)?);
+                let moving = of(known);
+                let partner = sadb.paired(known);
+                if known.is_gone(&moving, now) || partner.is_some_and(|p| p.state_at(&of(&p), now) == state::DEAD) {
+                    continue;
                 }
+                let (fixed, keys) = chunk.at(&sadb.maps, known.slot.slot)?;
+                all.push(sadb.with_identities(slots::info(known.slot.slot, fixed, keys, &moving, now))?);
             }
             Ok(all)
         })
@@ -493,7 +576,7 @@ impl Sadb {
     pub fn delete(&mut self, key: &SaKey) -> Result<(), SadbError> {
         self.locked(|sadb, held| {
             let known = sadb.register.find(key).cloned().ok_or(SadbError::NotFound)?;
-            let gone = known.is_gone(&sadb.maps.states.get(known.slot.slot)?, clock::boot_time());
+            let gone = sadb.is_over(&known, &sadb.maps.states.get(known.slot.slot)?, clock::boot_time())?;
             sadb.begin(held)?;
             if !gone {
                 sadb.tell(kind::DELETE, &known)?;
@@ -514,7 +597,7 @@ impl Sadb {
             for key in keys {
                 let Some(known) = sadb.register.find(key).cloned() else { continue };
                 sadb.begin(held)?;
-                if !known.is_gone(&sadb.maps.states.get(known.slot.slot)?, clock::boot_time()) {
+                if !sadb.is_over(&known, &sadb.maps.states.get(known.slot.slot)?, clock::boot_time())? {
                     alive += 1;
                     sadb.tell(kind::DELETE, &known)?;
                 }
@@ -554,10 +637,9 @@ impl Sadb {
                 return Ok(0);
             }
             let now = clock::boot_time();
-            let mut alive = 0;
-            for known in &all {
-                alive += usize::from(!known.is_gone(&sadb.maps.states.get(known.slot.slot)?, now));
-            }
+            let states = slots::states(&sadb.maps, sadb.register.top())?;
+            let is_gone = |known: &Known| states.get(known.slot.slot as usize).is_none_or(|s| known.is_gone(s, now));
+            let alive = all.iter().filter(|known| !is_gone(known)).count();
             sadb.begin(held)?;
             sadb.remove(all)?;
             Ok(alive)
@@ -579,126 +661,42 @@ impl Sadb {
         is_over: impl Fn(&Known, &SaState, u64) -> bool,
     ) -> Result<usize, SadbError> {
         let now = clock::boot_time();
-        let mut dead: Vec<Known> = vec![];
+        let states = slots::states(&self.maps, self.register.top())?;
+        let mut dead = BTreeMap::new();
         for known in self.register.iter() {
-            if is_over(known, &self.maps.states.get(known.slot.slot)?, now) {
+            if states.get(known.slot.slot as usize).is_some_and(|moving| is_over(known, moving, now)) {
                 // The hard expiry of one SA is the end of its partner as well (spec section 7.9).
-                dead.extend(self.paired(known).filter(|p| dead.iter().all(|d| d.slot != p.slot)));
-                if dead.iter().all(|d| d.slot != known.slot) {
-                    dead.push(known.clone());
-                }
+                dead.extend(self.paired(known).map(|partner| (partner.slot.slot, partner)));
+                dead.insert(known.slot.slot, known.clone());
             }
         }
         let count = dead.len();
         if count > 0 {
             self.begin(held)?;
-            self.remove(dead)?;
+            self.remove(dead.into_values().collect())?;
         }
         Ok(count)
     }
 
-    /// Count of changes that the latest operation of this handle saw, its own included.
-    #[cfg(test)]
-    pub(super) fn changes(&self) -> Option<u64> {
-        self.seen.map(|mark| mark.changes())
-    }
-
-    /// Runs `work` under the lock with a register that is true, and leaves the maps clean.
-    pub(super) fn locked<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self, &mut Held) -> Result<T, SadbError>,
-    ) -> Result<T, SadbError> {
-        let lock = InstanceLock::acquire(&self.instance)?;
-        let mut held = Held { lock, begun: false };
-        // What a failure before its end left unsaid.
-        self.news.clear();
-        if self.seen != Some(held.lock.mark()) && staging::maps_are_moving(&self.instance) {
-            return Err(SadbError::Moving);
-        }
-        if self.seen != Some(held.lock.mark()) && !self.maps.are_pinned(&self.instance)? {
-            // The instance was attached anew, and nothing would come of changes to the maps that it had before.
-            (self.maps, self.policy) = (SaMaps::open(&self.instance)?, PolicyMaps::open(&self.instance)?);
-            self.seen = None;
-        }
-        let mut repaired = self.maps.header.get(0)?.dirty != 0;
-        if repaired {
-            held.lock.announce()?;
-            held.begun = true;
-            repair::repair(self)?;
-        } else {
-            self.catch_up(&held.lock)?;
-        }
-        // What fails from here on without an end is read anew.
-        self.seen = None;
-        let result = work(self, &mut held);
-        if held.begun {
-            if matches!(&result, Err(e) if !is_answer(e)) {
-                repair::repair(self)?;
-                repaired = true;
-            }
-            // Before the flag goes: whoever finds it gone follows what is noted.
-            held.lock.note(self.register.changed().filter(|_| !repaired))?;
-            self.maps.set_dirty(false)?;
-        }
-        self.seen = Some(held.lock.mark());
-        drop(held);
-        for message in self.news.drain(..) {
-            if let Some(publisher) = &self.publisher {
-                // Whoever misses a message finds the change in the maps.
-                let _ = publisher.publish(&message);
-            }
-        }
-        result
-    }
-
-    /// Makes the register true: reads the slots that others have changed, or all where nobody knows which those are.
-    fn catch_up(&mut self, lock: &InstanceLock) -> Result<(), SadbError> {
-        let changed = match self.seen {
-            Some(mark) if mark == lock.mark() => Some(vec![]),
-            Some(mark) => lock.changed_since(mark)?,
-            None => None,
-        };
-        match changed {
-            Some(changed) => {
-                for slot in changed.into_iter().collect::<BTreeSet<u32>>() {
-                    self.register.refresh(&self.maps, slot)?;
-                }
-            }
-            None => self.register = Register::read(&self.maps)?,
-        }
-        self.register.forget_changed();
-        Ok(())
-    }
-
-    /// Notes a message about an SA, as the maps show it now.
-    pub(super) fn tell(&mut self, kind: u8, known: &Known) -> Result<(), SadbError> {
-        let slot = known.slot.slot;
-        let info = self.info(slot, &self.maps.states.get(slot)?, clock::boot_time())?;
-        self.news.push(Message::about(kind, &info));
-        Ok(())
-    }
-
-    /// To be called before the first write.
-    pub(super) fn begin(&mut self, held: &mut Held) -> Result<(), SadbError> {
-        if !held.begun {
-            held.lock.announce()?;
-            held.begun = true;
-        }
-        self.maps.set_dirty(true)
-    }
-
     /// The SA of that name and its state, unless it is dead.
     pub(super) fn living(&self, key: &SaKey) -> Result<(Known, SaState), SadbError> {
-        self.living_at(key, clock::boot_time())
-    }
-
-    fn living_at(&self, key: &SaKey, now: u64) -> Result<(Known, SaState), SadbError> {
         let known = self.register.find(key).ok_or(SadbError::NotFound)?;
         let moving = self.maps.states.get(known.slot.slot)?;
-        if known.is_gone(&moving, now) {
+        if self.is_over(known, &moving, clock::boot_time())? {
             return Err(SadbError::NotFound);
         }
         Ok((known.clone(), moving))
+    }
+
+    /// Whether tools do not see the SA any more: gone, or its partner past a hard limit.
+    fn is_over(&self, known: &Known, moving: &SaState, now: u64) -> Result<bool, SadbError> {
+        if known.is_gone(moving, now) {
+            return Ok(true);
+        }
+        match self.paired(known) {
+            Some(partner) => Ok(partner.state_at(&self.maps.states.get(partner.slot.slot)?, now) == state::DEAD),
+            None => Ok(false),
+        }
     }
 }
 
@@ -713,20 +711,14 @@ fn earlier(spec: &SaSpec, outbound: bool) -> Result<u64, SadbError> {
     Ok(spec.soft.add - LEAST - random()? % SPAN)
 }
 
-fn random() -> Result<u64, SadbError> {
-    getrandom::u64().map_err(|e| SadbError::io("getrandom", std::io::Error::other(e.to_string())))
+/// The identities as the map keeps them.
+fn identities(spec: &SaSpec) -> Identities {
+    let [src, dst] = [&spec.src_identity, &spec.dst_identity].map(|identity| Identity::record(identity.as_ref()));
+    Identities { src, dst }
 }
 
-/// Whether the error is the answer to a request that was carried out as far as it goes, and not a failure half-way.
-fn is_answer(e: &SadbError) -> bool {
-    matches!(
-        e,
-        SadbError::NotFound
-            | SadbError::Exists
-            | SadbError::Full(_)
-            | SadbError::TooManyBindings(_)
-            | SadbError::Diagnostic { .. }
-    )
+fn random() -> Result<u64, SadbError> {
+    getrandom::u64().map_err(|e| SadbError::io("getrandom", std::io::Error::other(e.to_string())))
 }
 
 impl SaKey {

@@ -241,17 +241,33 @@ fn hammer(instance: &Instance, seed: u64, notes: &Path) {
     let mut sadb = Sadb::open(instance).unwrap();
     let mut numbers = Numbers(seed);
     let mut text = String::new();
-    for _ in 0..OPERATIONS {
+    let mut one = |sadb: &mut Sadb| {
         let operation = numbers.operation();
         let answer = loop {
             // Who waited for the lock for too long has done nothing, and asks again.
-            match carry_out(&mut sadb, operation) {
+            match carry_out(sadb, operation) {
                 answer if answer.starts_with("Busy") => {}
                 answer => break answer,
             }
         };
         let changes = sadb.changes().unwrap();
         writeln!(text, "{changes} {answer}").unwrap();
+    };
+    let mut left = OPERATIONS;
+    // Alone, or several under one lock.
+    for size in [1, 2, 1, 3, 5].into_iter().cycle() {
+        let size = size.min(left);
+        if size == 1 {
+            one(&mut sadb);
+        } else {
+            sadb.begin_batch();
+            (0..size).for_each(|_| one(&mut sadb));
+            sadb.end_batch().unwrap();
+        }
+        left -= size;
+        if left == 0 {
+            break;
+        }
     }
     std::fs::write(notes, text).unwrap();
 }

@@ -1,17 +1,18 @@
 //! Tests of the SADB on real maps. They run as root.
 
 use super::fault;
+use super::pfkey::kind;
 use super::spec::{Encap, IvSource, Mode};
-use super::testing::TestInstance;
+use super::testing::{self, TestInstance};
 use super::*;
 use crate::Addr;
 use crate::abi::map;
 use crate::nat;
 use crate::policy::{Action, MAX_ACTIONS, Rule, direction, verdict};
 use crate::sa::{
-    BindingKey, ESP, GhashTable, InboundKey, Lifetime, MAX_REPLAY_WINDOW, MAX_WINDOW_PAGES, OuterHeader, PAGE_BITS,
-    SaSelectors, SaState, SaStatic, SlotRef, Window, WindowPage, WindowPageKey, encr, flag, km, outer, ring_bits,
-    state,
+    BindingKey, ESP, GhashTable, Identities, InboundKey, Lifetime, MAX_REPLAY_WINDOW, MAX_WINDOW_PAGES, OuterHeader,
+    PAGE_BITS, SaSelectors, SaState, SaStatic, SlotRef, Window, WindowPage, WindowPageKey, encr, flag, km, outer,
+    ring_bits, state,
 };
 use bytemuck::Zeroable;
 use maps::{SaMaps, Slots, Table};
@@ -79,6 +80,8 @@ fn assert_clean(instance: &Instance, capacity: u32) {
     }
     let pages = Table::<WindowPageKey, WindowPage>::open(instance, map::SA_WINDOW_PAGES).unwrap();
     assert!(pages.keys().unwrap().is_empty());
+    assert!(Table::<InboundKey, SlotRef>::open(instance, map::SA_NAMES).unwrap().keys().unwrap().is_empty());
+    assert!(Table::<u32, Identities>::open(instance, map::SA_IDENTITIES).unwrap().keys().unwrap().is_empty());
     assert!(Table::<u32, GhashTable>::open(instance, map::SA_GHASH).unwrap().keys().unwrap().is_empty());
     assert!(Table::<InboundKey, SlotRef>::open(instance, map::SA_IN).unwrap().keys().unwrap().is_empty());
     assert!(Table::<BindingKey, crate::sa::Bundle>::open(instance, map::SA_OUT).unwrap().keys().unwrap().is_empty());
@@ -479,6 +482,119 @@ fn a_tool_killed_at_any_other_write_leaves_something_whole() {
             return;
         }
     }
+}
+
+/// Outbound and inbound SAs in turn, each two a pair, with all that lies beside the slots.
+fn with_everything(number: u32) -> SaSpec {
+    let direction = if number.is_multiple_of(2) { Direction::Out } else { Direction::In };
+    SaSpec {
+        pair_spi: (number % 2 == 1).then(|| number - 1),
+        src_identity: number.is_multiple_of(3).then(|| Identity::new(2, "gw.example.com").unwrap()),
+        replay_window: if number == 3 { 2000 } else { 64 },
+        ..spec(number, direction)
+    }
+}
+
+/// A batch is many operations, each of them whole, and not one.
+#[test]
+fn a_tool_killed_at_any_write_of_a_batch_leaves_whole_sas() {
+    const COUNT: u32 = 20;
+    let test = TestInstance::with_maps(32).unwrap();
+    put_rule(&test, rule());
+    for n in (1..).step_by(5) {
+        let lived = fault::survives(n, || {
+            let mut sadb = Sadb::open(&test).unwrap();
+            sadb.begin_batch();
+            (0x100..0x100 + COUNT).for_each(|number| _ = sadb.add(&with_everything(number)).unwrap());
+            sadb.end_batch().unwrap();
+            sadb.flush(None).unwrap();
+        });
+        let mut sadb = Sadb::open(&test).unwrap();
+        let all = sadb.dump(None).unwrap();
+        for sa in &all {
+            assert_eq!(sadb.get(&sa.sa_key()).unwrap().slot, sa.slot, "write {n}");
+            let partner = sa.pair_spi.map(|spi| sadb.get(&key(spi, with_everything(spi).direction)).unwrap().pair_spi);
+            assert!(partner.is_none_or(|spi| spi == Some(sa.spi)), "write {n}: half a pair");
+            assert_eq!(sa.src_identity, with_everything(sa.spi).src_identity, "write {n}");
+        }
+        assert!(sadb.dump(None).unwrap().len() == all.len());
+        sadb.flush(None).unwrap();
+        assert_clean(&test, 32);
+        if lived {
+            assert!(all.is_empty());
+            return;
+        }
+    }
+}
+
+/// Whoever adds thousands does not keep others waiting for all of them.
+#[test]
+fn others_get_the_lock_in_the_middle_of_a_batch() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let test = TestInstance::with_maps(8).unwrap();
+    let (begun, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut sadb = Sadb::open(&test).unwrap();
+            sadb.begin_batch();
+            while !over.load(Ordering::Relaxed) {
+                sadb.add(&spec(0x100, Direction::Out)).unwrap();
+                sadb.delete(&key(0x100, Direction::Out)).unwrap();
+                begun.store(true, Ordering::Relaxed);
+            }
+        });
+        let mut other = Sadb::open(&test).unwrap();
+        while !begun.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        // None of these waits for the ten seconds after which it would give up.
+        let found: Result<Vec<_>, _> = (0..5).map(|_| other.dump(None)).collect();
+        over.store(true, Ordering::Relaxed);
+        assert!(found.unwrap().iter().all(|all| all.len() < 2));
+    });
+}
+
+/// What was done in a batch is there for others once it is finished, and its messages were sent.
+#[test]
+fn a_batch_is_as_good_as_its_operations() {
+    testing::in_new_netns(|| {
+        let test = TestInstance::with_maps(64).unwrap();
+        let (mut sadb, mut other) = (Sadb::open(&test).unwrap(), Sadb::open(&test).unwrap());
+        other.dump(None).unwrap();
+        let mut bus = Subscriber::open(None).unwrap();
+        sadb.begin_batch();
+        (0x100..0x114).for_each(|number| _ = sadb.add(&with_everything(number)).unwrap());
+        assert!(matches!(sadb.add(&with_everything(0x100)), Err(SadbError::Exists)));
+        sadb.delete(&key(0x113, Direction::In)).unwrap();
+        assert!(matches!(sadb.get(&key(0x113, Direction::In)), Err(SadbError::NotFound)));
+        assert_eq!(sadb.get(&key(0x112, Direction::Out)).unwrap().pair_spi, None);
+        sadb.end_batch().unwrap();
+        assert_eq!(other.dump(None).unwrap().len(), 19);
+        assert_true(&mut other, &test);
+        let mut kinds = vec![];
+        while let Some(Heard::Message(message)) = bus.next_message().unwrap() {
+            kinds.push(message.kind);
+        }
+        assert_eq!(kinds, [vec![kind::ADD; 20], vec![kind::DELETE]].concat());
+        assert_eq!(other.flush(None).unwrap(), 19);
+        assert_clean(&test, 64);
+    });
+}
+
+#[test]
+fn the_end_of_one_sa_is_seen_of_both_of_a_pair() {
+    let test = TestInstance::with_maps(8).unwrap();
+    let mut sadb = Sadb::open(&test).unwrap();
+    let first = sadb.add(&with_everything(0x100)).unwrap();
+    sadb.add(&with_everything(0x101)).unwrap();
+    let mut states = Slots::<SaState>::open(&test, map::SA_STATE).unwrap();
+    let dead = SaState { state: state::DEAD.into(), ..states.get(first.slot).unwrap() };
+    states.set(first.slot, &dead).unwrap();
+    assert!(sadb.dump(None).unwrap().is_empty());
+    let partner = key(0x101, Direction::In);
+    assert!(matches!(sadb.get(&partner), Err(SadbError::NotFound)));
+    assert!(matches!(sadb.update(&partner, &SaUpdate::default()), Err(SadbError::NotFound)));
+    assert!(matches!(sadb.delete(&partner), Err(SadbError::NotFound)));
 }
 
 #[test]

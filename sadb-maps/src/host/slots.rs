@@ -1,5 +1,6 @@
 //! Slots: what is known of them, how one is filled, wiped and found.
 
+use super::batch::{CHUNK, WipedList};
 use super::clock;
 use super::error::SadbError;
 use super::maps::{SaMaps, Wiped};
@@ -12,7 +13,7 @@ use crate::sa::{
 use crate::{Addr, nat};
 use bytemuck::Zeroable;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
@@ -74,11 +75,18 @@ impl Known {
         self.state_at(moving, now) >= state::DEAD || is_dead(moving, now)
     }
 
-    pub(super) fn inbound_key(&self) -> InboundKey {
+    /// What leads to it in the indexes.
+    pub(super) fn name(&self) -> InboundKey {
         InboundKey { dst: self.dst, spi: self.spi, proto: self.proto, reserved: [0; 3] }
     }
 
-    fn matches(&self, key: &SaKey, dst: Addr) -> bool {
+    /// Whether it is the partner of the other: of another direction, and each has the SPI of the other.
+    pub(super) fn is_paired_with(&self, other: &Self) -> bool {
+        let linked = self.flags & other.flags & flag::PAIRED != 0;
+        linked && self.pair_spi == other.spi && other.pair_spi == self.spi && self.dst == other.src
+    }
+
+    pub(super) fn matches(&self, key: &SaKey, dst: Addr) -> bool {
         let from = key.src.filter(|src| !src.is_unspecified());
         self.proto == key.proto && self.spi == key.spi && self.dst == dst && from.is_none_or(|s| self.src == s.into())
     }
@@ -103,26 +111,33 @@ impl Register {
     /// Reads every slot.
     pub(super) fn read(maps: &SaMaps) -> Result<Self, SadbError> {
         let mut register = Self { top: 1, ..Self::default() };
-        for slot in 1..maps.states.len() {
-            register.refresh(maps, slot)?;
+        let capacity = maps.states.len();
+        for first in (0..capacity).step_by(CHUNK as usize) {
+            let states = maps.states.range(first, CHUNK)?;
+            if states.iter().all(is_free) {
+                continue;
+            }
+            let statics = maps.statics.range(first, CHUNK)?;
+            for ((slot, moving), fixed) in (first..).zip(states.iter()).zip(statics.iter()) {
+                if slot != 0 && !is_free(moving) && fixed.generation == moving.generation {
+                    register.put(Known::new(slot, fixed, moving));
+                }
+            }
         }
         register.changed = None;
         Ok(register)
     }
 
+    /// Every slot from here on holds nothing.
+    pub(super) fn top(&self) -> u32 {
+        self.top
+    }
+
     /// Reads one slot.
     pub(super) fn refresh(&mut self, maps: &SaMaps, slot: u32) -> Result<(), SadbError> {
         self.remove(slot);
-        if slot == 0 || slot >= maps.states.len() {
-            return Ok(());
-        }
-        let moving = maps.states.get(slot)?;
-        if is_free(&moving) {
-            return Ok(());
-        }
-        let fixed = Wiped::new(maps.statics.get(slot)?);
-        if fixed.generation == moving.generation {
-            self.put(Known::new(slot, &fixed, &moving));
+        if let Some((known, _)) = read(maps, slot)? {
+            self.put(known);
         }
         Ok(())
     }
@@ -202,6 +217,49 @@ impl Register {
     }
 }
 
+/// The SA in a slot and its state, if there is a whole one.
+pub(super) fn read(maps: &SaMaps, slot: u32) -> Result<Option<(Known, SaState)>, SadbError> {
+    if slot == 0 || slot >= maps.states.len() {
+        return Ok(None);
+    }
+    let moving = maps.states.get(slot)?;
+    if is_free(&moving) {
+        return Ok(None);
+    }
+    let fixed = Wiped::new(maps.statics.get(slot)?);
+    Ok((fixed.generation == moving.generation).then(|| (Known::new(slot, &fixed, &moving), moving)))
+}
+
+/// The states of the slots below `top`, by slot.
+pub(super) fn states(maps: &SaMaps, top: u32) -> Result<Vec<SaState>, SadbError> {
+    let mut all = vec![];
+    for first in (0..top).step_by(CHUNK as usize) {
+        all.extend_from_slice(&maps.states.range(first, CHUNK)?);
+    }
+    Ok(all)
+}
+
+/// Records and keys of neighbouring slots, read together for who looks at one slot after the other.
+#[derive(Default)]
+pub(super) struct Chunk {
+    first: u32,
+    read: Option<(WipedList<SaStatic>, WipedList<KeyText>)>,
+}
+
+impl Chunk {
+    /// Those of a slot.
+    pub(super) fn at(&mut self, maps: &SaMaps, slot: u32) -> Result<(&SaStatic, &KeyText), SadbError> {
+        let first = slot - slot % CHUNK;
+        if self.read.is_none() || self.first != first {
+            self.first = first;
+            self.read = Some((maps.statics.range(first, CHUNK)?, maps.keys.range(first, CHUNK)?));
+        }
+        let index = (slot - first) as usize;
+        let found = self.read.as_ref().and_then(|(statics, keys)| statics.get(index).zip(keys.get(index)));
+        found.ok_or(SadbError::NotFound)
+    }
+}
+
 /// Takes a slot out of an index.
 fn take<K: Hash + Eq>(index: &mut HashMap<K, BTreeSet<u32>>, key: K, slot: u32) {
     if let Entry::Occupied(mut slots) = index.entry(key) {
@@ -247,6 +305,30 @@ pub(super) fn is_dead(moving: &SaState, now: u64) -> bool {
     moving.state >= u64::from(state::DEAD) || (larval && age > LARVAL_SECONDS * 1_000_000_000)
 }
 
+/// Wipes and frees many slots, as [`wipe`] does one.
+pub(super) fn wipe_many(maps: &mut SaMaps, slots: &[SlotRef]) -> Result<(), SadbError> {
+    // What only some SAs have.
+    let mut apart: HashSet<u32> = HashSet::new();
+    apart.extend(maps.ghash.keys()?);
+    apart.extend(maps.blowfish.keys()?);
+    apart.extend(maps.identities.keys()?);
+    apart.extend(maps.pages.keys()?.into_iter().map(|key| key.slot));
+    let (special, plain): (Vec<SlotRef>, Vec<SlotRef>) = slots.iter().partition(|s| apart.contains(&s.slot));
+    for chunk in plain.chunks(CHUNK as usize) {
+        let numbers: Vec<u32> = chunk.iter().map(|s| s.slot).collect();
+        let ended = |slot: &SlotRef| Ok(SaState { state: state::FREE.into(), ..maps.states.get(slot.slot)? });
+        let ended: Vec<SaState> = chunk.iter().map(ended).collect::<Result<_, SadbError>>()?;
+        let free: Vec<SaState> = chunk.iter().map(|slot| free_state(slot.generation)).collect();
+        let empty = |slot: &SlotRef| SaStatic { generation: slot.generation, ..SaStatic::zeroed() };
+        maps.states.set_many(&numbers, &ended)?;
+        maps.states.set_many(&numbers, &free)?;
+        maps.statics.set_many(&numbers, &chunk.iter().map(empty).collect::<Vec<_>>())?;
+        maps.keys.clear_many(&numbers)?;
+        maps.windows.clear_many(&numbers)?;
+    }
+    special.into_iter().try_for_each(|slot| wipe(maps, slot))
+}
+
 /// Overwrites everything that the slot held with zeros, in place, and frees it. Nothing may refer to the slot any more,
 /// and no program may still be at work with it ([`grace_period`]).
 pub(super) fn wipe(maps: &mut SaMaps, slot: SlotRef) -> Result<(), SadbError> {
@@ -263,6 +345,7 @@ pub(super) fn wipe(maps: &mut SaMaps, slot: SlotRef) -> Result<(), SadbError> {
         maps.ghash.insert(&slot, &GhashTable::zeroed())?;
         maps.ghash.remove(&slot)?;
     }
+    maps.identities.remove(&slot)?;
     if maps.blowfish.get(&slot)?.map(Wiped::new).is_some() {
         maps.blowfish.insert(&slot, &BlowfishState::zeroed())?;
         maps.blowfish.remove(&slot)?;
@@ -318,6 +401,7 @@ pub(super) fn record(spec: &SaSpec, direction: u32) -> SaStatic {
             | bit(spec.unique, flag::UNIQUE)
             | bit(spec.selectors.is_some(), flag::SELECTORS)
             | bit(spec.pfs, flag::PFS)
+            | bit(spec.src_identity.is_some() || spec.dst_identity.is_some(), flag::IDENTITIES)
             | bit(encap.nat_local.is_some(), flag::NAT_LOCAL)
             | bit(encap.nat_remote.is_some(), flag::NAT_REMOTE),
         spi: spec.spi,
@@ -405,6 +489,8 @@ pub(super) fn info(slot: u32, fixed: &SaStatic, keys: &KeyText, moving: &SaState
         age: clock::since(moving.added, now),
         first_use: used(moving.first_use),
         last_use: used(moving.last_use),
+        src_identity: None,
+        dst_identity: None,
         key: transform::cipher_key(keys),
         salt: transform::salt(fixed, keys),
         auth_key: transform::auth_key(keys),

@@ -1,5 +1,6 @@
 //! What a tool says about an SA when it adds one, and what it is told when it asks.
 
+use super::identity::Identity;
 use super::secret::SecretKey;
 use crate::sa::{Lifetime, OuterHeader, SaSelectors, SlotRef, km};
 use std::net::IpAddr;
@@ -110,6 +111,10 @@ pub struct SaSpec {
     pub action: u64,
     /// Source of the IVs.
     pub iv: IvSource,
+    /// Identity of the source, for display.
+    pub src_identity: Option<Identity>,
+    /// Identity of the destination, for display.
+    pub dst_identity: Option<Identity>,
 }
 
 impl SaSpec {
@@ -143,6 +148,8 @@ impl SaSpec {
             km_cookie: 0,
             action: 0,
             iv: IvSource::Epoch,
+            src_identity: None,
+            dst_identity: None,
         }
     }
 }
@@ -253,6 +260,10 @@ pub struct SaInfo {
     pub first_use: Option<Duration>,
     /// Time since the latest packet.
     pub last_use: Option<Duration>,
+    /// Identity of the source.
+    pub src_identity: Option<Identity>,
+    /// Identity of the destination.
+    pub dst_identity: Option<Identity>,
     pub(super) key: SecretKey,
     pub(super) salt: SecretKey,
     pub(super) auth_key: SecretKey,

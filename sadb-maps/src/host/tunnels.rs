@@ -209,11 +209,15 @@ impl Tunnels {
     }
 }
 
+/// Every definition.
+pub(super) fn read(instance: &Instance) -> Result<Vec<Tunnel>, SadbError> {
+    Ok(files::read(&path(instance)?)?.unwrap_or_default())
+}
+
 /// The outer header for SAs between these ends.
-pub(super) fn outer_header(instance: &Instance, local: IpAddr, remote: IpAddr) -> Result<OuterHeader, SadbError> {
-    let all: Vec<Tunnel> = files::read(&path(instance)?)?.unwrap_or_default();
+pub(super) fn outer_header(all: &[Tunnel], local: IpAddr, remote: IpAddr) -> OuterHeader {
     let between = |t: &&Tunnel| t.local == local && t.remote == remote;
-    Ok(all.iter().find(between).map(|t| t.outer.header()).unwrap_or_default())
+    all.iter().find(between).map(|t| t.outer.header()).unwrap_or_default()
 }
 
 /// File of the definitions.

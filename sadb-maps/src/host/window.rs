@@ -11,6 +11,10 @@ use bytemuck::Zeroable;
 /// # Errors
 /// [`SadbError::WindowsFull`] when there are no pages left; those that were written are taken back.
 pub(super) fn write(maps: &mut SaMaps, slot: u32, bits: u32, top: u64) -> Result<(), SadbError> {
+    if bits == WINDOW_BITS && top == 0 {
+        // As slots are that hold nothing.
+        return Ok(());
+    }
     let words = below(top, bits);
     if bits == WINDOW_BITS {
         let mut window = Window::zeroed();

@@ -5,6 +5,7 @@ mod esp;
 mod memory;
 mod path;
 mod programs;
+mod sadb;
 mod scale;
 mod spd;
 mod tools;
@@ -46,7 +47,9 @@ struct Figures {
 }
 
 fn parts() -> impl Iterator<Item = &'static Part> {
-    [esp::PARTS, path::PARTS, memory::PARTS, programs::PARTS, spd::PARTS, scale::PARTS].into_iter().flatten()
+    [esp::PARTS, path::PARTS, memory::PARTS, programs::PARTS, spd::PARTS, sadb::PARTS, scale::PARTS]
+        .into_iter()
+        .flatten()
 }
 
 /// Measures the parts that are asked for.

@@ -20,8 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// PFK-04, ARC-SAD-02, ARC-SAD-03: states, events and the end of traffic, with somebody who listens and without.
 pub(super) fn all_kinds() -> Result<()> {
-    // So few slots that the sweep looks at each of them four times a second.
-    let net = Protected::new("lifetimes", "encr_algs chacha20-poly1305", &["--capacity", "64"])?;
+    let net = Protected::new("lifetimes", "encr_algs chacha20-poly1305", &[])?;
     by_time_alone(&net).context("by time, and nobody listens")?;
     let host = net.a.host();
     let directory = net.sites.lab.directory();
@@ -37,7 +36,8 @@ pub(super) fn all_kinds() -> Result<()> {
         Ok(!monitor.log()?.is_empty())
     })?;
     by_octets(&net, &monitor).with_context(|| format!("by octets: {}", events.log_end()))?;
-    each_once(&net, &monitor).with_context(|| format!("events: {}", events.log_end()))
+    each_once(&net, &monitor).with_context(|| format!("events: {}", events.log_end()))?;
+    both_of_a_pair(&net, &monitor).with_context(|| format!("a pair: {}", events.log_end()))
 }
 
 /// Replaces the SAs: A sends by one with these limits.
@@ -145,8 +145,8 @@ fn by_octets(net: &Protected, monitor: &Daemon) -> Result<()> {
         // One that is lost on its way counts all the same.
         answered += u32::from(net.sites.a.ping(&INNER_B.to_string(), &["-s", "472"])?);
         let (bytes, state) = (number(&sa, "bytes"), text(&sa, "state"));
-        ensure!(bytes <= 6000, "{bytes} octets went past the limit");
-        ensure!((state == "dying") == (bytes > 3000), "it is {state} after {bytes} octets");
+        ensure!(bytes < 6000, "{bytes} octets went past the limit");
+        ensure!((state == "dying") == (bytes >= 3000), "it is {state} after {bytes} octets");
     }
     ensure!(answered >= 6, "only {answered} pings were answered: {}", state(net));
     stopped(net)?;
@@ -173,5 +173,31 @@ fn each_once(net: &Protected, monitor: &Daemon) -> Result<()> {
     ensure!(counts()? == wanted, "told again: {:?}", counts()?);
     let states: Vec<_> = net.a.sas()?.iter().map(|sa| text(sa, "state").to_owned()).collect();
     ensure!(states == ["dying", "mature", "mature"], "{states:?}");
+    Ok(())
+}
+
+/// The hard limit of one SA is the end of its partner, in the kernel as well, whichever of them it is.
+fn both_of_a_pair(net: &Protected, monitor: &Daemon) -> Result<()> {
+    let chacha = "encr_alg chacha20-poly1305 encrkey";
+    for (out, limits) in [(0x3001, ["hard_addtime 1", ""]), (0x3011, ["", "hard_addtime 1"])] {
+        net.a.tool("ipseckey", &["flush"])?;
+        let [ours, theirs] = limits;
+        let inbound = out + 1;
+        net.a.keys(&format!(
+            "add esp spi {out:#x} src {A} dst {B} outbound {chacha} {KEY_A_TO_B} {ours}\n\
+             add esp spi {inbound:#x} src {B} dst {A} inbound pair-spi {out:#x} {chacha} {KEY_B_TO_A} {theirs}\n"
+        ))?;
+        let pair = [format!("{out:#x}"), format!("{inbound:#x}")];
+        let expired = |spi: &String| -> Result<bool> {
+            let ends = |line: &str| {
+                let message = serde_json::from_str::<Value>(line).unwrap_or_default();
+                text(&message, "message") == "expire" && text(&message, "spi") == spi
+            };
+            Ok(monitor.log()?.lines().any(ends))
+        };
+        until("not both were told", || Ok(expired(&pair[0])? && expired(&pair[1])?))
+            .with_context(|| format!("{pair:?}: {}", monitor.log_end()))?;
+        ensure!(net.a.sas()?.is_empty(), "one of {pair:?} is still there");
+    }
     Ok(())
 }

@@ -15,8 +15,9 @@ mod vectors;
 
 use super::error::SadbError;
 use super::files;
+use super::held::Held;
 use super::instance::Instance;
-use super::sadb::{Held, Sadb};
+use super::sadb::Sadb;
 use super::slots;
 use super::tunnels::{self, Tunnel, Tunnels};
 use crate::Addr;
