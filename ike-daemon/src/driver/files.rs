@@ -1,8 +1,8 @@
 //! The daemon's files: the two it reads, and the runtime directory of its instance.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -164,18 +164,15 @@ pub(super) fn cookie(label: &str) -> u64 {
 
 /// Writes the labels behind the cookies of the SAs, for tools that show them: `cookie<TAB>label` per line.
 pub(super) fn write_labels(run_dir: &Path, rules: &RuleSet) -> io::Result<()> {
-    let path = run_dir.join("ipsec_kmc_map");
-    let new = run_dir.join("ipsec_kmc_map.new");
     let line = |rule: &ConfiguredRule| format!("{}\t{}\n", cookie(&rule.rule.label), rule.rule.label);
     let text: String = rules.rules().iter().map(line).collect();
-    std::fs::write(&new, text)?;
-    std::fs::set_permissions(&new, Permissions::from_mode(0o600))?;
-    std::fs::rename(&new, &path)
+    whole_files::replace(&run_dir.join("ipsec_kmc_map"), 0o600, text.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

@@ -2,9 +2,9 @@
 
 use crate::file::AlgorithmFile;
 use crate::table;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// A table on disk that nobody else changes meanwhile.
@@ -64,20 +64,7 @@ pub fn read(path: &Path) -> io::Result<AlgorithmFile> {
 /// # Errors
 /// It cannot be written or renamed.
 pub fn replace(path: &Path, file: &AlgorithmFile, mode: u32) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let temporary = PathBuf::from(name);
-    // One that was left behind may have another mode.
-    let _ = std::fs::remove_file(&temporary);
-    let mut new = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(&temporary)?;
-    new.write_all(file.to_string().as_bytes())?;
-    new.sync_all()?;
-    std::fs::rename(&temporary, path)
+    whole_files::replace(path, mode, file.to_string().as_bytes())
 }
 
 #[cfg(test)]

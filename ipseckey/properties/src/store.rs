@@ -5,8 +5,8 @@
 use crate::table::{BadValue, MAX_VALUE, Property, Service};
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -217,23 +217,9 @@ impl Store {
                 }
             }
         }
-        let fresh = path.with_extension("new");
-        let written = || -> io::Result<()> {
-            // What a writer left behind that was killed.
-            match std::fs::remove_file(&fresh) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mode = if private { 0o600 } else { 0o644 };
-            let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&fresh)?;
-            // Whatever the umask: everybody may read what is not private.
-            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&fresh, &path)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        written().map_err(|error| PropertyError::io(&path, error))
+        // Whatever the umask: everybody may read what is not private.
+        let mode = if private { 0o600 } else { 0o644 };
+        whole_files::replace(&path, mode, text.as_bytes()).map_err(|error| PropertyError::io(&path, error))
     }
 }
 

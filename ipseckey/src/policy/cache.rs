@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use whole_files::Fresh;
 
 /// Name of the cache in the run directory of the instance.
 pub const FILE: &str = "ipsecpolicy.conf";
@@ -70,13 +71,6 @@ pub struct Cache {
 #[derive(Debug)]
 pub struct CacheLock {
     _file: File,
-}
-
-/// A new cache, written beside the old one and not yet in its place.
-#[derive(Debug)]
-pub struct Staged {
-    temporary: PathBuf,
-    target: PathBuf,
 }
 
 impl Cache {
@@ -139,28 +133,11 @@ impl Cache {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn stage(&self, entries: &[Cached]) -> io::Result<Staged> {
-        let staged = Staged { temporary: self.dir.join(STAGED), target: self.dir.join(FILE) };
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&staged.temporary)?;
+    pub fn stage(&self, entries: &[Cached]) -> io::Result<Fresh> {
+        let mut file = Fresh::begin(&self.dir.join(FILE), 0o600)?;
         file.write_all(format(entries).as_bytes())?;
-        file.sync_all()?;
-        Ok(staged)
-    }
-}
-
-impl Staged {
-    /// Puts the new cache in place of the old one.
-    ///
-    /// # Errors
-    /// The file cannot be renamed.
-    pub fn commit(self) -> io::Result<()> {
-        std::fs::rename(&self.temporary, &self.target)
+        file.sync()?;
+        Ok(file)
     }
 }
 

@@ -5,7 +5,7 @@ use super::error::SadbError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -35,21 +35,9 @@ pub(super) fn private(path: &Path) -> io::Result<File> {
 /// Replaces a JSON file, mode 0600, synced. One writer at a time: the caller holds the lock of the instance.
 pub(super) fn replace<T: Serialize>(path: &Path, value: &T) -> Result<(), SadbError> {
     let write = || -> io::Result<()> {
-        let text = serde_json::to_vec_pretty(value)?;
-        let fresh = path.with_extension("new");
-        let options = libc::O_NOFOLLOW | libc::O_CLOEXEC;
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(options)
-            .open(&fresh)?;
-        file.write_all(&text)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, path)?;
-        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        let mut text = serde_json::to_vec_pretty(value)?;
+        text.push(b'\n');
+        whole_files::replace(path, 0o600, &text)
     };
     write().map_err(|e| SadbError::io(path.display().to_string(), e))
 }
