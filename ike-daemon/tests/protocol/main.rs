@@ -16,6 +16,8 @@ mod handshake;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod loss;
@@ -23,6 +25,8 @@ mod loss;
 mod matrix;
 #[cfg(test)]
 mod nat;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod small_print;
 #[cfg(test)]
