@@ -345,7 +345,13 @@ fn key(out: &mut String, prefix: &str, key: &KeyInfo, style: Style) {
 fn rule(out: &mut String, rule: &RuleInfo) {
     let _ = writeln!(out);
     let _ = writeln!(out, "GLOBL: Label '{}' ({})", rule.label, rule.source);
-    let _ = writeln!(out, "GLOBL: preshared key {}", if rule.has_key { "attached" } else { "missing" });
+    let _ = writeln!(out, "GLOBL: local auth {}, remote auth {}", rule.local_auth, rule.remote_auth);
+    if let Some(issuer) = &rule.required_issuer {
+        let _ = writeln!(out, "GLOBL: required issuer {issuer}");
+    }
+    if rule.local_auth == "preshared" || rule.remote_auth == "preshared" {
+        let _ = writeln!(out, "GLOBL: preshared key {}", if rule.has_key { "attached" } else { "missing" });
+    }
     let _ = writeln!(
         out,
         "GLOBL: childsa_pfs={}",

@@ -260,6 +260,9 @@ fn rules_and_defaults() {
         local_id: "IP = own address".into(),
         remote_id: "ANY".into(),
         has_key: false,
+        local_auth: "preshared".to_owned(),
+        remote_auth: "cert".to_owned(),
+        required_issuer: None,
         transforms: vec![TransformInfo {
             encryption: vec!["AES-CBC(256)".into(), "AES-CBC(128)".into()],
             integrity: vec!["HMAC-SHA2-256-128".into()],
@@ -287,6 +290,7 @@ fn rules_and_defaults() {
         out,
         "
 GLOBL: Label 'a' (ikev2.config:3)
+GLOBL: local auth preshared, remote auth cert
 GLOBL: preshared key missing
 GLOBL: childsa_pfs=true (group 19)
 GLOBL: ikesa_lifetime=3600 seconds (1.00 hour)

@@ -508,6 +508,12 @@ pub struct RuleInfo {
     pub remote_id: String,
     /// Whether keys are attached.
     pub has_key: bool,
+    /// How we prove ourselves, in the word of ikev2.config.
+    pub local_auth: String,
+    /// How the peer has to.
+    pub remote_auth: String,
+    /// Who has to have issued its certificate.
+    pub required_issuer: Option<String>,
     /// IKE SA transforms, best first.
     pub transforms: Vec<TransformInfo>,
     /// Seconds.

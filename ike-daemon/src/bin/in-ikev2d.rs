@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use ike_daemon::config::ConfigError;
+use ike_daemon::config::{ConfigError, ConfiguredRule};
 use ike_daemon::core::api::EndpointConfig;
 use ike_daemon::door_server::{Deadlines, Door};
 use ike_daemon::driver::files::DaemonLock;
@@ -39,6 +39,10 @@ struct Options {
     /// File with the preshared keys; unlike the default one, a named one has to be there
     #[arg(long, value_name = "FILE")]
     preshared: Option<PathBuf>,
+
+    /// Directory with certificates, private keys and CRLs [default: /var/user/ikeuser]
+    #[arg(long, value_name = "DIRECTORY")]
+    keystore: Option<PathBuf>,
 
     /// Instance of the data path, instead of $IPSEC_INSTANCE
     #[arg(long, value_name = "NAME")]
@@ -105,6 +109,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let choices = Choices {
         config: options.file.clone(),
         preshared: options.preshared.clone(),
+        key_store: options.keystore.clone(),
         debug: if options.debug { Some(DebugLevel::ALL) } else { options.debug_level },
         privilege: options.admin_privilege.as_deref().and_then(Privilege::parse),
         fragment_mtu: options.fragmentation_mtu,
@@ -133,13 +138,14 @@ fn run(options: &Options) -> anyhow::Result<()> {
     })
 }
 
-/// Reads both files and tells what is to be told about them.
+/// Reads all files and tells what is to be told about them.
 fn check(files: &Files) -> anyhow::Result<()> {
     let (configuration, warnings) = files.load()?;
     for report in warnings.iter().filter(|report| !report.is_empty()) {
         eprintln!("{report}");
     }
-    for rule in configuration.rules.rules().iter().filter(|rule| rule.rule.psk.is_none()) {
+    let lacks = |rule: &&ConfiguredRule| rule.rule.needs_psk() && rule.rule.psk.is_none();
+    for rule in configuration.rules.rules().iter().filter(lacks) {
         eprintln!("{}: warning: no preshared key carries the label \"{}\"", rule.rule.source, rule.rule.label);
     }
     Ok(())

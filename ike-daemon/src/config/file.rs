@@ -51,6 +51,18 @@ pub enum FileError {
     },
 }
 
+impl FileError {
+    /// Whether permissions are what is wrong: of the daemon, or of others.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        match self {
+            Self::Io { error, .. } => error.kind() == io::ErrorKind::PermissionDenied,
+            Self::Owner { .. } | Self::Mode { .. } | Self::Writable(_) => true,
+            Self::NotRegular(_) | Self::TooLong(_) | Self::NotText(_) => false,
+        }
+    }
+}
+
 /// Reads a file without secrets.
 ///
 /// # Errors

@@ -47,7 +47,7 @@ pub(super) enum Shape {
     Address,
     /// `TYPE = "value"` or `ANY`.
     Identity,
-    /// `preshared` or `cert`.
+    /// `preshared`, `cert` or a kind of signature.
     Method,
     /// A cipher with an optional range of key lengths.
     Cipher,

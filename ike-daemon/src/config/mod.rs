@@ -17,9 +17,9 @@ mod preshared;
 mod rules;
 mod source;
 
-use std::io;
 use std::path::Path;
 
+use crate::pki::KeyStoreError;
 pub use address::{AddressError, AddressSpec};
 pub use algorithms::{ciphers, groups, integrity};
 pub use file::{FileError, MAX_FILE};
@@ -34,6 +34,9 @@ pub enum ConfigError {
     /// It could not be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The key store could not be read.
+    #[error(transparent)]
+    KeyStore(#[from] KeyStoreError),
     /// It could not be understood.
     #[error("{0}")]
     Content(Report),
@@ -44,9 +47,9 @@ impl ConfigError {
     #[must_use]
     pub fn is_permission(&self) -> bool {
         match self {
-            Self::File(FileError::Io { error, .. }) => error.kind() == io::ErrorKind::PermissionDenied,
-            Self::File(FileError::Owner { .. } | FileError::Mode { .. } | FileError::Writable(_)) => true,
-            Self::File(_) | Self::Content(_) => false,
+            Self::File(error) => error.is_permission(),
+            Self::KeyStore(error) => error.is_permission(),
+            Self::Content(_) => false,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::algorithms::{self, Cipher, Hash};
 use super::keywords::{self, Entry, Keyword, Scope, Shape};
 use super::lexer::{Lexer, Mode, Token};
 use super::source::{Position, Report, Spanned};
+use crate::crypto::sign::KeyKind;
 
 /// A whole file.
 #[derive(Debug)]
@@ -75,7 +76,10 @@ pub(super) enum IdKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
     Preshared,
-    Cert,
+    /// A certificate with a key of one family, or of any.
+    Cert(Option<KeyKind>),
+    /// Known, and not there.
+    Dss,
 }
 
 /// Words of identity types, each in the upper and the lower form.
@@ -263,10 +267,17 @@ impl<'a> Parser<'a, '_> {
             Shape::Seconds => {
                 self.word("a number of seconds, with a fraction if need be", |word| seconds(word).map(Value::Seconds))
             }
-            Shape::Method => self.word("preshared or cert", |word| match word {
-                "preshared" => Some(Value::Method(Method::Preshared)),
-                "cert" => Some(Value::Method(Method::Cert)),
-                _ => None,
+            Shape::Method => self.word("preshared, cert, rsa_sig, ecdsa_sig or eddsa_sig", |word| {
+                let method = match word {
+                    "preshared" => Method::Preshared,
+                    "cert" => Method::Cert(None),
+                    "rsa_sig" => Method::Cert(Some(KeyKind::Rsa)),
+                    "ecdsa_sig" => Method::Cert(Some(KeyKind::Ecdsa)),
+                    "eddsa_sig" => Method::Cert(Some(KeyKind::Eddsa)),
+                    "dss_sig" => Method::Dss,
+                    _ => return None,
+                };
+                Some(Value::Method(method))
             }),
             Shape::Text => self.text().map(Value::Text),
             Shape::Address => self.address().map(Value::Address),

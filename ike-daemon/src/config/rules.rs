@@ -12,8 +12,9 @@ use super::keywords::Keyword;
 use super::parse::{Block, File, IdKind, Identity, Item, Method, Value};
 use super::source::{Position, Report, Spanned};
 use crate::core::api::{
-    ChildLifetimes, IdGlob, IdPattern, IkeProposal, LocalIdentity, Psk, RetryPolicy, Rule, SourceLine,
+    AuthBy, ChildLifetimes, IdGlob, IdPattern, IkeProposal, LocalIdentity, Psk, RetryPolicy, Rule, SourceLine,
 };
+use crate::pki::{DnPattern, KeyStore, OwnCertificate};
 use crate::wire::id::{IdType, Identification};
 use crate::wire::transform::GroupId;
 
@@ -110,13 +111,32 @@ impl RuleSet {
         self.rules.iter().find(|rule| rule.rule.label == label)
     }
 
+    /// Gives rules with a certificate of ours the exact name that stands in it, where theirs is a distinguished name. Returns
+    /// the labels of those for which the store has no certificate with its key.
+    pub fn settle(&mut self, store: &KeyStore) -> Vec<String> {
+        let mut without = Vec::new();
+        for configured in &mut self.rules {
+            let rule = &configured.rule;
+            let (AuthBy::Certificate(kind), LocalIdentity::Fixed(id)) = (rule.local_auth, &rule.local_id) else {
+                continue;
+            };
+            let id = store.name_of_own(id).unwrap_or_else(|| id.clone());
+            let fits = |own: &OwnCertificate| kind.is_none_or(|kind| kind == own.key.public().kind());
+            if !store.own_for(&id).any(fits) {
+                without.push(rule.label.clone());
+            }
+            Arc::make_mut(&mut configured.rule).local_id = LocalIdentity::Fixed(id);
+        }
+        without
+    }
+
     /// Gives every rule the keys that `find` has for its label, and takes away those of the others. Returns the labels
-    /// that have none.
+    /// that have none and need some.
     pub(super) fn attach(&mut self, find: impl Fn(&str) -> Option<Psk>) -> Vec<String> {
         let mut without = Vec::new();
         for configured in &mut self.rules {
             let psk = find(&configured.rule.label);
-            if psk.is_none() {
+            if psk.is_none() && configured.rule.needs_psk() {
                 without.push(configured.rule.label.clone());
             }
             Arc::make_mut(&mut configured.rule).psk = psk;
@@ -130,7 +150,7 @@ pub(super) fn build(file: &File, report: &mut Report) -> RuleSet {
     let name = report.file().to_owned();
     let mut builder = Builder { report, file: name };
     let defaults = builder.defaults(&file.globals);
-    let method = builder.method(&file.globals);
+    let method = builder.method(&file.globals, Keyword::AuthMethod);
     let mut proposals = builder.proposals(&file.globals);
     // An item that could not be read may have been the transform; its error is enough.
     proposals.any |= !file.complete;
@@ -235,14 +255,14 @@ impl Builder<'_> {
         &mut self,
         block: &Block,
         defaults: &Defaults,
-        method: Option<Method>,
+        method: Option<AuthBy>,
         global: &Proposals,
     ) -> Option<ConfiguredRule> {
         let items = &block.items;
         let label = self.label(block);
         let local_addr = self.addresses(block, Keyword::LocalAddr, "local_addr");
         let remote_addr = self.addresses(block, Keyword::RemoteAddr, "remote_addr");
-        self.methods(block, method);
+        let (local_auth, remote_auth) = self.methods(block, method);
         let own = self.proposals(items);
         if block.complete && !own.any && !global.any {
             self.missing(block, "an ikesa_xform, in the rule or outside every block");
@@ -251,7 +271,10 @@ impl Builder<'_> {
             label: label.clone().unwrap_or_default(),
             source: SourceLine { file: self.file.clone(), line: block.at.line },
             local_id: self.local_id(items).unwrap_or(LocalIdentity::Address),
-            remote_id: self.remote_id(items).unwrap_or(IdPattern::PeerAddress),
+            remote_id: self.remote_id(items, remote_auth).unwrap_or(IdPattern::PeerAddress),
+            local_auth,
+            remote_auth,
+            required_issuer: self.required_issuer(items, remote_auth),
             psk: None,
             proposals: if own.any { own.list } else { global.list.clone() },
             ikesa_lifetime: self.ikesa_lifetime(items, defaults.ikesa_lifetime),
@@ -294,44 +317,48 @@ impl Builder<'_> {
         specs
     }
 
-    /// The method in `items`; certificates are refused here.
-    fn method(&mut self, items: &[Item]) -> Option<Method> {
-        let item = find(items, Keyword::AuthMethod)?;
-        let Value::Method(method) = item.value.value else { return None };
-        if method == Method::Cert {
-            self.no_certificates(item.value.at, "auth_method cert");
+    /// The method that a keyword in `items` gives.
+    fn method(&mut self, items: &[Item], keyword: Keyword) -> Option<AuthBy> {
+        let item = find(items, keyword)?;
+        match item.value.value {
+            Value::Method(Method::Preshared) => Some(AuthBy::Preshared),
+            Value::Method(Method::Cert(kind)) => Some(AuthBy::Certificate(kind)),
+            Value::Method(Method::Dss) => {
+                let text = "dss_sig is known but not supported by this release; use rsa_sig, ecdsa_sig or eddsa_sig";
+                self.report.error(item.value.at, text);
+                // Its error is enough.
+                Some(AuthBy::Preshared)
+            }
+            _ => None,
         }
-        Some(method)
     }
 
-    fn methods(&mut self, block: &Block, default: Option<Method>) {
+    /// How we prove ourselves, and how the peer has to.
+    fn methods(&mut self, block: &Block, default: Option<AuthBy>) -> (AuthBy, AuthBy) {
         let items = &block.items;
-        let both = self.method(items).or(default);
-        let sides = [
-            (Keyword::LocalAuthMethod, "local_auth_method cert"),
-            (Keyword::RemoteAuthMethod, "remote_auth_method cert"),
-        ];
-        let mut given = 0;
-        for (keyword, word) in sides {
-            let Some(item) = find(items, keyword) else { continue };
-            given += 1;
-            if matches!(item.value.value, Value::Method(Method::Cert)) {
-                self.no_certificates(item.value.at, word);
-            }
-        }
-        if both.is_none() && given < sides.len() && block.complete {
+        let both = self.method(items, Keyword::AuthMethod).or(default);
+        let local = self.method(items, Keyword::LocalAuthMethod).or(both);
+        let remote = self.method(items, Keyword::RemoteAuthMethod).or(both);
+        if (local.is_none() || remote.is_none()) && block.complete {
             self.missing(block, "an auth_method");
         }
-        if let Some(item) = find(items, Keyword::RequiredIssuer) {
-            self.no_certificates(item.at, "required_issuer");
-        }
+        (local.unwrap_or_default(), remote.unwrap_or_default())
     }
 
-    fn no_certificates(&mut self, at: Position, what: &str) {
-        self.report.error(
-            at,
-            format!("{what} is known but not supported by this release, which authenticates with preshared keys only"),
-        );
+    fn required_issuer(&mut self, items: &[Item], remote: AuthBy) -> Option<DnPattern> {
+        let issuer = text(items, Keyword::RequiredIssuer)?;
+        if remote == AuthBy::Preshared {
+            self.report.error(
+                issuer.at,
+                "required_issuer is about certificates, and the peer proves itself with a preshared key",
+            );
+            return None;
+        }
+        self.dn(issuer.value, issuer.at)
+    }
+
+    fn dn(&mut self, value: &str, at: Position) -> Option<DnPattern> {
+        DnPattern::parse(value).map_err(|error| self.report.error(at, error.to_string())).ok()
     }
 
     fn local_id(&mut self, items: &[Item]) -> Option<LocalIdentity> {
@@ -357,11 +384,13 @@ impl Builder<'_> {
         self.exact(*kind, value, at).map(LocalIdentity::Fixed)
     }
 
-    fn remote_id(&mut self, items: &[Item]) -> Option<IdPattern> {
+    fn remote_id(&mut self, items: &[Item], method: AuthBy) -> Option<IdPattern> {
         let item = find(items, Keyword::RemoteId)?;
         let at = item.value.at;
         let Value::Identity(identity) = &item.value.value else { return None };
         let (kind, value) = match identity {
+            // What a certificate may call itself is said by who issued it.
+            Identity::Any if method != AuthBy::Preshared => return Some(IdPattern::Any),
             Identity::Any => {
                 // V2-MISC-06
                 let text = "whoever holds the preshared key of this rule may call itself anything: a key for each peer, \
@@ -384,7 +413,8 @@ impl Builder<'_> {
             },
             IdKind::Fqdn => self.exact(kind, value, at).map(|_| IdPattern::Fqdn(IdGlob(value.clone()))),
             IdKind::Email => self.exact(kind, value, at).map(|_| IdPattern::Email(IdGlob(value.clone()))),
-            IdKind::KeyId | IdKind::Dn => self.exact(kind, value, at).map(IdPattern::Exact),
+            IdKind::Dn => self.dn(value, at).map(IdPattern::Dn),
+            IdKind::KeyId => self.exact(kind, value, at).map(IdPattern::Exact),
         }
     }
 
@@ -393,13 +423,15 @@ impl Builder<'_> {
             IdKind::Fqdn => (IdType::FQDN, true),
             IdKind::Email => (IdType::RFC822_ADDR, true),
             IdKind::KeyId => (IdType::KEY_ID, false),
-            IdKind::Dn | IdKind::Ip => {
-                self.report.error(
-                    at,
-                    "identities of type DN are known but not supported by this release; use IP, FQDN, EMAIL or KEY_ID",
-                );
-                return None;
+            IdKind::Dn => {
+                let der = self.dn(value, at)?.to_der();
+                if der.is_none() {
+                    self.report.error(at, "a part of this name has characters that its type does not allow");
+                }
+                return Identification::new(IdType::DER_ASN1_DN, der?).ok();
             }
+            // Read by who calls.
+            IdKind::Ip => return None,
         };
         if printable && !value.bytes().all(|b| b.is_ascii_graphic()) {
             self.report.error(at, "expected printable ASCII without blanks");

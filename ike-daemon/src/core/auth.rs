@@ -1,10 +1,12 @@
-//! The initiator with keys and without proof: IKE_AUTH with a pre-shared key, and the first child (RFC 7296 sections 1.2 and
+//! The initiator with keys and without proof: IKE_AUTH, and the first child (RFC 7296 sections 1.2 and
 //! 2.15).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::api::{
-    Acquire, Effect, FailureCause, IkeSaSnapshot, IkeState, Level, LocalIdentity, RemoveReason, Role, Rule, Timestamp,
+    Acquire, AuthBy, Effect, FailureCause, IkeSaSnapshot, IkeState, Level, LocalIdentity, RemoveReason, Role, Rule,
+    Timestamp,
 };
 use super::child::{ChildOffer, ChildSecrets, Peer, Wish};
 use super::context::{Action, Ctx, Failure};
@@ -12,13 +14,13 @@ use super::create_child::cause_of;
 use super::established::{Established, Task, Verdict};
 use super::init::{fail_initiator, serves};
 use super::link::{Link, Message, Place, Unopened};
+use super::proof::{Claim, Hints, ask, judge, prove};
 use super::retiring::Retiring;
 use super::retransmit::{Due, Retransmission};
 use super::sa::Sa;
 use crate::crypto::Secret;
 use crate::crypto::auth::SignedOctets;
 use crate::wire::WireError;
-use crate::wire::auth::{AuthMethod, Authentication};
 use crate::wire::chain::{ChainBuilder, PayloadType};
 use crate::wire::header::ExchangeType;
 use crate::wire::id::{IdPayload, Identification};
@@ -33,54 +35,43 @@ pub(super) struct FirstMessages {
     pub(super) response: Vec<u8>,
     pub(super) nonce_initiator: Nonce,
     pub(super) nonce_responder: Nonce,
+    /// What the peer said about the signatures it takes.
+    pub(super) hints: Hints,
 }
 
 impl FirstMessages {
-    /// AUTH data of one side (V2-AUTH-01, V2-AUTH-02).
-    pub(super) fn auth(&self, link: &Link, signer: Role, id: &IdPayload, key: &Secret) -> Secret {
-        let id_body = id.signed_body();
-        let signed = match signer {
+    /// AUTH data of one side with a pre-shared key (V2-AUTH-01, V2-AUTH-02).
+    pub(super) fn mac(&self, link: &Link, signer: Role, id: &IdPayload, key: &Secret) -> Secret {
+        self.signed(link, signer, &id.signed_body()).with_psk(link.prf, key)
+    }
+
+    /// What a signature of one side is made over.
+    pub(super) fn signed_octets(&self, link: &Link, signer: Role, id: &IdPayload) -> Vec<u8> {
+        self.signed(link, signer, &id.signed_body()).octets(link.prf)
+    }
+
+    fn signed<'a>(&'a self, link: &'a Link, signer: Role, id_body: &'a [u8]) -> SignedOctets<'a> {
+        match signer {
             Role::Initiator => SignedOctets {
                 message: &self.request,
                 peer_nonce: &self.nonce_responder,
                 sk_p: &link.keys.sk_pi,
-                id_body: &id_body,
+                id_body,
             },
             Role::Responder => SignedOctets {
                 message: &self.response,
                 peer_nonce: &self.nonce_initiator,
                 sk_p: &link.keys.sk_pr,
-                id_body: &id_body,
+                id_body,
             },
-        };
-        signed.with_psk(link.prf, key)
-    }
-
-    /// Whether a peer's AUTH payload proves that it holds the key.
-    pub(super) fn verify(
-        &self,
-        link: &Link,
-        signer: Role,
-        id: &IdPayload,
-        auth: &Authentication,
-        key: &Secret,
-    ) -> Result<(), Failure> {
-        if auth.method != AuthMethod::SHARED_KEY {
-            let text = format!("the peer used authentication method {}, the rule wants preshared", auth.method.0);
-            return Err(Failure::new(FailureCause::AuthenticationFailed, text));
         }
-        if self.auth(link, signer, id, key) == Secret::copy_of(&auth.data) {
-            return Ok(());
-        }
-        let text = format!("AUTH of {} does not verify: the pre-shared keys differ", id.id);
-        Err(Failure::new(FailureCause::AuthenticationFailed, text))
     }
 }
 
 /// Who we are under a rule on a path.
-pub(super) fn local_identity(rule: &Rule, link: &Link) -> Identification {
+pub(super) fn local_identity(rule: &Rule, local: IpAddr) -> Identification {
     match &rule.local_id {
-        LocalIdentity::Address => Identification::address(link.path.local.ip()),
+        LocalIdentity::Address => Identification::address(local),
         LocalIdentity::Fixed(id) => id.clone(),
     }
 }
@@ -110,7 +101,7 @@ impl AuthSent {
         since: Timestamp,
     ) -> Option<Sa> {
         let path = link.path;
-        let local_id = local_identity(&rule, &link);
+        let local_id = local_identity(&rule, link.path.local.ip());
         let wish = if wishes.is_empty() { None } else { Some(wishes.remove(0)) };
         let prepared = match &wish {
             Some(wish) => ChildOffer::prepare(ctx, &link, wish, GroupId::NONE),
@@ -124,7 +115,7 @@ impl AuthSent {
                 return None;
             }
         };
-        let sent = request(&link, &rule, &local_id, &first, &offer, initial_contact)
+        let sent = request(ctx, &link, &rule, &local_id, &first, &offer, initial_contact)
             .and_then(|chain| link.request(ctx, ExchangeType::IKE_AUTH, &chain));
         match sent {
             Ok((id, octets)) => {
@@ -169,18 +160,19 @@ impl AuthSent {
             Err(error) => return self.reject(ctx, &error.into()),
         };
         if let (None, Some(error)) = (&response.auth, response.error()) {
-            let text = format!("the peer refuses us as {}, or our pre-shared key", self.local_id);
+            let what = if self.rule.local_auth == AuthBy::Preshared { "pre-shared key" } else { "certificate" };
+            let text = format!("the peer refuses us as {}, or our {what}", self.local_id);
             let failure = Failure::new(cause_of(error.kind), text);
             return self.fail(ctx, &failure);
         }
-        match self.authenticate(&response) {
+        match self.authenticate(ctx, &response) {
             Ok(remote_id) => self.establish(ctx, remote_id, &response),
             Err(failure) => self.reject(ctx, &failure),
         }
     }
 
     /// Holds the peer's identity and AUTH against the rule, before anything is installed (V2-AUTH-05).
-    fn authenticate(&self, response: &Payloads) -> Result<Identification, Failure> {
+    fn authenticate(&self, ctx: &Ctx<'_>, response: &Payloads) -> Result<Identification, Failure> {
         let missing = |what| Failure::new(FailureCause::InvalidSyntax, format!("the answer has no {what} payload"));
         let id = response.id_responder.as_ref().ok_or_else(|| missing("IDr"))?;
         let auth = response.auth.as_ref().ok_or_else(|| missing("AUTH"))?;
@@ -188,8 +180,8 @@ impl AuthSent {
             let text = format!("the peer says it is {}, the rule wants {}", id.id, self.rule.remote_id);
             return Err(Failure::new(FailureCause::WrongIdentity, text));
         }
-        let psk = self.rule.psk.as_ref().ok_or_else(|| Failure::new(FailureCause::NoKey, ""))?;
-        self.first.verify(&self.link, Role::Responder, id, auth, &psk.remote)?;
+        let claim = Claim { id, auth, payloads: response };
+        judge(ctx, &self.link, &self.first, Role::Responder, &self.rule, &claim)?;
         Ok(id.id.clone())
     }
 
@@ -307,6 +299,7 @@ pub(super) fn up(ctx: &mut Ctx<'_>, link: Link, peer: Peer, first: &FirstMessage
 }
 
 fn request(
+    ctx: &Ctx<'_>,
     link: &Link,
     rule: &Rule,
     local_id: &Identification,
@@ -314,18 +307,19 @@ fn request(
     offer: &ChildOffer,
     initial_contact: bool,
 ) -> Result<ChainBuilder, Failure> {
-    let psk = rule.psk.as_ref().ok_or_else(|| Failure::new(FailureCause::NoKey, ""))?;
     let id = IdPayload::new(local_id.clone());
-    let data = first.auth(link, Role::Initiator, &id, &psk.local).expose().to_vec();
+    let proof = prove(ctx, link, first, Role::Initiator, rule, &id)?;
     let mut chain = ChainBuilder::new();
     chain.push(PayloadType::ID_I, &id)?;
+    proof.push_certificates(&mut chain)?;
     if initial_contact {
         chain.push(PayloadType::NOTIFY, &Notify::plain(NotifyType::INITIAL_CONTACT, Vec::new()))?;
     }
+    ask(ctx, &mut chain, [rule].into_iter())?;
     if let Some(wanted) = rule.remote_id.single() {
         chain.push(PayloadType::ID_R, &IdPayload::new(wanted))?;
     }
-    chain.push(PayloadType::AUTH, &Authentication { method: AuthMethod::SHARED_KEY, data })?;
+    proof.push_auth(&mut chain)?;
     offer.push_mode(&mut chain)?;
     offer.push_sa(&mut chain)?;
     offer.push_ts(&mut chain)?;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::api::{FailureCause, IkeKeys, IkeSaSnapshot, IkeSpis, IkeState, Role, Rule, Timestamp};
+use super::api::{AuthBy, FailureCause, IkeKeys, IkeSaSnapshot, IkeSpis, IkeState, Role, Rule, Timestamp};
 use super::auth::{FirstMessages, local_identity, up};
 use super::child::Peer;
 use super::child_answer::{Ask, Refusal, answer, invalid_ke};
@@ -12,13 +12,14 @@ use super::established::Verdict;
 use super::fragments;
 use super::link::{Link, Message, Place, Unopened};
 use super::natd;
+use super::proof::{self, Claim, Hints, judge, prove};
 use super::proposal::{choose_ike, describe, ike_offer};
 use super::retiring::Retiring;
 use super::sa::Sa;
 use crate::crypto::keys::Freshness;
 use crate::crypto::{CryptoError, IkeSuite, digest};
 use crate::wire::WireError;
-use crate::wire::auth::{AuthMethod, Authentication};
+use crate::wire::auth::AuthMethod;
 use crate::wire::chain::{ChainBuilder, PayloadType};
 use crate::wire::header::{ExchangeType, Header};
 use crate::wire::id::IdPayload;
@@ -94,6 +95,8 @@ impl HalfOpen {
             if link.fragments {
                 fragments::announce(&mut chain)?;
             }
+            proof::announce(&mut chain, rules.iter().map(|rule| &**rule))?;
+            proof::ask(ctx, &mut chain, rules.iter().map(|rule| &**rule))?;
             Ok(chain.into_message(&plain_header(&header, spi_responder))?)
         };
         let response = write()?;
@@ -104,6 +107,7 @@ impl HalfOpen {
             response,
             nonce_initiator: nonce.clone(),
             nonce_responder,
+            hints: Hints::of(request),
         };
         let until = ctx.now.after(ctx.config.half_open_timeout);
         Ok(Self { link, candidates, first, until, since: ctx.now })
@@ -129,26 +133,31 @@ impl HalfOpen {
         // The initiator may have moved to port 4500 (V2-NAT-03); it is there from now on.
         self.link.path = message.path;
         self.link.ends = (&message.path).into();
-        let checked = decoded.map_err(refuse_syntax).and_then(|request| Ok((self.authenticate(&request)?, request)));
+        let checked =
+            decoded.map_err(refuse_syntax).and_then(|request| Ok((self.authenticate(ctx, &request)?, request)));
         match checked {
             Ok((peer, request)) => self.establish(ctx, message, peer, &request),
             Err(refusal) => self.reject(ctx, message, &refusal),
         }
     }
 
-    /// Finds the rule for the peer's identity and holds AUTH against its key, before anything is installed (V2-AUTH-05).
-    fn authenticate(&self, request: &Payloads) -> Result<Peer, Refusal> {
+    /// Finds the rule for the peer's identity and holds AUTH against it, before anything is installed (V2-AUTH-05).
+    fn authenticate(&self, ctx: &Ctx<'_>, request: &Payloads) -> Result<Peer, Refusal> {
         let refuse = |cause, text: String| Refusal::new(NotifyType::AUTHENTICATION_FAILED, cause, text);
         let missing =
             |what| Refusal::new(NotifyType::INVALID_SYNTAX, FailureCause::InvalidSyntax, format!("no {what}"));
         let id = request.id_initiator.as_ref().ok_or_else(|| missing("IDi payload"))?;
         let auth = request.auth.as_ref().ok_or_else(|| {
-            refuse(FailureCause::AuthenticationFailed, "the peer wants EAP, the rule wants preshared".to_owned())
+            refuse(FailureCause::AuthenticationFailed, "the peer wants EAP, which no rule does".to_owned())
         })?;
-        let from = self.link.path.remote.ip();
-        let matching: Vec<&Arc<Rule>> = self.candidates.iter().filter(|r| r.remote_id.matches(&id.id, from)).collect();
+        let (local, from) = (self.link.path.local.ip(), self.link.path.remote.ip());
+        let mut matching: Vec<&Arc<Rule>> =
+            self.candidates.iter().filter(|r| r.remote_id.matches(&id.id, from)).collect();
+        // Of several rules for this identity, those that want what the peer does; the first of them all says what is wrong.
+        let preshared = auth.method == AuthMethod::SHARED_KEY;
+        matching.sort_by_key(|rule| preshared != (rule.remote_auth == AuthBy::Preshared));
         let wished = request.id_responder.as_ref().map(|r| &r.id);
-        let called = |rule: &&&Arc<Rule>| wished.is_none_or(|w| local_identity(rule, &self.link) == *w);
+        let called = |rule: &&&Arc<Rule>| wished.is_none_or(|w| local_identity(rule, local) == *w);
         // The initiator's IDr is a wish (V2-AUTH-10): without a rule for it the first one answers with its own identity.
         let rule = matching.iter().find(called).or(matching.first()).ok_or_else(|| {
             let wanted: Vec<String> =
@@ -164,34 +173,34 @@ impl HalfOpen {
             _ => format!("; rule \"{}\" ({})", rule.label, rule.source),
         };
         let described = |f: Failure| refuse(f.cause, f.detail + &which);
-        let no_key = || described(Failure::new(FailureCause::NoKey, "the rule has no pre-shared key"));
-        let psk = rule.psk.as_ref().ok_or_else(no_key)?;
-        self.first.verify(&self.link, Role::Initiator, id, auth, &psk.remote).map_err(described)?;
-        let local_id = local_identity(rule, &self.link);
+        let claim = Claim { id, auth, payloads: request };
+        judge(ctx, &self.link, &self.first, Role::Initiator, rule, &claim).map_err(described)?;
+        let local_id = local_identity(rule, local);
         Ok(Peer { rule: Arc::clone(rule), local_id, remote_id: id.id.clone() })
     }
 
     fn establish(
-        self: Box<Self>,
+        mut self: Box<Self>,
         ctx: &mut Ctx<'_>,
         message: &Message<'_>,
         peer: Peer,
         request: &Payloads,
     ) -> Option<Sa> {
-        let Self { mut link, first, since, .. } = *self;
+        self.first.hints.more(request);
         let mut chain = ChainBuilder::new();
-        let proof = prove(&link, &peer, &first, &mut chain);
-        let child = proof.map_err(Refusal::from).and_then(|()| {
-            let ask = Ask {
-                payloads: request,
-                nonce_initiator: &first.nonce_initiator,
-                nonce_responder: &first.nonce_responder,
-                in_auth: true,
-                rekeys: None,
-            };
-            answer(ctx, &link, &peer, &ask, &mut chain)
-        });
-        let child = match child {
+        if let Err(failure) = show(ctx, &self.link, &peer, &self.first, &mut chain) {
+            let notify = Notify::plain(NotifyType::AUTHENTICATION_FAILED, Vec::new());
+            return self.reject(ctx, message, &Refusal { notify, failure });
+        }
+        let Self { mut link, first, since, .. } = *self;
+        let ask = Ask {
+            payloads: request,
+            nonce_initiator: &first.nonce_initiator,
+            nonce_responder: &first.nonce_responder,
+            in_auth: true,
+            rekeys: None,
+        };
+        let child = match answer(ctx, &link, &peer, &ask, &mut chain) {
             Ok(child) => Some(child),
             Err(refusal) => {
                 // The child failed, the IKE SA does not (V2-AUTH-17).
@@ -278,11 +287,17 @@ fn refuse_syntax(error: WireError) -> Refusal {
 }
 
 /// IDr and our AUTH.
-fn prove(link: &Link, peer: &Peer, first: &FirstMessages, chain: &mut ChainBuilder) -> Result<(), Failure> {
-    let psk = peer.rule.psk.as_ref().ok_or_else(|| Failure::new(FailureCause::NoKey, ""))?;
+fn show(
+    ctx: &Ctx<'_>,
+    link: &Link,
+    peer: &Peer,
+    first: &FirstMessages,
+    chain: &mut ChainBuilder,
+) -> Result<(), Failure> {
     let id = IdPayload::new(peer.local_id.clone());
-    let data = first.auth(link, Role::Responder, &id, &psk.local).expose().to_vec();
+    let proof = prove(ctx, link, first, Role::Responder, &peer.rule, &id)?;
     chain.push(PayloadType::ID_R, &id)?;
-    chain.push(PayloadType::AUTH, &Authentication { method: AuthMethod::SHARED_KEY, data })?;
+    proof.push_certificates(chain)?;
+    proof.push_auth(chain)?;
     Ok(())
 }

@@ -14,6 +14,7 @@ use super::create_child::cause_of;
 use super::fragments;
 use super::link::{Ends, Link, Message};
 use super::natd;
+use super::proof;
 use super::proposal::{accept_ike, describe, ike_offer};
 use super::rekey_ike::named_group;
 use super::retransmit::{Due, Retransmission};
@@ -75,15 +76,22 @@ impl InitSent {
         initial_contact: bool,
     ) -> Result<Self, Box<(Failure, Wish)>> {
         let mut make = || -> Result<_, Failure> {
-            if rule.psk.is_none() {
-                return Err(Failure::new(FailureCause::NoKey, ""));
-            }
+            proof::ready(ctx, &rule, path.local.ip())?;
             let proposals = ike_offer(ctx.provider, &rule, &[]);
             let group = proposals.first().and_then(|p| p.groups().next());
             let group = group.ok_or_else(|| Failure::new(FailureCause::Local, "the rule has no usable proposal"))?;
             let exchange = ctx.provider.key_exchange(group)?;
             let (spi, nonce) = (ctx.ike_spi()?, ctx.nonce()?);
-            let request = request(ctx, spi, &path, None, &proposals, &*exchange, &nonce)?;
+            let asked = Asked {
+                spi,
+                path: &path,
+                rule: &rule,
+                cookie: None,
+                proposals: &proposals,
+                exchange: &*exchange,
+                nonce: &nonce,
+            };
+            let request = request(ctx, &asked)?;
             Ok((spi, proposals, nonce, exchange, request))
         };
         let (spi, proposals, nonce, exchange, request) = match make() {
@@ -212,8 +220,16 @@ impl InitSent {
         if self.rounds > MAX_ROUNDS {
             return self.fail(ctx, &Failure::new(FailureCause::TooManyRounds, ""));
         }
-        let cookie = self.cookie.as_deref();
-        match request(ctx, self.spi, &self.path, cookie, &self.proposals, &*self.exchange, &self.nonce) {
+        let asked = Asked {
+            spi: self.spi,
+            path: &self.path,
+            rule: &self.rule,
+            cookie: self.cookie.as_deref(),
+            proposals: &self.proposals,
+            exchange: &*self.exchange,
+            nonce: &self.nonce,
+        };
+        match request(ctx, &asked) {
             Ok(octets) => {
                 self.request.clone_from(&octets);
                 self.timer = Retransmission::start(ctx.now, self.rule.retry, vec![octets.clone()]);
@@ -269,6 +285,7 @@ impl InitSent {
                     response: message.octets.to_vec(),
                     nonce_initiator: self.nonce,
                     nonce_responder: nonce.clone(),
+                    hints: proof::Hints::of(response),
                 };
                 AuthSent::begin(ctx, link, rule, wishes, first, initial_contact, since)
             }
@@ -368,15 +385,19 @@ pub(super) fn fail_initiator(
     wishes.iter().for_each(|wish| wish.fail(ctx, failure.cause));
 }
 
-fn request(
-    ctx: &Ctx<'_>,
+/// What goes into the first request.
+struct Asked<'a> {
     spi: [u8; 8],
-    path: &Path,
-    cookie: Option<&[u8]>,
-    proposals: &[Proposal],
-    exchange: &dyn KeyExchange,
-    nonce: &Nonce,
-) -> Result<Vec<u8>, Failure> {
+    path: &'a Path,
+    rule: &'a Rule,
+    cookie: Option<&'a [u8]>,
+    proposals: &'a [Proposal],
+    exchange: &'a dyn KeyExchange,
+    nonce: &'a Nonce,
+}
+
+fn request(ctx: &Ctx<'_>, asked: &Asked<'_>) -> Result<Vec<u8>, Failure> {
+    let Asked { spi, path, rule, cookie, proposals, exchange, nonce } = *asked;
     let mut chain = ChainBuilder::new();
     if let Some(cookie) = cookie {
         chain.push(PayloadType::NOTIFY, &Notify::plain(NotifyType::COOKIE, cookie.to_vec()))?;
@@ -389,6 +410,7 @@ fn request(
     if ctx.config.fragment_mtu.is_some() {
         fragments::announce(&mut chain)?;
     }
+    proof::announce(&mut chain, [rule].into_iter())?;
     let header = Header {
         spi_initiator: spi,
         spi_responder: [0; 8],

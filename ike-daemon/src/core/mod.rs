@@ -20,6 +20,7 @@ mod informational;
 mod init;
 mod link;
 mod natd;
+mod proof;
 mod proposal;
 mod rekey_ike;
 mod retiring;

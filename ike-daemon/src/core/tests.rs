@@ -38,6 +38,9 @@ fn rule() -> Rule {
         source: SourceLine { file: "ikev2.config".to_owned(), line: 1 },
         local_id: LocalIdentity::Address,
         remote_id: IdPattern::Any,
+        local_auth: AuthBy::Preshared,
+        remote_auth: AuthBy::Preshared,
+        required_issuer: None,
         psk: None,
         proposals: vec![IkeProposal {
             encr: vec![Encr::aes_gcm_16(256), Encr::aes_cbc(128), Encr { id: EncrId::DES, key_bits: None }],

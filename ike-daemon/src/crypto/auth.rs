@@ -1,4 +1,4 @@
-//! AUTH with a pre-shared key (RFC 7296 section 2.15).
+//! What AUTH covers, and AUTH with a pre-shared key (RFC 7296 section 2.15).
 
 use super::{Prf, Secret};
 use crate::wire::nonce::Nonce;
@@ -21,8 +21,17 @@ pub struct SignedOctets<'a> {
 impl SignedOctets<'_> {
     /// AUTH data for method 2 (V2-AUTH-02).
     pub fn with_psk(&self, prf: &dyn Prf, key: &Secret) -> Secret {
-        let maced_id = prf.compute(self.sk_p.expose(), &[self.id_body]);
+        let maced_id = self.maced_id(prf);
         let padded = prf.compute(key.expose(), &[KEY_PAD]);
         prf.compute(padded.expose(), &[self.message, self.peer_nonce.octets(), maced_id.expose()])
+    }
+
+    /// The octets that a signature is made over.
+    pub fn octets(&self, prf: &dyn Prf) -> Vec<u8> {
+        [self.message, self.peer_nonce.octets(), self.maced_id(prf).expose()].concat()
+    }
+
+    fn maced_id(&self, prf: &dyn Prf) -> Secret {
+        prf.compute(self.sk_p.expose(), &[self.id_body])
     }
 }

@@ -214,6 +214,9 @@ pub(super) fn rule(configured: &ConfiguredRule) -> RuleInfo {
         },
         remote_id: rule.remote_id.to_string(),
         has_key: rule.psk.is_some(),
+        local_auth: rule.local_auth.to_string(),
+        remote_auth: rule.remote_auth.to_string(),
+        required_issuer: rule.required_issuer.as_ref().map(ToString::to_string),
         transforms: rule
             .proposals
             .iter()

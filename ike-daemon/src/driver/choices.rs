@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ike_door::{DebugLevel, Privilege};
 use service_properties::{PropertyError, Service, Store};
 
-use super::files::{DEFAULT_PRESHARED, Files};
+use super::files::{DEFAULT_KEY_STORE, DEFAULT_PRESHARED, Files};
 
 /// The service whose properties in.ikev2d reads.
 const SERVICE: &str = "svc:/network/ipsec/ike:ikev2";
@@ -17,6 +17,8 @@ pub struct Choices {
     pub config: Option<PathBuf>,
     /// ikev2.preshared.
     pub preshared: Option<PathBuf>,
+    /// Directory with certificates and private keys.
+    pub key_store: Option<PathBuf>,
     /// Debug level of the log.
     pub debug: Option<DebugLevel>,
     /// Privilege level of the door.
@@ -72,6 +74,11 @@ impl Choices {
                 config: self.config.clone().or_else(|| path("config/config_file")).unwrap_or_default(),
                 preshared_named: preshared.is_some(),
                 preshared: preshared.unwrap_or_else(|| PathBuf::from(DEFAULT_PRESHARED)),
+                key_store: self
+                    .key_store
+                    .clone()
+                    .or_else(|| path("config/keystore"))
+                    .unwrap_or_else(|| PathBuf::from(DEFAULT_KEY_STORE)),
             },
             ignore_errors: value("config/ignore_errors") == Some("true"),
             debug: self.debug.or(debug).unwrap_or(DebugLevel::OPERATIONAL),
@@ -93,11 +100,12 @@ mod tests {
         let chosen = Choices::default().chosen().unwrap();
         assert_eq!(chosen.files.config, Path::new("/etc/inet/ike/ikev2.config"));
         assert_eq!(chosen.files.preshared, Path::new(DEFAULT_PRESHARED));
+        assert_eq!(chosen.files.key_store, Path::new(DEFAULT_KEY_STORE));
         assert!(!chosen.files.preshared_named && !chosen.ignore_errors && chosen.log_file.is_none());
         assert_eq!((chosen.debug, chosen.privilege), (DebugLevel::OPERATIONAL, Privilege::Base));
         assert_eq!(chosen.fragment_mtu, None);
         let dir = tempfile::tempdir().unwrap();
-        let text = "config/config_file astring /p/config\nconfig/preshared_file astring /p/keys\n\
+        let text = "config/config_file astring /p/config\nconfig/keystore astring /p/store\nconfig/preshared_file astring /p/keys\n\
             config/debug_level astring all\nconfig/debug_logfile astring /p/log\n\
             config/ignore_errors boolean true\nconfig/admin_privilege astring keymat\n\
             config/fragmentation_enable boolean true\n";
@@ -106,18 +114,21 @@ mod tests {
         let chosen = choices.chosen().unwrap();
         assert_eq!(chosen.files.config, Path::new("/p/config"));
         assert_eq!(chosen.files.preshared, Path::new("/p/keys"));
+        assert_eq!(chosen.files.key_store, Path::new("/p/store"));
         assert!(chosen.files.preshared_named && chosen.ignore_errors);
         assert_eq!(chosen.log_file.as_deref(), Some(Path::new("/p/log")));
         assert_eq!((chosen.debug, chosen.privilege), (DebugLevel::ALL, Privilege::Keymat));
         assert_eq!(chosen.fragment_mtu, Some(1350));
         choices.config = Some("/o/config".into());
         choices.preshared = Some("/o/keys".into());
+        choices.key_store = Some("/o/store".into());
         choices.fragment_mtu = Some(576);
         choices.debug = Some(DebugLevel::CONFIG);
         choices.privilege = Some(Privilege::Modkeys);
         let chosen = choices.chosen().unwrap();
         assert_eq!(chosen.files.config, Path::new("/o/config"));
         assert_eq!(chosen.files.preshared, Path::new("/o/keys"));
+        assert_eq!(chosen.files.key_store, Path::new("/o/store"));
         assert_eq!((chosen.debug, chosen.privilege), (DebugLevel::CONFIG, Privilege::Modkeys));
         std::fs::write(dir.path().join("ike-ikev2"), "config/ignore_errors boolean maybe\n").unwrap();
         assert!(choices.chosen().is_err());

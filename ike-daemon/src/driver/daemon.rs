@@ -5,6 +5,7 @@ use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -128,7 +129,7 @@ impl<K: KernelSide> Daemon<K> {
         for descriptor in sockets.descriptors() {
             kernel.exempt_socket(descriptor).map_err(|error| StartError::Kernel(error.to_string()))?;
         }
-        let host = DriverHost::new(kernel, configuration.rules.clone());
+        let host = DriverHost::new(kernel, configuration.rules.clone(), Arc::clone(&configuration.store));
         let config = EndpointConfig { fragment_mtu: chosen.fragment_mtu, ..settings.endpoint.clone() };
         let endpoint = Endpoint::new(config, Box::new(SystemSource::new()), host);
         let now = clock::now();
@@ -367,7 +368,7 @@ impl<K: KernelSide> Daemon<K> {
     }
 
     fn apply(&mut self, configuration: Configuration) {
-        self.endpoint.host_mut().set_rules(configuration.rules.clone());
+        self.endpoint.host_mut().set_rules(configuration.rules.clone(), Arc::clone(&configuration.store));
         self.configuration = configuration;
         self.write_labels();
     }
@@ -484,7 +485,8 @@ impl<K: KernelSide> Daemon<K> {
 
     fn read_rules(&mut self) -> Answer {
         let loaded = crate::config::load_rules(&self.chosen.files.config).map_err(|error| refused(&error))?;
-        let mut configuration = Configuration { rules: loaded.value, keys: self.configuration.keys.clone() };
+        let Configuration { keys, store, .. } = self.configuration.clone();
+        let mut configuration = Configuration { rules: loaded.value, keys, store };
         configuration.attach();
         let count = configuration.rules.rules().len();
         files::report(&configuration, std::slice::from_ref(&loaded.warnings));
@@ -497,7 +499,8 @@ impl<K: KernelSide> Daemon<K> {
         let mut warnings = Vec::new();
         let keys = self.chosen.files.load_keys(&mut warnings).map_err(|error| refused(&error))?;
         let count = keys.entries().len();
-        let mut configuration = Configuration { rules: self.configuration.rules.clone(), keys };
+        let Configuration { rules, store, .. } = self.configuration.clone();
+        let mut configuration = Configuration { rules, keys, store };
         configuration.attach();
         files::report(&configuration, &warnings);
         self.apply(configuration);
@@ -535,7 +538,7 @@ fn read(count: usize, warnings: &[crate::config::Report]) -> Answer {
 
 fn refused(error: &ConfigError) -> Failure {
     let code = match error {
-        ConfigError::File(_) => ErrorCode::BadLocation,
+        ConfigError::File(_) | ConfigError::KeyStore(_) => ErrorCode::BadLocation,
         ConfigError::Content(_) => ErrorCode::InvalidData,
     };
     Failure { code, detail: error.to_string() }

@@ -4,17 +4,22 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tracing::{info, warn};
 
 use crate::config::{self, ConfigError, ConfiguredRule, FileError, PresharedKeys, Report, RuleSet};
+use crate::pki::KeyStore;
 
 /// Where the keys are when nothing says otherwise.
 pub const DEFAULT_PRESHARED: &str = "/etc/inet/ike/ikev2.preshared";
 
-/// The two files of in.ikev2d.
+/// Where certificates and their keys are when nothing says otherwise: the home of the daemon's user.
+pub const DEFAULT_KEY_STORE: &str = "/var/user/ikeuser";
+
+/// The files of in.ikev2d.
 #[derive(Debug, Clone)]
 pub struct Files {
     /// ikev2.config.
@@ -23,6 +28,8 @@ pub struct Files {
     pub preshared: PathBuf,
     /// Whether the administrator named the latter: then it has to be there.
     pub preshared_named: bool,
+    /// Directory with `certs`, `private` and `crls`.
+    pub key_store: PathBuf,
 }
 
 /// What the files say.
@@ -32,23 +39,26 @@ pub struct Configuration {
     pub rules: RuleSet,
     /// The keys, to be attached again when the rules change.
     pub keys: PresharedKeys,
+    /// Certificates, private keys and CRLs.
+    pub store: Arc<KeyStore>,
 }
 
 impl Files {
-    /// Reads both; nothing of either is used unless both are sound.
+    /// Reads all; nothing of any is used unless all are sound.
     ///
     /// # Errors
-    /// What is wrong with the first bad one; rules are read before keys.
+    /// What is wrong with the first bad one; rules are read before keys, those before certificates.
     pub fn load(&self) -> Result<(Configuration, Vec<Report>), ConfigError> {
         let rules = config::load_rules(&self.config)?;
         let mut warnings = vec![rules.warnings];
         let keys = self.load_keys(&mut warnings)?;
-        let mut configuration = Configuration { rules: rules.value, keys };
+        let store = self.load_store()?;
+        let mut configuration = Configuration { rules: rules.value, keys, store };
         configuration.attach();
         Ok((configuration, warnings))
     }
 
-    /// Reads both; one that is refused says nothing.
+    /// Reads all; one that is refused says nothing.
     pub(super) fn load_sound(&self) -> (Configuration, Vec<Report>) {
         let mut warnings = Vec::new();
         let mut rules = RuleSet::default();
@@ -57,9 +67,22 @@ impl Files {
             rules = loaded.value;
         }
         let keys = self.load_keys(&mut warnings).unwrap_or_default();
-        let mut configuration = Configuration { rules, keys };
+        let store = self.load_store().unwrap_or_default();
+        let mut configuration = Configuration { rules, keys, store };
         configuration.attach();
         (configuration, warnings)
+    }
+
+    /// Reads the key store; what is left out goes to the log. No directory is an empty one.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn load_store(&self) -> Result<Arc<KeyStore>, ConfigError> {
+        let (store, notes) = KeyStore::load(&self.key_store)?;
+        for note in notes {
+            warn!(target: "ikev2d::config", "{note}");
+        }
+        Ok(Arc::new(store))
     }
 
     /// Reads the keys. No file is no keys, unless the administrator named it.
@@ -90,6 +113,12 @@ impl Configuration {
             let labels = without.join(", ");
             warn!(target: "ikev2d::config", labels, "rules without a preshared key: negotiations under them will fail");
         }
+        let without = self.rules.settle(&self.store);
+        if !without.is_empty() {
+            let labels = without.join(", ");
+            let text = "rules whose local_id no certificate with a private key has: negotiations under them will fail";
+            warn!(target: "ikev2d::config", labels, "{text}");
+        }
     }
 }
 
@@ -101,6 +130,7 @@ pub(super) fn report(configuration: &Configuration, warnings: &[Report]) {
         }
     }
     info!(target: "ikev2d::config", rules = configuration.rules.rules().len(), keys = configuration.keys.entries().len(),
+        certificates = configuration.store.certificates().len(), own = configuration.store.own().len(),
         "configuration in force");
 }
 
@@ -180,7 +210,12 @@ mod tests {
         { label \"a\" local_addr ::1 remote_addr ::2 } { label \"b\" local_addr ::1 remote_addr ::3 }";
 
     fn files(dir: &Path) -> Files {
-        Files { config: dir.join("ikev2.config"), preshared: dir.join("ikev2.preshared"), preshared_named: false }
+        Files {
+            config: dir.join("ikev2.config"),
+            preshared: dir.join("ikev2.preshared"),
+            preshared_named: false,
+            key_store: dir.join("store"),
+        }
     }
 
     fn write(path: &Path, text: &str) {

@@ -28,6 +28,7 @@ use crate::core::api::{
     InstallRefusal, Level, OutboundUse, Path, PeerMoved, RefusalKind, RemovedChild, Rule, SpiRefusal, SpiRequest,
     Timestamp,
 };
+use crate::pki::KeyStore;
 use crate::wire::id::Identification;
 
 /// Something for the core that came out of an event.
@@ -66,6 +67,7 @@ pub(super) struct HostCounts {
 pub(super) struct DriverHost<K> {
     kernel: RefCell<K>,
     rules: RuleSet,
+    store: Arc<KeyStore>,
     owned: HashMap<u32, Owned>,
     orphans: Vec<FoundPair>,
     /// Peers with a new IKE SA since the last [`DriverHost::settle`].
@@ -80,7 +82,7 @@ pub(super) struct DriverHost<K> {
 
 impl<K: KernelSide> DriverHost<K> {
     /// With what is in the SADB already: pairs of a dead predecessor.
-    pub(super) fn new(mut kernel: K, rules: RuleSet) -> Self {
+    pub(super) fn new(mut kernel: K, rules: RuleSet, store: Arc<KeyStore>) -> Self {
         let orphans = kernel.pairs().unwrap_or_else(|error| {
             warn!(target: "ikev2d::sadb", %error, "SAs of an earlier daemon cannot be looked for");
             Vec::new()
@@ -91,6 +93,7 @@ impl<K: KernelSide> DriverHost<K> {
         Self {
             kernel: RefCell::new(kernel),
             rules,
+            store,
             owned: HashMap::new(),
             orphans,
             renewed: HashSet::new(),
@@ -111,8 +114,9 @@ impl<K: KernelSide> DriverHost<K> {
         self.kernel.borrow().packets_lost()
     }
 
-    pub(super) fn set_rules(&mut self, rules: RuleSet) {
+    pub(super) fn set_rules(&mut self, rules: RuleSet, store: Arc<KeyStore>) {
         self.rules = rules;
+        self.store = store;
     }
 
     /// Number of pairs of this daemon.
@@ -426,6 +430,14 @@ impl<K: KernelSide> Host for DriverHost<K> {
 
     fn rules_for_responder(&self, local: IpAddr, remote: IpAddr) -> Vec<Arc<Rule>> {
         self.rules.covering(local, remote).map(|rule| Arc::clone(&rule.rule)).collect()
+    }
+
+    fn key_store(&self) -> Arc<KeyStore> {
+        Arc::clone(&self.store)
+    }
+
+    fn wall_clock(&self) -> Duration {
+        clock::wall()
     }
 
     fn child_policy(&self, query: &ChildQuery<'_>) -> Result<ChildPolicy, ChildRefusal> {

@@ -121,6 +121,11 @@ impl DistinguishedName {
         &self.der
     }
 
+    /// Whether both have the same parts, in the same order or in the opposite one: people write names from either end.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self == other || (self.parts.len() == other.parts.len() && self.parts.iter().rev().eq(&other.parts))
+    }
+
     /// Whether it names nothing.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()

@@ -15,9 +15,10 @@ use zeroize::Zeroizing;
 use super::certificate::Certificate;
 use super::crl::Crl;
 use super::identity::covers;
+use super::name::DistinguishedName;
 use crate::config::{FileError, read_secret_octets, read_trusted_octets};
 use crate::crypto::sign::PrivateKey;
-use crate::wire::id::Identification;
+use crate::wire::id::{IdType, Identification};
 
 /// Files of one directory.
 const MAX_FILES: usize = 4096;
@@ -60,6 +61,19 @@ pub enum KeyStoreError {
     /// A file has the wrong owner or mode.
     #[error(transparent)]
     Access(#[from] FileError),
+}
+
+impl KeyStoreError {
+    /// Whether permissions are what is wrong: of the daemon, or of others.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        match self {
+            Self::Io { error, .. } => error.kind() == io::ErrorKind::PermissionDenied,
+            Self::Writable(_) | Self::Owner { .. } => true,
+            Self::Access(error) => error.is_permission(),
+            Self::TooMany(_) | Self::File { .. } => false,
+        }
+    }
 }
 
 /// A certificate with its private key.
@@ -159,6 +173,16 @@ impl KeyStore {
     /// Ours that speak for an identity.
     pub fn own_for<'a>(&'a self, id: &'a Identification) -> impl Iterator<Item = &'a OwnCertificate> {
         self.own.iter().filter(move |own| covers(&own.certificate, id))
+    }
+
+    /// The subject of a certificate of ours as it stands there, for a distinguished name that an administrator wrote.
+    pub fn name_of_own(&self, id: &Identification) -> Option<Identification> {
+        if id.id_type() != IdType::DER_ASN1_DN {
+            return None;
+        }
+        let wanted = DistinguishedName::from_der(id.data()).ok()?;
+        let own = self.own.iter().find(|own| own.certificate.subject().is_like(&wanted))?;
+        Identification::new(IdType::DER_ASN1_DN, own.certificate.subject().der().to_vec()).ok()
     }
 
     /// Whether there is nothing.

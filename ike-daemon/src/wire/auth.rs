@@ -12,8 +12,18 @@ pub struct AuthMethod(
 );
 
 impl AuthMethod {
+    /// RSA with PKCS#1 v1.5; the hash is not said.
+    pub const RSA: Self = Self(1);
     /// Shared key message integrity code: pre-shared keys.
     pub const SHARED_KEY: Self = Self(2);
+    /// ECDSA on P-256 with SHA2-256 (RFC 4754).
+    pub const ECDSA_256: Self = Self(9);
+    /// ECDSA on P-384 with SHA2-384 (RFC 4754).
+    pub const ECDSA_384: Self = Self(10);
+    /// ECDSA on P-521 with SHA2-512 (RFC 4754).
+    pub const ECDSA_521: Self = Self(11);
+    /// A signature whose algorithm stands in front of it (RFC 7427).
+    pub const DIGITAL_SIGNATURE: Self = Self(14);
 }
 
 /// Method and data.

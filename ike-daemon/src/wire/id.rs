@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::chain::Body;
 use super::reader::Reader;
 use super::{EncodeError, WireError};
+use crate::pki::DistinguishedName;
 
 /// ID type octet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -111,6 +112,11 @@ impl fmt::Display for Identification {
             Some((head, tail)) => (head, !tail.is_empty()),
             None => (self.data.as_slice(), false),
         };
+        if self.id_type == IdType::DER_ASN1_DN
+            && let Ok(name) = DistinguishedName::from_der(&self.data)
+        {
+            return write!(f, "{name}");
+        }
         if self.as_text().is_some() {
             head.iter().try_for_each(|octet| write!(f, "{}", char::from(*octet)))?;
         } else {

@@ -3,6 +3,7 @@
 //! message that our own decoders would refuse. RESERVED fields go out as zero and come in ignored (section 2.5).
 
 pub mod auth;
+pub mod cert;
 pub mod chain;
 pub mod delete;
 mod error;

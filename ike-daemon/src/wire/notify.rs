@@ -84,6 +84,8 @@ notifications! {
     ESP_TFC_PADDING_NOT_SUPPORTED = 16394;
     /// Messages in fragments can be put together (RFC 7383).
     IKEV2_FRAGMENTATION_SUPPORTED = 16430;
+    /// Hashes of signatures that are verified; two octets each (RFC 7427).
+    SIGNATURE_HASH_ALGORITHMS = 16431;
 }
 
 impl NotifyType {

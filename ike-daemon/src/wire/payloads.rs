@@ -2,6 +2,7 @@
 
 use super::WireError;
 use super::auth::Authentication;
+use super::cert::{CertPayload, CertRequest};
 use super::chain::{PayloadType, RawPayload};
 use super::delete::Delete;
 use super::id::IdPayload;
@@ -11,8 +12,7 @@ use super::notify::{Notify, NotifyType};
 use super::sa::SecurityAssociation;
 use super::ts::TsPayload;
 
-/// Decoded payloads. Certificates, certificate requests, vendor IDs, configuration and EAP are known and skipped: nothing
-/// here asks for them.
+/// Decoded payloads. Vendor IDs, configuration and EAP are known and skipped: nothing here asks for them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Payloads {
     /// SA.
@@ -27,6 +27,10 @@ pub struct Payloads {
     pub id_responder: Option<IdPayload>,
     /// AUTH.
     pub auth: Option<Authentication>,
+    /// Certificates, in order: the first has the key that signs AUTH.
+    pub certificates: Vec<CertPayload>,
+    /// Requests for certificates.
+    pub certificate_requests: Vec<CertRequest>,
     /// TSi.
     pub ts_initiator: Option<TsPayload>,
     /// TSr.
@@ -58,6 +62,8 @@ impl Payloads {
                 PayloadType::AUTH => once(&mut all.auth, Authentication::parse(body)?, "AUTH payload")?,
                 PayloadType::TS_I => once(&mut all.ts_initiator, TsPayload::parse(body)?, "TSi payload")?,
                 PayloadType::TS_R => once(&mut all.ts_responder, TsPayload::parse(body)?, "TSr payload")?,
+                PayloadType::CERT => all.certificates.push(CertPayload::parse(body)?),
+                PayloadType::CERTREQ => all.certificate_requests.push(CertRequest::parse(body)?),
                 PayloadType::NOTIFY => all.notifies.push(Notify::parse(body)?),
                 PayloadType::DELETE => all.deletes.push(Delete::parse(body)?),
                 _ => {}

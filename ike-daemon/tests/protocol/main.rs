@@ -2,6 +2,10 @@
 //! rewrites addresses or lies. Every test names the lines of the RFC checklist that it shows.
 
 #[cfg(test)]
+mod authority;
+#[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod children;
 #[cfg(test)]
 mod collisions;

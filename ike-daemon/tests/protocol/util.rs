@@ -8,6 +8,7 @@ use std::time::Duration;
 use ike_daemon::core::Endpoint;
 use ike_daemon::core::api::*;
 use ike_daemon::crypto::Secret;
+use ike_daemon::pki::KeyStore;
 use ike_daemon::wire::transform::{Encr, GroupId, IntegId, PrfId};
 use ike_daemon::wire::ts::{Ports, TrafficSelector};
 
@@ -49,6 +50,9 @@ pub(crate) struct TestHost {
     pub(crate) heard: BTreeMap<u32, Timestamp>,
     pub(crate) spoken: BTreeMap<u32, Timestamp>,
     pub(crate) no_spi: bool,
+    pub(crate) store: Arc<KeyStore>,
+    /// The time of day, in seconds since 1970.
+    pub(crate) wall: u64,
     /// Why the SADB takes no pair.
     pub(crate) refuses: Option<InstallRefusal>,
 }
@@ -61,6 +65,14 @@ impl Host for TestHost {
 
     fn rules_for_responder(&self, _: IpAddr, _: IpAddr) -> Vec<Arc<Rule>> {
         self.rules.clone()
+    }
+
+    fn key_store(&self) -> Arc<KeyStore> {
+        Arc::clone(&self.store)
+    }
+
+    fn wall_clock(&self) -> Duration {
+        seconds(self.wall)
     }
 
     fn child_policy(&self, query: &ChildQuery<'_>) -> Result<ChildPolicy, ChildRefusal> {
@@ -117,6 +129,8 @@ impl Node {
             heard: BTreeMap::new(),
             spoken: BTreeMap::new(),
             no_spi: false,
+            store: Arc::default(),
+            wall: crate::authority::NOW,
             refuses: None,
         };
         Self {
@@ -265,6 +279,9 @@ pub(crate) fn rule(label: &str) -> Rule {
         source: SourceLine { file: "ikev2.config".to_owned(), line: 12 },
         local_id: LocalIdentity::Address,
         remote_id: IdPattern::Any,
+        local_auth: AuthBy::Preshared,
+        remote_auth: AuthBy::Preshared,
+        required_issuer: None,
         psk: Some(Psk { local: secret(), remote: secret() }),
         proposals: vec![IkeProposal {
             encr: vec![Encr::aes_gcm_16(256), Encr::CHACHA20_POLY1305],

@@ -191,6 +191,12 @@ pub const SERVICES: &[Service] = &[
                 "",
                 "file with the keys; unset, /etc/inet/ike/ikev2.preshared, which may be missing",
             ),
+            Property::new(
+                "config/keystore",
+                Kind::Path,
+                "/var/user/ikeuser",
+                "directory with certificates, private keys and CRLs",
+            ),
             Property::new("config/debug_level", Kind::DebugLevel, "op", "categories in the log"),
             Property::new("config/debug_logfile", Kind::OptionalPath, "", "file for the log; unset, the journal"),
             Property::new("config/ignore_errors", Kind::Boolean, "false", "start without the file that is refused"),

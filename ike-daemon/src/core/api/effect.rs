@@ -150,6 +150,8 @@ pub enum FailureCause {
     NoRule,
     /// The rule has no pre-shared key.
     NoKey,
+    /// No certificate with a private key speaks for us.
+    NoCertificate,
     /// The peer did not answer.
     Timeout,
     /// No proposal in common.
@@ -189,6 +191,7 @@ impl fmt::Display for FailureCause {
         f.write_str(match self {
             Self::NoRule => "no rule fits",
             Self::NoKey => "the rule has no pre-shared key",
+            Self::NoCertificate => "no certificate of our own",
             Self::Timeout => "the peer does not answer",
             Self::NoProposalChosen => "NO_PROPOSAL_CHOSEN",
             Self::InvalidKe => "INVALID_KE_PAYLOAD",

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Acquire, ChildPolicy, ChildSa, IkeSpis, Mode, Protocol, Rule, SpiPair, Timestamp};
+use crate::pki::{KeyStore, ValidationPolicy};
 use crate::wire::id::Identification;
 use crate::wire::ts::TrafficSelector;
 
@@ -14,6 +16,21 @@ pub trait Host {
 
     /// Every rule whose addresses fit a peer that knocks, in configuration order. The peer's identity picks one later.
     fn rules_for_responder(&self, local: IpAddr, remote: IpAddr) -> Vec<Arc<Rule>>;
+
+    /// The certificates and keys in force; none unless a host has them.
+    fn key_store(&self) -> Arc<KeyStore> {
+        Arc::default()
+    }
+
+    /// What the validation of certificates overlooks; nothing unless a host says so.
+    fn validation_policy(&self) -> ValidationPolicy {
+        ValidationPolicy::default()
+    }
+
+    /// The time of day since 1970, by which certificates are valid. Without one none is.
+    fn wall_clock(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// What policy says about the traffic an authenticated peer wants a child for (PF_KEY X_INVERSE_ACQUIRE).
     ///

@@ -33,5 +33,5 @@ pub use host::{
     ChildQuery, ChildRefusal, EntropyError, Host, InstallRefusal, RandomSource, RefusalKind, SpiRefusal, SpiRequest,
 };
 pub use input::{Acquire, Command, EndpointConfig, Expire, ExpireKind, Path, Timestamp};
-pub use rule::{IdGlob, IdPattern, IkeProposal, LocalIdentity, Psk, RetryPolicy, Rule, SourceLine};
+pub use rule::{AuthBy, IdGlob, IdPattern, IkeProposal, LocalIdentity, Psk, RetryPolicy, Rule, SourceLine};
 pub use snapshot::{ChildSnapshot, IkeKeys, IkeSaSnapshot, IkeSpis, IkeState, NatState, Role, Stats};

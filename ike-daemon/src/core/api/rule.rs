@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::ChildLifetimes;
 use crate::crypto::Secret;
+use crate::crypto::sign::KeyKind;
+use crate::pki::{DistinguishedName, DnPattern};
 use crate::wire::id::{IdType, Identification};
 use crate::wire::transform::{Encr, GroupId, IntegId, PrfId};
 
@@ -44,6 +46,28 @@ pub struct Psk {
     pub local: Secret,
     /// Verifies the peer's AUTH.
     pub remote: Secret,
+}
+
+/// How one side proves who it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum AuthBy {
+    /// A pre-shared key.
+    #[default]
+    Preshared,
+    /// A signature under a certificate, by a key of one family or of any.
+    Certificate(Option<KeyKind>),
+}
+
+impl fmt::Display for AuthBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Preshared => f.write_str("preshared"),
+            Self::Certificate(None) => f.write_str("cert"),
+            Self::Certificate(Some(KeyKind::Rsa)) => f.write_str("rsa_sig"),
+            Self::Certificate(Some(KeyKind::Ecdsa)) => f.write_str("ecdsa_sig"),
+            Self::Certificate(Some(KeyKind::Eddsa)) => f.write_str("eddsa_sig"),
+        }
+    }
 }
 
 /// Who we say we are.
@@ -92,6 +116,8 @@ pub enum IdPattern {
     Fqdn(IdGlob),
     /// A mail address: the part before the last `@` with case, the domain without.
     Email(IdGlob),
+    /// A distinguished name.
+    Dn(DnPattern),
     /// Exactly these octets of this type.
     Exact(Identification),
 }
@@ -110,6 +136,10 @@ impl IdPattern {
                     && id.as_text().is_some_and(|text| glob.matches(text, |c| c.to_ascii_lowercase()))
             }
             Self::Email(glob) => id.id_type() == IdType::RFC822_ADDR && id.as_text().is_some_and(|t| email(glob, t)),
+            Self::Dn(pattern) => {
+                id.id_type() == IdType::DER_ASN1_DN
+                    && DistinguishedName::from_der(id.data()).is_ok_and(|name| pattern.matches(&name))
+            }
             Self::Exact(wanted) => wanted == id,
         }
     }
@@ -150,6 +180,7 @@ impl fmt::Display for IdPattern {
             Self::AddressRange(first, last) => write!(f, "IP = {first}-{last}"),
             Self::Fqdn(glob) => write!(f, "FQDN = {}", glob.0),
             Self::Email(glob) => write!(f, "EMAIL = {}", glob.0),
+            Self::Dn(pattern) => write!(f, "DN = {pattern}"),
             Self::Exact(id) => write!(f, "{id}"),
         }
     }
@@ -183,6 +214,12 @@ pub struct Rule {
     pub local_id: LocalIdentity,
     /// Whom we accept.
     pub remote_id: IdPattern,
+    /// How we prove ourselves.
+    pub local_auth: AuthBy,
+    /// How the peer has to.
+    pub remote_auth: AuthBy,
+    /// One of those who issued the peer's certificate, directly or not.
+    pub required_issuer: Option<DnPattern>,
     /// Pre-shared keys; `None` while no entry of ikev2.preshared carries the label: then every negotiation under this rule
     /// fails, and says why.
     pub psk: Option<Psk>,
@@ -198,4 +235,11 @@ pub struct Rule {
     pub retry: RetryPolicy,
     /// Silence of the peer after which an empty INFORMATIONAL asks for it; zero is never.
     pub dpd_interval: Duration,
+}
+
+impl Rule {
+    /// Whether either side proves itself with a pre-shared key.
+    pub fn needs_psk(&self) -> bool {
+        self.local_auth == AuthBy::Preshared || self.remote_auth == AuthBy::Preshared
+    }
 }

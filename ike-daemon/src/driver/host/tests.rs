@@ -20,7 +20,7 @@ fn rules() -> RuleSet {
 }
 
 fn host() -> DriverHost<MemoryKernel> {
-    DriverHost::new(MemoryKernel { rules: vec![tunnel_rule(7)], ..MemoryKernel::default() }, rules())
+    DriverHost::new(MemoryKernel { rules: vec![tunnel_rule(7)], ..MemoryKernel::default() }, rules(), Arc::default())
 }
 
 fn acquire_event() -> KernelEvent {
@@ -146,7 +146,7 @@ fn orphans_are_kept_until_their_peer_is_renewed() {
         found: vec![orphan(500, "192.0.2.2"), orphan(600, "192.0.2.3")],
         ..MemoryKernel::default()
     };
-    let mut host = DriverHost::new(kernel, rules());
+    let mut host = DriverHost::new(kernel, rules(), Arc::default());
     assert_eq!(host.orphans(), 2);
     host.install_child(&child(300, 77)).unwrap();
     host.effect(&ike_up("192.0.2.2", Some(IkeSpis { initiator: [9; 8], responder: [9; 8] })));
@@ -163,7 +163,7 @@ fn orphans_are_kept_until_their_peer_is_renewed() {
 fn an_orphan_at_its_limit_asks_like_traffic_does() {
     let pair = orphan(500, "192.0.2.2");
     let kernel = MemoryKernel { rules: vec![tunnel_rule(7)], found: vec![pair.clone()], ..MemoryKernel::default() };
-    let mut host = DriverHost::new(kernel, rules());
+    let mut host = DriverHost::new(kernel, rules(), Arc::default());
     let expire = |kind| KernelEvent::Expire { spi: 500, inbound: true, kind, pair: pair.clone() };
     assert!(host.event(&expire(ExpireKind::Idle)).is_none());
     let Some(Input::Acquire(acquire)) = host.event(&expire(ExpireKind::Soft)) else { panic!("an acquire") };
@@ -241,7 +241,7 @@ fn liveness_counts_from_the_latest_packet() {
 #[test]
 fn the_end_removes_what_is_ours_and_only_that() {
     let kernel = MemoryKernel { found: vec![orphan(500, "192.0.2.2")], ..MemoryKernel::default() };
-    let mut host = DriverHost::new(kernel, rules());
+    let mut host = DriverHost::new(kernel, rules(), Arc::default());
     host.install_child(&child(300, 77)).unwrap();
     host.remove_all();
     assert_eq!(host.kernel().removed, [PairKey::from(&child(300, 77))]);
@@ -323,7 +323,7 @@ fn pairs_that_went_with_their_data_path_are_told_to_the_core() {
 fn what_an_earlier_daemon_left_is_forgotten_with_its_data_path() {
     let found = vec![orphan(500, "192.0.2.2")];
     let kernel = MemoryKernel { found, ..MemoryKernel::default() };
-    let mut host = DriverHost::new(kernel, rules());
+    let mut host = DriverHost::new(kernel, rules(), Arc::default());
     (host.kernel().found, host.kernel().is_other) = (vec![], true);
     assert!(host.lost().is_empty());
     assert_eq!(host.orphans(), 0);
