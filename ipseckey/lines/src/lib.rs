@@ -11,7 +11,7 @@ pub use words::{Line, Position, Word};
 
 use std::io::{self, BufRead};
 use words::Joined;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Octets of a joined line, ends of lines included.
 pub const MAX_LINE: usize = 4096;
@@ -52,6 +52,8 @@ impl LineError {
 pub struct Lines<R> {
     input: R,
     number: u32,
+    /// Room for a physical line, empty and wiped between two commands.
+    room: Zeroizing<Vec<u8>>,
 }
 
 /// How a physical line ended.
@@ -67,7 +69,8 @@ enum End {
 impl<R: BufRead> Lines<R> {
     /// Reads from `input`.
     pub fn new(input: R) -> Self {
-        Self { input, number: 0 }
+        // All room at once: a buffer that grew would leave copies of keys behind.
+        Self { input, number: 0, room: Zeroizing::new(Vec::with_capacity(MAX_LINE)) }
     }
 
     /// The next command; one without words for a comment or a blank line; `None` at the end.
@@ -75,19 +78,25 @@ impl<R: BufRead> Lines<R> {
     /// # Errors
     /// [`LineError`]; unless that [ends the input](LineError::ends_input) the next line can be read.
     pub fn read(&mut self) -> Result<Option<Line>, LineError> {
+        let mut room = std::mem::take(&mut self.room);
+        let read = self.command(&mut room);
+        wipe(&mut room);
+        self.room = room;
+        read
+    }
+
+    fn command(&mut self, octets: &mut Vec<u8>) -> Result<Option<Line>, LineError> {
         let mut joined = Joined::default();
-        // All room at once: a buffer that grew would leave copies of keys behind.
-        let mut octets = Zeroizing::new(Vec::with_capacity(MAX_LINE));
         let first = self.number;
         loop {
-            octets.clear();
-            let (end, len) = self.physical(&mut octets)?;
+            wipe(octets);
+            let (end, len) = self.physical(octets)?;
             match end {
                 End::Input if self.number == first => return Ok(None),
                 End::Input => return joined.finish(self.number).map(Some),
                 End::Joined | End::Line => self.number = self.number.saturating_add(1),
             }
-            joined.add(&octets, len, self.number);
+            joined.add(octets, len, self.number);
             if matches!(end, End::Line) {
                 return joined.finish(self.number).map(Some);
             }
@@ -127,6 +136,12 @@ impl<R: BufRead> Lines<R> {
             }
         }
     }
+}
+
+/// Empties the buffer, and leaves nothing of what was in it.
+fn wipe(octets: &mut Vec<u8>) {
+    octets.as_mut_slice().zeroize();
+    octets.clear();
 }
 
 impl<R: BufRead> Iterator for Lines<R> {

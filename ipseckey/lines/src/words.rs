@@ -18,6 +18,9 @@ impl std::fmt::Display for Position {
     }
 }
 
+/// Octets of the shortest word that is taken for a key.
+const SHORTEST_KEY: usize = 16;
+
 /// A word.
 #[derive(Clone)]
 pub struct Word {
@@ -42,12 +45,15 @@ impl Word {
     /// Whether the word looks like a key, mistyped perhaps: such a word is neither shown nor looked up as a name.
     #[must_use]
     pub fn may_be_key(&self) -> bool {
+        if self.text.len() < SHORTEST_KEY {
+            return false;
+        }
         // A quote that was forgotten makes one word of several.
         self.text.split_whitespace().any(|piece| {
             let digits = piece.split('/').next().unwrap_or_default();
             let hexadecimal = digits.bytes().filter(u8::is_ascii_hexdigit).count();
             // Addresses have dots or colons, and what is left with so many digits is no name of ours.
-            digits.len() >= 16 && !digits.contains(['.', ':']) && hexadecimal * 4 >= digits.len() * 3
+            digits.len() >= SHORTEST_KEY && !digits.contains(['.', ':']) && hexadecimal * 4 >= digits.len() * 3
         })
     }
 }

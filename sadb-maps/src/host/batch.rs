@@ -10,6 +10,7 @@ use zeroize::Zeroize;
 
 const BPF_MAP_LOOKUP_BATCH: i64 = 24;
 const BPF_MAP_UPDATE_BATCH: i64 = 26;
+const BPF_MAP_DELETE_BATCH: i64 = 27;
 
 /// Elements that callers take at a time: enough that a system call costs next to nothing for each.
 pub(super) const CHUNK: u32 = 512;
@@ -51,11 +52,11 @@ impl<T: Pod> Drop for WipedList<T> {
     }
 }
 
-/// A descriptor of an array map whose values are `V`.
+/// A descriptor of a map, an array or a hash table.
 #[derive(Debug)]
-pub(super) struct ArrayBatch(OwnedFd);
+pub(super) struct Batch(OwnedFd);
 
-impl ArrayBatch {
+impl Batch {
     pub(super) fn new(map: BorrowedFd<'_>) -> io::Result<Self> {
         map.try_clone_to_owned().map(Self)
     }
@@ -65,7 +66,7 @@ impl ArrayBatch {
         BatchAttr { in_batch: 0, out_batch: 0, keys: 0, values: 0, count: count as u32, fd, element_flags: 0, flags: 0 }
     }
 
-    /// The values from index `first` on, at most `count`; fewer where the map ends.
+    /// The values of an array from index `first` on, at most `count`; fewer where the map ends.
     pub(super) fn read<V: Pod>(&self, first: u32, count: u32) -> io::Result<WipedList<V>> {
         let mut values = WipedList(vec![V::zeroed(); count as usize]);
         let mut keys = vec![0_u32; count as usize];
@@ -86,8 +87,8 @@ impl ArrayBatch {
         }
     }
 
-    /// Writes each value under its index, in this order.
-    pub(super) fn write<V: Pod>(&self, keys: &[u32], values: &[V]) -> io::Result<()> {
+    /// Writes each value under its key, in this order.
+    pub(super) fn write<K: aya::Pod, V: aya::Pod>(&self, keys: &[K], values: &[V]) -> io::Result<()> {
         if keys.len() != values.len() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -102,9 +103,28 @@ impl ArrayBatch {
         Ok(())
     }
 
-    /// Writes zeros under each index.
-    pub(super) fn clear<V: Pod + Zeroable>(&self, keys: &[u32]) -> io::Result<()> {
+    /// Writes zeros under each key.
+    pub(super) fn clear<K: aya::Pod, V: aya::Pod + Zeroable>(&self, keys: &[K]) -> io::Result<()> {
         self.write(keys, &vec![V::zeroed(); keys.len()])
+    }
+
+    /// Takes each key out of a hash table; one that is not there is passed over.
+    pub(super) fn remove<K: aya::Pod>(&self, keys: &[K]) -> io::Result<()> {
+        let mut left = keys;
+        while !left.is_empty() {
+            fault::point();
+            let step = if fault::is_armed() { 1 } else { left.len() };
+            let mut attr = self.attr(step);
+            attr.keys = left.as_ptr() as u64;
+            // Where the kernel stops, the count is that of those before.
+            let past = match run(BPF_MAP_DELETE_BATCH, &mut attr) {
+                (_, Ok(())) => step,
+                (count, Err(e)) if e.raw_os_error() == Some(libc::ENOENT) => (count as usize).saturating_add(1),
+                (_, Err(e)) => return Err(e),
+            };
+            left = left.get(past..).unwrap_or_default();
+        }
+        Ok(())
     }
 }
 
@@ -117,7 +137,7 @@ mod tests {
     #[test]
     fn a_batch_is_what_its_elements_are() {
         let map = RawMap::create("batch", Shape { kind: 2, key: 4, value: 8, entries: 10, flags: 0 }).unwrap();
-        let batch = ArrayBatch::new(map.as_fd()).unwrap();
+        let batch = Batch::new(map.as_fd()).unwrap();
         let keys: Vec<u32> = (1..8).collect();
         let values: Vec<u64> = keys.iter().map(|key| u64::from(*key) * 3).collect();
         batch.write(&keys, &values).unwrap();
@@ -125,8 +145,21 @@ mod tests {
         assert_eq!(batch.read::<u64>(0, 4).unwrap()[..], [0, 3, 6, 9]);
         assert_eq!(batch.read::<u64>(6, 100).unwrap()[..], [18, 21, 0, 0]);
         assert!(batch.read::<u64>(10, 1).unwrap().is_empty());
-        batch.clear::<u64>(&[2, 6]).unwrap();
+        batch.clear::<u32, u64>(&[2, 6]).unwrap();
         assert_eq!(batch.read::<u64>(1, 6).unwrap()[..], [3, 0, 9, 12, 15, 0]);
-        assert!(batch.write(&[10], &[1_u64]).is_err() && batch.write(&[1, 2], &[1_u64]).is_err());
+        assert!(batch.write(&[10_u32], &[1_u64]).is_err() && batch.write(&[1_u32, 2], &[1_u64]).is_err());
+    }
+
+    #[test]
+    fn what_is_not_in_a_table_is_passed_over() {
+        const HASH: u32 = 1;
+        let map = RawMap::create("batch", Shape { kind: HASH, key: 4, value: 8, entries: 10, flags: 0 }).unwrap();
+        let batch = Batch::new(map.as_fd()).unwrap();
+        let there = |key: u32| map.get(&key.to_ne_bytes()).unwrap().is_some();
+        batch.write(&[1_u32, 2, 3, 4, 5], &[7_u64; 5]).unwrap();
+        batch.remove(&[9_u32, 1, 8, 3, 3, 5, 7]).unwrap();
+        assert_eq!([1, 2, 3, 4, 5].map(there), [false, true, false, true, false]);
+        let all: Vec<u32> = (10..21).collect();
+        assert!(batch.write(&all, &[0_u64; 11]).is_err());
     }
 }

@@ -10,6 +10,7 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
+use std::fs;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -84,6 +85,23 @@ impl Publisher {
             Err(e) => Err(failed("send")(e)),
         }
     }
+}
+
+/// Whether anybody in the network namespace of this thread listens; where the kernel does not say, somebody may.
+pub(super) fn is_heard() -> bool {
+    fs::read_to_string("/proc/thread-self/net/netlink").map_or(true, |table| has_listener(&table))
+}
+
+/// Whether a socket of the table, netlink_seq_show() of the kernel, is in our group: the fields are socket, protocol, port and
+/// the first 32 groups.
+fn has_listener(table: &str) -> bool {
+    table.lines().skip(1).any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let protocol = fields.next().and_then(|field| field.parse::<isize>().ok());
+        let groups = fields.nth(1).and_then(|field| u32::from_str_radix(field, 16).ok());
+        // A line that is not understood may be that of a listener.
+        protocol.is_none_or(|number| number == NETLINK_USERSOCK) && groups.is_none_or(|set| set & 1 << (GROUP - 1) != 0)
+    })
 }
 
 /// What a listener heard.
@@ -239,6 +257,21 @@ mod tests {
                 assert_eq!(listener.next_message().unwrap(), None);
             }
         });
+    }
+
+    #[test]
+    fn whether_anybody_listens() {
+        in_new_netns(|| {
+            assert!(!is_heard());
+            let _sender = Publisher::open().unwrap();
+            assert!(!is_heard());
+            let listener = Subscriber::open(None).unwrap();
+            assert!(is_heard());
+            in_new_netns(|| assert!(!is_heard()));
+            drop(listener);
+            assert!(!is_heard());
+        });
+        assert!(has_listener("head\nsomething else\n"));
     }
 
     #[test]

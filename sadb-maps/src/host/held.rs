@@ -4,6 +4,7 @@
 //! the count of changes, the messages. Each operation is as atomic as alone, and whoever dies in between leaves those that
 //! were finished. Others get the lock after [`LONGEST`] and have [`PAUSE`] to take it.
 
+use super::bus;
 use super::error::SadbError;
 use super::lock::InstanceLock;
 use super::maps::SaMaps;
@@ -29,9 +30,11 @@ pub(super) struct Held {
     /// Something was written.
     begun: bool,
     /// The operation at work has written something.
-    changing: bool,
+    pub(super) changing: bool,
     /// The maps were repaired, so that nobody knows which slots have changed.
     repaired: bool,
+    /// Somebody listens to the bus, as far as is known.
+    pub(super) heard: bool,
 }
 
 impl Sadb {
@@ -63,6 +66,20 @@ impl Sadb {
         &mut self,
         work: impl FnOnce(&mut Self, &mut Held) -> Result<T, SadbError>,
     ) -> Result<T, SadbError> {
+        self.adding(|sadb, held| {
+            // Whatever fails here was begun by an add before.
+            held.changing = !sadb.pending.is_empty();
+            sadb.write_pending()?;
+            held.changing = false;
+            work(sadb, held)
+        })
+    }
+
+    /// The same for an add, which may leave those before it to be written with it.
+    pub(super) fn adding<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self, &mut Held) -> Result<T, SadbError>,
+    ) -> Result<T, SadbError> {
         let mut held = match self.kept.take() {
             Some(held) => held,
             None => self.take()?,
@@ -70,6 +87,9 @@ impl Sadb {
         held.changing = false;
         let result = work(self, &mut held);
         if held.changing && matches!(&result, Err(e) if !is_answer(e)) {
+            // Those before it were finished, as far as they can be written.
+            let _ = self.write_pending();
+            self.pending.clear();
             repair::repair(self)?;
             held.repaired = true;
         }
@@ -118,9 +138,12 @@ impl Sadb {
     /// Takes the lock and makes the register true.
     fn take(&mut self) -> Result<Held, SadbError> {
         let lock = self.lock()?;
-        let mut held = Held { lock, since: Instant::now(), begun: false, changing: false, repaired: false };
+        // To ask who listens costs more than one message, and less than many.
+        let heard = !self.batching || bus::is_heard();
+        let mut held = Held { lock, since: Instant::now(), begun: false, changing: false, repaired: false, heard };
         // What a failure before its end left unsaid.
         self.news.clear();
+        self.pending.clear();
         self.tunnels = None;
         if self.maps.header.get(0)?.dirty != 0 {
             held.lock.announce()?;
@@ -135,6 +158,7 @@ impl Sadb {
     }
 
     fn give_back(&mut self, mut held: Held) -> Result<(), SadbError> {
+        self.write_pending()?;
         if held.begun {
             // Before the flag goes: whoever finds it gone follows what is noted.
             held.lock.note(self.register.changed().filter(|_| !held.repaired))?;
@@ -192,8 +216,16 @@ impl Sadb {
         Ok(())
     }
 
+    /// Writes the SAs that a batch has put off.
+    pub(super) fn write_pending(&mut self) -> Result<(), SadbError> {
+        self.pending.write(&mut self.maps)
+    }
+
     /// Notes a message about an SA, as the maps show it now.
-    pub(super) fn tell(&mut self, kind: u8, known: &Known) -> Result<(), SadbError> {
+    pub(super) fn tell(&mut self, held: &Held, kind: u8, known: &Known) -> Result<(), SadbError> {
+        if !held.heard {
+            return Ok(());
+        }
         let slot = known.slot.slot;
         let info = self.info(slot, &self.maps.states.get(slot)?, clock::boot_time())?;
         self.news.push(Message::about(kind, &info));

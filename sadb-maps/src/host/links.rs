@@ -10,7 +10,7 @@ use super::maps::Wiped;
 use super::sadb::Sadb;
 use super::slots::{self, Known};
 use crate::policy::Rule;
-use crate::sa::{BindingKey, Bundle, SlotRef, flag, state};
+use crate::sa::{BindingKey, Bundle, InboundKey, SaState, SaStatic, SlotRef, flag, state};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Sadb {
         if found.flags & flag::PAIRED != 0 {
             return fail(D::PairAlready);
         }
-        if found.state_at(&self.maps.states.get(found.slot.slot)?, clock::boot_time()) != state::MATURE {
+        if found.state_at(&self.moving(found.slot.slot)?, clock::boot_time()) != state::MATURE {
             return fail(D::PairInappropriate);
         }
         Ok(found.clone())
@@ -59,13 +59,29 @@ impl Sadb {
 
     /// Links an SA to a partner, or with SPI 0 to none.
     pub(super) fn set_pair(&mut self, mut known: Known, spi: u32) -> Result<(), SadbError> {
-        let mut record = Wiped::new(self.maps.statics.get(known.slot.slot)?);
-        record.pair_spi = spi;
-        record.flags = if spi == 0 { record.flags & !flag::PAIRED } else { record.flags | flag::PAIRED };
-        self.maps.statics.set(known.slot.slot, &record)?;
-        (known.flags, known.pair_spi) = (record.flags, spi);
+        let slot = known.slot.slot;
+        let link = |record: &mut SaStatic| {
+            record.pair_spi = spi;
+            record.flags = if spi == 0 { record.flags & !flag::PAIRED } else { record.flags | flag::PAIRED };
+            record.flags
+        };
+        let flags = match self.pending.record_mut(slot) {
+            Some(record) => link(record),
+            None => {
+                let mut record = Wiped::new(self.maps.statics.get(slot)?);
+                link(&mut record);
+                self.maps.statics.set(slot, &record)?;
+                record.flags
+            }
+        };
+        (known.flags, known.pair_spi) = (flags, spi);
         self.register.put(known);
         Ok(())
+    }
+
+    /// The state record of an SA, written or not.
+    pub(super) fn moving(&self, slot: u32) -> Result<SaState, SadbError> {
+        self.pending.state(slot).map_or_else(|| self.maps.states.get(slot), |state| Ok(*state))
     }
 
     /// The rules in force.
@@ -149,15 +165,38 @@ impl Sadb {
 
     /// Unlinks SAs, waits until no program uses them, wipes and frees their slots.
     pub(super) fn remove(&mut self, all: Vec<Known>) -> Result<(), SadbError> {
-        if let [known] = all.as_slice() {
-            self.unlink(known)?;
-        } else {
-            for known in &all {
-                self.unlink_names(known)?;
+        match all.as_slice() {
+            [known] => self.unlink(known)?,
+            all => {
+                if all.len() > MANY {
+                    self.unlink_many(all)?;
+                } else {
+                    all.iter().try_for_each(|known| self.unlink_names(known))?;
+                }
+                self.rebind()?;
             }
-            self.rebind()?;
         }
         self.discard(all)
+    }
+
+    /// What [`Sadb::unlink_names`] does, for many together.
+    fn unlink_many(&mut self, all: &[Known]) -> Result<(), SadbError> {
+        self.register.remove_many(all);
+        for known in all {
+            // Only of one that stays: the others are not in the register any more.
+            if let Some(partner) = self.paired(known) {
+                self.set_pair(partner, 0)?;
+            }
+        }
+        for bit in [flag::INBOUND, flag::OUTBOUND] {
+            let of = all.iter().filter(|known| known.flags & bit != 0);
+            // A name that leads to another SA by now is that of one that stays.
+            let free = of.filter(|k| self.register.occupant(bit, k.proto, k.spi, k.dst).is_none());
+            let names: Vec<InboundKey> = free.map(Known::name).collect();
+            let index = if bit == flag::INBOUND { &mut self.maps.inbound } else { &mut self.maps.names };
+            index.remove_many(&names)?;
+        }
+        Ok(())
     }
 
     /// Takes an SA out of the indexes and out of the register. Outbound bindings go to the newest SA that is left.
@@ -207,10 +246,11 @@ impl Sadb {
             return Ok(());
         }
         // A reserved SPI has no key, and a program that still finds it drops the packet.
-        let mut larval = true;
-        for known in &all {
-            larval = larval && self.maps.states.get(known.slot.slot)?.state == u64::from(state::LARVAL);
-        }
+        let larval = all.len() <= MANY && {
+            let states =
+                all.iter().map(|known| self.maps.states.get(known.slot.slot)).collect::<Result<Vec<_>, _>>()?;
+            states.iter().all(|moving| moving.state == u64::from(state::LARVAL))
+        };
         if !larval {
             slots::grace_period();
         }

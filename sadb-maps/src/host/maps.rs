@@ -1,6 +1,6 @@
 //! The pinned maps, opened and typed: every read and write of the library goes through here.
 
-use super::batch::{ArrayBatch, WipedList};
+use super::batch::{Batch, WipedList};
 use super::error::SadbError;
 use super::fault;
 use super::instance::{Instance, InstanceError};
@@ -96,13 +96,13 @@ pub(super) fn open(instance: &Instance, name: &'static str) -> Result<MapData, S
 pub(super) struct Slots<V: aya::Pod> {
     name: &'static str,
     map: Array<MapData, V>,
-    batch: ArrayBatch,
+    batch: Batch,
 }
 
 impl<V: aya::Pod + bytemuck::Pod> Slots<V> {
     pub(super) fn open(instance: &Instance, name: &'static str) -> Result<Self, SadbError> {
         let data = open(instance, name)?;
-        let batch = ArrayBatch::new(data.fd().as_fd()).map_err(|e| SadbError::io(name, e))?;
+        let batch = Batch::new(data.fd().as_fd()).map_err(|e| SadbError::io(name, e))?;
         let map = Array::try_from(Map::Array(data)).map_err(failed(name, "open"))?;
         Ok(Self { name, map, batch })
     }
@@ -119,7 +119,7 @@ impl<V: aya::Pod + bytemuck::Pod> Slots<V> {
 
     /// Writes zeros under each index.
     pub(super) fn clear_many(&mut self, keys: &[u32]) -> Result<(), SadbError> {
-        self.batch.clear::<V>(keys).map_err(|e| SadbError::io(self.name, e))
+        self.batch.clear::<u32, V>(keys).map_err(|e| SadbError::io(self.name, e))
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -141,21 +141,24 @@ impl<V: aya::Pod + bytemuck::Pod> Slots<V> {
 pub(super) struct Table<K: aya::Pod, V: aya::Pod> {
     name: &'static str,
     map: HashMap<MapData, K, V>,
+    batch: Batch,
 }
 
 impl<K: aya::Pod, V: aya::Pod> Table<K, V> {
     pub(super) fn open(instance: &Instance, name: &'static str) -> Result<Self, SadbError> {
-        Self::from_map(name, Map::HashMap(open(instance, name)?))
+        Self::from_map(instance, name, Map::HashMap)
     }
 
     /// A map that forgets the entries least recently used when it is full.
     pub(super) fn open_lru(instance: &Instance, name: &'static str) -> Result<Self, SadbError> {
-        Self::from_map(name, Map::LruHashMap(open(instance, name)?))
+        Self::from_map(instance, name, Map::LruHashMap)
     }
 
-    fn from_map(name: &'static str, map: Map) -> Result<Self, SadbError> {
-        let map = HashMap::try_from(map).map_err(failed(name, "open"))?;
-        Ok(Self { name, map })
+    fn from_map(instance: &Instance, name: &'static str, kind: fn(MapData) -> Map) -> Result<Self, SadbError> {
+        let data = open(instance, name)?;
+        let batch = Batch::new(data.fd().as_fd()).map_err(|e| SadbError::io(name, e))?;
+        let map = HashMap::try_from(kind(data)).map_err(failed(name, "open"))?;
+        Ok(Self { name, map, batch })
     }
 
     /// `None` when the key is not there.
@@ -179,6 +182,24 @@ impl<K: aya::Pod, V: aya::Pod> Table<K, V> {
     pub(super) fn insert(&mut self, key: &K, value: &V) -> Result<(), SadbError> {
         fault::point();
         self.map.insert(key, value, 0).map_err(failed(self.name, "update"))
+    }
+
+    /// Inserts each value under its key, in this order.
+    pub(super) fn insert_many(&mut self, keys: &[K], values: &[V]) -> Result<(), SadbError> {
+        self.batch.write(keys, values).map_err(|e| SadbError::io(self.name, e))
+    }
+
+    /// Writes zeros under each key.
+    pub(super) fn clear_many(&mut self, keys: &[K]) -> Result<(), SadbError>
+    where
+        V: bytemuck::Zeroable,
+    {
+        self.batch.clear::<K, V>(keys).map_err(|e| SadbError::io(self.name, e))
+    }
+
+    /// Removes each key; those that are not there are passed over.
+    pub(super) fn remove_many(&mut self, keys: &[K]) -> Result<(), SadbError> {
+        self.batch.remove(keys).map_err(|e| SadbError::io(self.name, e))
     }
 
     /// Inserts, or gives `false` when the map is full.

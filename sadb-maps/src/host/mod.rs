@@ -43,6 +43,7 @@ mod moves;
 pub mod netdev;
 mod object;
 pub mod path_log;
+mod pending;
 pub mod pfkey;
 mod raw;
 pub mod relay;

@@ -44,7 +44,7 @@ impl Sadb {
                 let name = if outbound { known.dst } else { known.src };
                 record.peer = if now == name { Addr::UNSPECIFIED } else { now };
                 sadb.rewrite(&known, &record)?;
-                sadb.tell(kind::UPDATE, &known)?;
+                sadb.tell(held, kind::UPDATE, &known)?;
             }
             Ok(())
         })

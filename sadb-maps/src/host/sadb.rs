@@ -5,6 +5,7 @@
 //! an order in which every prefix is a valid state: contents of a slot before the index that leads to it, and the index
 //! gone before the contents. Who dies in between leaves the flag, and the next holder repairs (module `repair`).
 
+use super::bind;
 use super::bus::Publisher;
 use super::check::{self, LocalAddresses};
 use super::diagnostic::Diagnostic as D;
@@ -15,6 +16,7 @@ use super::identity::Identity;
 use super::instance::Instance;
 use super::lock::Mark;
 use super::maps::{SaMaps, Wiped};
+use super::pending::Pending;
 use super::pfkey::{Message, kind};
 use super::slots::{self, Known, LARVAL_SECONDS, Register};
 use super::spd::store::PolicyMaps;
@@ -52,6 +54,8 @@ pub struct Sadb {
     /// The lock, between the operations of a batch.
     pub(super) kept: Option<Held>,
     pub(super) batching: bool,
+    /// SAs of the batch that are not in the maps yet.
+    pub(super) pending: Pending,
     pub(super) gave_back: Option<Instant>,
     /// Definitions of tunnels, as long as the lock is kept.
     pub(super) tunnels: Option<Vec<Tunnel>>,
@@ -96,6 +100,7 @@ impl Sadb {
             latest: None,
             kept: None,
             batching: false,
+            pending: Pending::default(),
             gave_back: None,
             tunnels: None,
             publisher: Publisher::open().ok(),
@@ -181,7 +186,7 @@ impl Sadb {
             added_wall: clock::wall_seconds(),
             ..SaState::default()
         };
-        self.locked(|sadb, held| {
+        self.adding(|sadb, held| {
             let replaced = sadb.vacate(held, bits, spec, how)?;
             let partner = match spec.pair_spi {
                 Some(spi) => Some(sadb.partner(spi, &Known::new(0, &record, &moving))?),
@@ -191,9 +196,8 @@ impl Sadb {
             let slot = sadb.allocate(held)?;
             record.generation = slot.generation;
             let moving = SaState { generation: slot.generation, ..moving };
+            // What only some SAs have is written now, and wiped when nothing comes to lead there.
             window::write(&mut sadb.maps, slot.slot, record.ring_bits.into(), moving.top)?;
-            sadb.maps.statics.set(slot.slot, &record)?;
-            sadb.maps.keys.set(slot.slot, &material.text)?;
             if let Some(identities) = &identities {
                 sadb.maps.identities.insert(&slot.slot, identities)?;
             }
@@ -203,15 +207,17 @@ impl Sadb {
             if let Some(table) = &material.blowfish {
                 sadb.maps.blowfish.insert(&slot.slot, table)?;
             }
-            slots::enliven(&mut sadb.maps, slot.slot, &moving)?;
             let known = Known::new(slot.slot, &record, &moving);
-            if inbound {
-                sadb.maps.inbound.insert(&known.name(), &slot)?;
-            }
-            if outbound {
-                sadb.maps.names.insert(&known.name(), &slot)?;
-            }
+            let alone = !sadb.batching;
+            let bound = outbound && how != Added::Unbound && {
+                let Sadb { pending, policy, .. } = &mut *sadb;
+                !bind::keys(&known, &pending.rules(|| policy.in_force())?).is_empty()
+            };
+            sadb.pending.push(&known, &record, &material.text, &moving);
             sadb.register.put(known.clone());
+            if alone || bound || replaced.is_some() || sadb.pending.is_full() {
+                sadb.write_pending()?;
+            }
             let kind = if replaced.is_some() { kind::UPDATE } else { kind::ADD };
             if let Some(larval) = replaced {
                 sadb.discard(vec![larval])?;
@@ -219,12 +225,13 @@ impl Sadb {
             if let Some(partner) = partner {
                 sadb.set_pair(partner, spec.spi)?;
             }
-            if outbound
-                && how != Added::Unbound
-                && let Err(error) = sadb.bind(&known)
-            {
+            if bound && let Err(error) = sadb.bind(&known) {
+                sadb.write_pending()?;
                 sadb.remove(vec![known])?;
                 return Err(error);
+            }
+            if !held.heard {
+                return Ok(slot);
             }
             let info = slots::info(slot.slot, &record, &material.text, &moving, clock::boot_time());
             let [src_identity, dst_identity] = [&spec.src_identity, &spec.dst_identity].map(Option::clone);
@@ -249,9 +256,10 @@ impl Sadb {
         let matured = how == Added::Matured;
         let now = clock::boot_time();
         while let Some(known) = self.register.occupant(bits, spec.proto, spec.spi, spec.dst.into()).cloned() {
-            let moving = self.maps.states.get(known.slot.slot)?;
+            let moving = self.moving(known.slot.slot)?;
             if known.is_gone(&moving, now) {
                 self.begin(held)?;
+                self.write_pending()?;
                 self.unlink(&known)?;
                 self.discard(vec![known])?;
             } else if moving.state == u64::from(state::LARVAL)
@@ -274,12 +282,13 @@ impl Sadb {
             Some(slot) => slot,
             None => {
                 // Room is worth more than what the data path would have said about their end.
+                self.write_pending()?;
                 self.remove_dead(held, |known, moving, now| known.is_gone(moving, now))?;
                 self.register.free(capacity).ok_or(SadbError::Full(capacity.saturating_sub(1)))?
             }
         };
         // 0 marks a slot that was never used.
-        let generation = match self.maps.states.get(slot)?.generation.wrapping_add(1) {
+        let generation = match self.pending.generation(&self.maps, slot)?.wrapping_add(1) {
             0 => 1,
             generation => generation,
         };
@@ -337,7 +346,7 @@ impl Sadb {
             slots::enliven(&mut sadb.maps, slot.slot, &moving)?;
             let known = Known::new(slot.slot, &record, &moving);
             sadb.maps.inbound.insert(&known.name(), &slot)?;
-            sadb.tell(kind::GETSPI, &known)?;
+            sadb.tell(held, kind::GETSPI, &known)?;
             sadb.register.put(known);
             Ok(spi)
         })
@@ -514,7 +523,7 @@ impl Sadb {
             if let Some((_, partner)) = partner {
                 sadb.set_pair(partner, known.spi)?;
             }
-            sadb.tell(kind::UPDATE, &known)
+            sadb.tell(held, kind::UPDATE, &known)
         })
     }
 
@@ -531,7 +540,7 @@ impl Sadb {
             sadb.begin(held)?;
             for (known, record) in [known, partner].iter().zip(&pair) {
                 sadb.rewrite(known, record)?;
-                sadb.tell(kind::UPDATE_PAIR, known)?;
+                sadb.tell(held, kind::UPDATE_PAIR, known)?;
             }
             Ok(())
         })
@@ -579,7 +588,7 @@ impl Sadb {
             let gone = sadb.is_over(&known, &sadb.maps.states.get(known.slot.slot)?, clock::boot_time())?;
             sadb.begin(held)?;
             if !gone {
-                sadb.tell(kind::DELETE, &known)?;
+                sadb.tell(held, kind::DELETE, &known)?;
             }
             sadb.remove(vec![known])?;
             if gone { Err(SadbError::NotFound) } else { Ok(()) }
@@ -599,7 +608,7 @@ impl Sadb {
                 sadb.begin(held)?;
                 if !sadb.is_over(&known, &sadb.maps.states.get(known.slot.slot)?, clock::boot_time())? {
                     alive += 1;
-                    sadb.tell(kind::DELETE, &known)?;
+                    sadb.tell(held, kind::DELETE, &known)?;
                 }
                 sadb.unlink(&known)?;
                 found.push(known);
@@ -619,7 +628,7 @@ impl Sadb {
             let partner = sadb.paired(&known);
             let alone = partner.is_none();
             sadb.begin(held)?;
-            sadb.tell(kind::DELETE_PAIR, &known)?;
+            sadb.tell(held, kind::DELETE_PAIR, &known)?;
             sadb.remove(std::iter::once(known).chain(partner).collect())?;
             if alone { Err(SadbError::diagnostic(D::PairNotFound)) } else { Ok(()) }
         })

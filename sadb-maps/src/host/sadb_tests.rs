@@ -10,9 +10,9 @@ use crate::abi::map;
 use crate::nat;
 use crate::policy::{Action, MAX_ACTIONS, Rule, direction, verdict};
 use crate::sa::{
-    BindingKey, ESP, GhashTable, Identities, InboundKey, Lifetime, MAX_REPLAY_WINDOW, MAX_WINDOW_PAGES, OuterHeader,
-    PAGE_BITS, SaSelectors, SaState, SaStatic, SlotRef, Window, WindowPage, WindowPageKey, encr, flag, km, outer,
-    ring_bits, state,
+    AH, BindingKey, ESP, GhashTable, Identities, InboundKey, Lifetime, MAX_REPLAY_WINDOW, MAX_WINDOW_PAGES,
+    OuterHeader, PAGE_BITS, SaSelectors, SaState, SaStatic, SlotRef, Window, WindowPage, WindowPageKey, encr, flag, km,
+    outer, ring_bits, state,
 };
 use bytemuck::Zeroable;
 use maps::{SaMaps, Slots, Table};
@@ -102,7 +102,7 @@ fn an_sa_is_added_shown_and_deleted_without_a_trace() {
     assert!(matches!(other.add(&spec(0x1001, Direction::In)), Err(SadbError::Exists)));
     other.add(&spec(0x1001, Direction::Out)).unwrap();
     assert_eq!(sadb.dump(None).unwrap().len(), 2);
-    assert_eq!(sadb.dump(Some(crate::sa::AH)).unwrap().len(), 0);
+    assert_eq!(sadb.dump(Some(AH)).unwrap().len(), 0);
     sadb.delete(&key(0x1001, Direction::In)).unwrap();
     assert!(matches!(other.get(&key(0x1001, Direction::In)), Err(SadbError::NotFound)));
     assert_eq!(sadb.flush(None).unwrap(), 1);
@@ -578,6 +578,41 @@ fn a_batch_is_as_good_as_its_operations() {
         assert_eq!(kinds, [vec![kind::ADD; 20], vec![kind::DELETE]].concat());
         assert_eq!(other.flush(None).unwrap(), 19);
         assert_clean(&test, 64);
+    });
+}
+
+/// More than are written together, without policy, so that nothing but their number has them written: pairs across the borders
+/// of the portions are pairs, and all of them go together, but not what others hold.
+#[test]
+fn many_together_are_what_each_alone_would_be() {
+    testing::in_new_netns(|| {
+        const COUNT: u32 = 1_100;
+        let test = TestInstance::with_maps(COUNT + 2).unwrap();
+        let (mut sadb, mut other) = (Sadb::open(&test).unwrap(), Sadb::open(&test).unwrap());
+        sadb.begin_batch();
+        sadb.add(&SaSpec {
+            proto: AH,
+            encr: 0,
+            salt: SecretKey::default(),
+            auth: 5,
+            auth_key: SecretKey::new(vec![7; 32]),
+            key: SecretKey::default(),
+            ..spec(0x99, Direction::Out)
+        })
+        .unwrap();
+        // With the one before, a portion ends between the two of a pair.
+        (0x100..0x100 + COUNT).for_each(|number| _ = sadb.add(&with_everything(number)).unwrap());
+        assert!(matches!(sadb.add(&with_everything(0xff + COUNT)), Err(SadbError::Exists)));
+        sadb.end_batch().unwrap();
+        assert_true(&mut other, &test);
+        for sa in other.dump(Some(ESP)).unwrap() {
+            assert_eq!(other.get(&sa.sa_key()).unwrap().slot, sa.slot);
+            assert_eq!(sa.pair_spi, Some(sa.spi ^ 1));
+        }
+        assert_eq!(other.flush(Some(ESP)).unwrap(), COUNT as usize);
+        assert_eq!(other.get(&SaKey { proto: AH, ..key(0x99, Direction::Out) }).unwrap().spi, 0x99);
+        assert_eq!(sadb.flush(None).unwrap(), 1);
+        assert_clean(&test, COUNT + 2);
     });
 }
 

@@ -177,6 +177,17 @@ impl Register {
         Some(known)
     }
 
+    /// Takes out many, all of them perhaps.
+    pub(super) fn remove_many(&mut self, all: &[Known]) {
+        if all.len() == self.known.len() && all.iter().all(|known| self.known.contains_key(&known.slot.slot)) {
+            *self = Self { top: 1, ..Self::default() };
+        } else {
+            for known in all {
+                self.remove(known.slot.slot);
+            }
+        }
+    }
+
     pub(super) fn get(&self, slot: u32) -> Option<&Known> {
         self.known.get(&slot)
     }
@@ -309,25 +320,36 @@ pub(super) fn is_dead(moving: &SaState, now: u64) -> bool {
 pub(super) fn wipe_many(maps: &mut SaMaps, slots: &[SlotRef]) -> Result<(), SadbError> {
     // What only some SAs have.
     let mut apart: HashSet<u32> = HashSet::new();
-    apart.extend(maps.ghash.keys()?);
     apart.extend(maps.blowfish.keys()?);
     apart.extend(maps.identities.keys()?);
     apart.extend(maps.pages.keys()?.into_iter().map(|key| key.slot));
     let (special, plain): (Vec<SlotRef>, Vec<SlotRef>) = slots.iter().partition(|s| apart.contains(&s.slot));
+    let tables: HashSet<u32> = maps.ghash.keys()?.into_iter().collect();
+    let top = plain.iter().map(|slot| slot.slot + 1).max().unwrap_or(0);
+    let states = states(maps, top)?;
+    let state = |slot: u32| states.get(slot as usize).copied().unwrap_or_default();
     for chunk in plain.chunks(CHUNK as usize) {
         let numbers: Vec<u32> = chunk.iter().map(|s| s.slot).collect();
-        let ended = |slot: &SlotRef| Ok(SaState { state: state::FREE.into(), ..maps.states.get(slot.slot)? });
-        let ended: Vec<SaState> = chunk.iter().map(ended).collect::<Result<_, SadbError>>()?;
+        let ended = |slot: &SlotRef| SaState { state: state::FREE.into(), ..state(slot.slot) };
         let free: Vec<SaState> = chunk.iter().map(|slot| free_state(slot.generation)).collect();
         let empty = |slot: &SlotRef| SaStatic { generation: slot.generation, ..SaStatic::zeroed() };
-        maps.states.set_many(&numbers, &ended)?;
+        maps.states.set_many(&numbers, &chunk.iter().map(ended).collect::<Vec<_>>())?;
         maps.states.set_many(&numbers, &free)?;
         maps.statics.set_many(&numbers, &chunk.iter().map(empty).collect::<Vec<_>>())?;
         maps.keys.clear_many(&numbers)?;
-        maps.windows.clear_many(&numbers)?;
+        // No number was seen, so no bit is set.
+        let seen: Vec<u32> = numbers.iter().copied().filter(|slot| state(*slot).top != 0).collect();
+        maps.windows.clear_many(&seen)?;
+        for some in numbers.iter().copied().filter(|slot| tables.contains(slot)).collect::<Vec<_>>().chunks(FEW) {
+            maps.ghash.clear_many(some)?;
+            maps.ghash.remove_many(some)?;
+        }
     }
     special.into_iter().try_for_each(|slot| wipe(maps, slot))
 }
+
+/// GHASH tables that are wiped together, of 8 KiB each.
+const FEW: usize = 32;
 
 /// Overwrites everything that the slot held with zeros, in place, and frees it. Nothing may refer to the slot any more,
 /// and no program may still be at work with it ([`grace_period`]).

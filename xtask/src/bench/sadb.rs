@@ -38,7 +38,7 @@ const PORTION: u32 = 1_000;
 fn run() -> Result<Figures> {
     build_ebpf::run_quietly()?;
     run_shown(cargo().args(["build", "--quiet", "-p", "ipseckey"]))?;
-    run_shown(cargo().args(["build", "--quiet", "--release", "-p", "ipseckey"]))?;
+    run_shown(cargo().args(["build", "--quiet", "--release", "-p", "ipseckey", "--bin", "ipseckey"]))?;
     let load = tools::load();
     let bench = Bench::new()?;
     let mut text = format!("{SAS} SAs, half of them in each direction. {}.\n", load.machine());
@@ -73,6 +73,7 @@ fn run() -> Result<Figures> {
         let (spi, to) = (spi(number).to_string(), ends(number)[1].clone());
         bench.ipseckey(&["-n", "get", "esp", "spi", &spi, "dst", &to])
     };
+    let before = processor_seconds()?;
     let mut times = (0..40).map(|index| get(index * (SAS / 40))).collect::<Result<Vec<_>>>()?;
     times.sort();
     row(
@@ -82,9 +83,18 @@ fn run() -> Result<Figures> {
         "ms",
         "median of 40, the whole command",
     );
+    row(
+        &mut text,
+        "  cost of get",
+        (processor_seconds()? - before) * 1e3 / 40.0,
+        "ms",
+        "processor time, with its start",
+    );
     let one = bench.file("one", SAS..SAS + 1, TRANSFORMS[0].1)?;
     row(&mut text, "add one more", milliseconds(bench.ipseckey(&["-f", &one])?), "ms", "the whole command");
+    let before = processor_seconds()?;
     row(&mut text, "flush", milliseconds(bench.ipseckey(&["flush"])?), "ms", "");
+    row(&mut text, "  cost of flush", (processor_seconds()? - before) * 1e3, "ms", "processor time");
     row(&mut text, "load what was saved", milliseconds(bench.ipseckey(&["-f", &saved])?), "ms", "");
     row(&mut text, "flush again", milliseconds(bench.ipseckey(&["flush"])?), "ms", "");
     for (name, pace) in [("monitor, all at once", None), ("monitor, 10,000 a second", Some(PACE))] {
