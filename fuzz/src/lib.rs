@@ -10,8 +10,16 @@
 )]
 
 mod ah;
+/// The time at the hosts of [`util`], where no certificate is.
+mod authority {
+    pub(crate) const NOW: u64 = 0;
+}
 mod buffer;
+#[allow(dead_code, reason = "shared with the tests of ike-daemon")]
+#[path = "../../ike-daemon/tests/protocol/forge.rs"]
+mod forge;
 mod fragments;
+mod ike_endpoint;
 mod ike_wire;
 mod list;
 mod messages;
@@ -26,6 +34,9 @@ mod suite;
 mod support;
 mod text;
 mod too_big;
+#[allow(dead_code, reason = "shared with the tests of ike-daemon")]
+#[path = "../../ike-daemon/tests/protocol/util.rs"]
+mod util;
 
 pub use list::{About, TARGETS};
 
@@ -39,6 +50,7 @@ pub fn find(name: &str) -> Option<fn(&[u8])> {
         "too-big" => too_big::run,
         "fragments" => fragments::run,
         "ike-wire" => ike_wire::run,
+        "ike-endpoint" => ike_endpoint::run,
         "ikev2-config" => text::ikev2_config,
         "ikev2-preshared" => text::ikev2_preshared,
         "ipsecinit" => text::ipsecinit,

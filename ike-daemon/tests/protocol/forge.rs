@@ -2,7 +2,9 @@
 
 use ike_daemon::core::api::*;
 use ike_daemon::crypto::{IkeSuite, IvKind, Provider, Standard};
-use ike_daemon::wire::chain::{ChainBuilder, PayloadType, parse_inner, parse_message, sealed_prefix};
+use ike_daemon::wire::chain::{
+    ChainBuilder, Fragment, PayloadType, fragment_prefix, parse_inner, parse_message, sealed_prefix,
+};
 use ike_daemon::wire::header::{ExchangeType, Header};
 use ike_daemon::wire::notify::{Notify, NotifyType};
 use ike_daemon::wire::payloads::Payloads;
@@ -38,7 +40,8 @@ impl Forger {
         Self::of_snapshot(node, all.iter().find(|sa| sa.spis.initiator == initiator).unwrap())
     }
 
-    fn of_snapshot(node: &Node, sa: &IkeSaSnapshot) -> Self {
+    /// Steals the keys of an SA that a node shows.
+    pub(crate) fn of_snapshot(node: &Node, sa: &IkeSaSnapshot) -> Self {
         let suite = IkeSuite {
             encr: sa.encr.unwrap(),
             integ: sa.integ.unwrap(),
@@ -85,6 +88,22 @@ impl Forger {
     }
 
     pub(crate) fn seal_octets(&self, claim: Claim, first: PayloadType, inner: &[u8]) -> Vec<u8> {
+        self.seal_behind(claim, inner, |header, length| sealed_prefix(header, first, length).unwrap())
+    }
+
+    /// A fragment: its number, and how many there are said to be.
+    pub(crate) fn seal_fragment(
+        &self,
+        claim: Claim,
+        (number, total): (u16, u16),
+        first: PayloadType,
+        inner: &[u8],
+    ) -> Vec<u8> {
+        let fragment = Fragment { number, total };
+        self.seal_behind(claim, inner, |header, length| fragment_prefix(header, first, fragment, length).unwrap())
+    }
+
+    fn seal_behind(&self, claim: Claim, inner: &[u8], prefix: impl Fn(&Header, usize) -> Vec<u8>) -> Vec<u8> {
         let (cipher, integ) = match claim.from {
             Role::Initiator => (&self.keys.sk_ei, &self.keys.sk_ai),
             Role::Responder => (&self.keys.sk_er, &self.keys.sk_ar),
@@ -96,22 +115,27 @@ impl Forger {
             IvKind::Counter => counter.to_vec(),
             IvKind::Random(octets) => counter.iter().copied().cycle().take(octets).collect(),
         };
-        let mut message = sealed_prefix(&self.header(claim), first, protector.body_len(inner.len())).unwrap();
+        let mut message = prefix(&self.header(claim), protector.body_len(inner.len()));
         let body = protector.seal(&iv, &message, inner).unwrap();
         message.extend_from_slice(&body);
         message
     }
 
-    /// The inner payloads of a protected message of either end: type of the first, and their octets.
+    /// The inner payloads of a protected message of either end: type of the first, and their octets. Not of a fragment.
     pub(crate) fn open(&self, bytes: &[u8]) -> (PayloadType, Vec<u8>) {
-        let received = Header::parse(bytes).unwrap();
+        self.try_open(bytes).unwrap()
+    }
+
+    /// The same of a message that may be anything.
+    pub(crate) fn try_open(&self, bytes: &[u8]) -> Option<(PayloadType, Vec<u8>)> {
+        let received = Header::parse(bytes).ok()?;
         let (cipher, integ) = match received.header.from_initiator {
             true => (&self.keys.sk_ei, &self.keys.sk_ai),
             false => (&self.keys.sk_er, &self.keys.sk_ar),
         };
         let protector = Standard.protector(self.suite.encr, self.suite.integ, cipher, integ).unwrap();
-        let sealed = parse_message(bytes, &received).unwrap().sealed.unwrap();
-        (sealed.first_inner, protector.open(sealed.associated, sealed.body).unwrap().to_vec())
+        let sealed = parse_message(bytes, &received).ok()?.sealed.filter(|sealed| sealed.fragment.is_none())?;
+        Some((sealed.first_inner, protector.open(sealed.associated, sealed.body).ok()?.to_vec()))
     }
 
     /// The same, decoded.

@@ -4,6 +4,7 @@ use ike_daemon::core::api::*;
 use ike_daemon::wire::chain::{PayloadType, parse_message};
 use ike_daemon::wire::header::{ExchangeType, Header};
 
+use crate::forge::{Claim, Forger, give};
 use crate::util::*;
 
 /// Room for 76 octets of payloads in each, 75 with a block cipher.
@@ -164,4 +165,26 @@ fn frg_whole_life_over_a_bad_wire() {
         world.run(seconds(200));
         world.assert_mirrored(0);
     }
+}
+
+/// FRG-06: authentic fragments without a place in a message are dropped, and keep nobody from the whole one.
+#[test]
+fn frg_06_no_place_for_them() {
+    let mut world = world(40);
+    world.acquire(Side::A);
+    world.settle();
+    let forger = Forger::of(&world.b, world.now);
+    let claim = Claim { from: Role::Initiator, exchange: ExchangeType::INFORMATIONAL, response: false, id: 2 };
+    for place in [(0, 0), (0, 2), (1, 0), (3, 2), (u16::MAX, u16::MAX - 1)] {
+        let bytes = forger.seal_fragment(claim, place, PayloadType::NOTIFY, &[0, 0, 0, 8, 0, 0, 0x9c, 0x40]);
+        assert_eq!(give(&mut world, Side::B, bytes), [], "{place:?}");
+    }
+    assert_eq!(world.b.endpoint.stats().fragments_dropped, 5);
+    let inner = [0, 0, 0, 8, 0, 0, 0x9c, 0x40];
+    let halves = [(1, PayloadType::NOTIFY, &inner[..3]), (2, PayloadType::NONE, &inner[3..])];
+    let answers = halves.map(|(number, first, part)| {
+        let bytes = forger.seal_fragment(claim, (number, 2), first, part);
+        give(&mut world, Side::B, bytes).len()
+    });
+    assert_eq!(answers, [0, 1]);
 }
