@@ -189,6 +189,7 @@ impl AuthSent {
         let Self { link, rule, local_id, first, offer, waiting, .. } = *self;
         let peer = Peer { rule, local_id, remote_id };
         let mut sa = Box::new(up(ctx, link, peer, &first));
+        sa.heed_lifetime(ctx, response);
         sa.queue.extend(waiting.into_iter().map(|wish| Task::Child(Box::new(wish))));
         if let Some(error) = response.error() {
             // The child failed, the IKE SA did not (V2-AUTH-17).

@@ -43,6 +43,8 @@ pub(super) enum Action {
     Adopt { our_spi: [u8; 8], ends: Ends, children: Vec<Child>, tasks: Vec<Task> },
     /// The IKE SA with this SPI of ours is up: should both ends have begun one at once, one of the two goes.
     Settle { our_spi: [u8; 8] },
+    /// The peer will not take our proof for much longer: another IKE SA is made in the place of the one with this SPI of ours.
+    Reauthenticate { our_spi: [u8; 8] },
     /// INITIAL_CONTACT: remove IKE SAs between these identities that were up before `before`, except the one named.
     Forget { except: [u8; 8], local_id: Identification, remote_id: Identification, before: Timestamp },
 }

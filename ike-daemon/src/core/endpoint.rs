@@ -1,5 +1,6 @@
 //! The endpoint: every IKE SA of a host, found by SPI; cookies and limits in front of them (RFC 7296 sections 2.5, 2.6).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::established::{Established, Task, Verdict};
 use super::half_open::{HalfOpen, plain_header};
 use super::init::{InitSent, serves};
 use super::link::{Ends, Message};
+use super::reauth::Heritage;
 use super::sa::Sa;
 use super::table::Table;
 use crate::crypto::{Provider, Tested, digest};
@@ -37,6 +39,8 @@ pub struct Endpoint<H> {
     out: Outbox,
     jar: CookieJar,
     strangers: (Timestamp, u32),
+    /// Our SPIs of IKE SAs that were begun in the place of others, and of those others.
+    replacing: HashMap<[u8; 8], [u8; 8]>,
     shutting_down: bool,
 }
 
@@ -76,6 +80,7 @@ impl<H: Host> Endpoint<H> {
             out: Outbox::default(),
             jar: CookieJar::default(),
             strangers: (Timestamp::default(), 0),
+            replacing: HashMap::new(),
             shutting_down: false,
         }
     }
@@ -298,6 +303,9 @@ impl<H: Host> Endpoint<H> {
             let action = self.out.actions.remove(0);
             self.act(now, action);
         }
+        if !self.replacing.is_empty() {
+            self.retire_replaced(now, id);
+        }
     }
 
     fn act(&mut self, now: Timestamp, action: Action) {
@@ -327,6 +335,7 @@ impl<H: Host> Endpoint<H> {
                     None => self.orphaned(now, ends, children, tasks),
                 }
             }
+            Action::Reauthenticate { our_spi } => self.reauthenticate(now, our_spi),
             Action::Settle { our_spi } => {
                 let redundant = self.redundant(&our_spi).map(|id| (id, RemoveReason::Redundant));
                 let surplus = self.surplus(&our_spi).into_iter().map(|id| (id, RemoveReason::Surplus));
@@ -352,6 +361,58 @@ impl<H: Host> Endpoint<H> {
                     });
                 }
             }
+        }
+    }
+
+    /// Begins an IKE SA in the place of the one with this SPI of ours, which stays until the new one does for all it has.
+    fn reauthenticate(&mut self, now: Timestamp, our_spi: [u8; 8]) {
+        let Some(id) = self.table.by_spi(&our_spi) else { return };
+        let Some(Sa::Established(old)) = self.table.get(id) else { return };
+        let Heritage { path, rule, wishes } = old.heritage();
+        let mut wishes = wishes.into_iter();
+        let Some(first) = wishes.next() else {
+            // Nothing to take over: the next traffic begins a new one.
+            return self.step(now, id, |sa, ctx| match sa {
+                Sa::Established(sa) => sa.conclude(ctx, Verdict::Delete(RemoveReason::Reauthenticated)),
+                other => Some(other),
+            });
+        };
+        let known = |spi: &[u8; 8]| self.table.by_spi(spi).is_some();
+        self.replacing.retain(|new, old| known(new) && known(old));
+        if self.replacing.values().any(|old| *old == our_spi) || self.table.len() >= self.config.max_ike_sas {
+            return;
+        }
+        let id = self.table.fresh();
+        let (mut ctx, table) = self.split(now);
+        match InitSent::begin(&mut ctx, path, Arc::clone(&rule), first, false) {
+            Ok(mut sa) => {
+                wishes.for_each(|wish| sa.add(wish));
+                let new = sa.spi();
+                table.put(&ctx, id, Sa::InitSent(Box::new(sa)));
+                self.replacing.insert(new, our_spi);
+            }
+            Err(refused) => {
+                let (failure, _) = *refused;
+                ctx.out.stats.failed_initiator += 1;
+                ctx.failed("reauthenticating", &path, Some(&rule), &failure);
+            }
+        }
+    }
+
+    /// Deletes the IKE SA whose place the one with this number has taken, once that does for all its children.
+    fn retire_replaced(&mut self, now: Timestamp, id: u64) {
+        let Some(Sa::Established(new)) = self.table.get(id) else { return };
+        if !new.is_settled() {
+            return;
+        }
+        let Some(old) = self.replacing.remove(&new.link.our_spi()) else { return };
+        let Some(old_id) = self.table.by_spi(&old) else { return };
+        let done = matches!(self.table.get(old_id), Some(Sa::Established(old)) if new.stands_in_for(old));
+        if done {
+            self.step(now, old_id, |sa, ctx| match sa {
+                Sa::Established(sa) => sa.conclude(ctx, Verdict::Delete(RemoveReason::Reauthenticated)),
+                other => Some(other),
+            });
         }
     }
 

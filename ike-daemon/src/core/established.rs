@@ -110,6 +110,8 @@ pub(super) struct Established {
     rekey_at: Option<Timestamp>,
     expire_at: Option<Timestamp>,
     dpd_at: Option<Timestamp>,
+    /// When an IKE SA in its place is begun, because the peer will ask for a new proof.
+    pub(super) reauth_at: Option<Timestamp>,
     /// The peer made it while we were making a successor ourselves: its children are still with the predecessor.
     on_probation: bool,
     /// A rekey was begun because message IDs run out.
@@ -129,6 +131,7 @@ impl Established {
             rekey_at: limited.then(|| ctx.now.after(early)),
             expire_at: limited.then(|| ctx.now.after(life)),
             dpd_at: (!dpd.is_zero()).then(|| ctx.now.after(dpd)),
+            reauth_at: None,
             link,
             peer,
             children: BTreeMap::new(),
@@ -191,6 +194,10 @@ impl Established {
     pub(super) fn waiting(&self) -> usize {
         let tasks = self.queue.iter().chain(self.delayed.iter().map(|(_, task)| task));
         tasks.filter(|task| matches!(task, Task::Child(_))).count()
+    }
+
+    pub(super) fn is_making_child(&self) -> bool {
+        matches!(&self.outstanding, Some(Outstanding { exchange: Exchange::Child(_), .. }))
     }
 
     pub(super) fn is_rekeying(&self) -> bool {
@@ -392,6 +399,9 @@ impl Established {
             self.rekey_at = None;
             self.want(Task::RekeyIke { tries: 0 });
         }
+        if self.reauth_due(ctx.now) {
+            ctx.out.actions.push(Action::Reauthenticate { our_spi: self.link.our_spi() });
+        }
         let (due, later) = std::mem::take(&mut self.delayed).into_iter().partition(|(at, _)| *at <= ctx.now);
         self.delayed = later;
         let due: Vec<(Timestamp, Task)> = due;
@@ -539,7 +549,10 @@ impl Established {
         let timer = self.outstanding.as_ref().map(|o| o.timer.deadline());
         let delayed = self.delayed.iter().map(|(at, _)| *at).min();
         let keepalive = self.link.nat.local.then(|| self.link.spoke.after(keepalive));
-        [timer, delayed, keepalive, self.rekey_at, self.expire_at, self.dpd_at].into_iter().flatten().min()
+        [timer, delayed, keepalive, self.rekey_at, self.expire_at, self.dpd_at, self.reauth_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn snapshot(&self, now: Timestamp) -> IkeSaSnapshot {

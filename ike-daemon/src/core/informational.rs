@@ -52,6 +52,7 @@ impl Established {
         // The Delete of the IKE SA ends everything; what stands beside it does not matter any more (V2-INF-07).
         let ike_deleted = request.deletes.contains(&Delete::Ike);
         let auth_failed = request.notify(NotifyType::AUTHENTICATION_FAILED).is_some();
+        self.heed_lifetime(ctx, request);
         let mut chain = ChainBuilder::new();
         if !ike_deleted && !auth_failed {
             for (protocol, spis) in self.delete_children(ctx, request) {

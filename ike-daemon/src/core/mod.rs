@@ -22,6 +22,7 @@ mod link;
 mod natd;
 mod proof;
 mod proposal;
+mod reauth;
 mod rekey_ike;
 mod retiring;
 mod retransmit;

@@ -152,6 +152,7 @@ impl Established {
         let mut successor = Self::new(ctx, link, self.peer.clone());
         successor.created = self.created;
         successor.deleted = self.deleted;
+        successor.reauth_at = self.reauth_at;
         ctx.effect(Effect::IkeSaUp {
             spis: *spis,
             role: *role,

@@ -82,6 +82,8 @@ notifications! {
     REKEY_SA = 16393;
     /// No TFC padding, please.
     ESP_TFC_PADDING_NOT_SUPPORTED = 16394;
+    /// How long the sender takes our proof of who we are, in seconds (RFC 4478).
+    AUTH_LIFETIME = 16403;
     /// Messages in fragments can be put together (RFC 7383).
     IKEV2_FRAGMENTATION_SUPPORTED = 16430;
     /// Hashes of signatures that are verified; two octets each (RFC 7427).

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use ike_daemon::core::api::*;
+use ike_daemon::wire::header::ExchangeType;
+use ike_daemon::wire::notify::NotifyType;
 use ike_daemon::wire::transform::{Encr, GroupId};
 
+use crate::forge::{Claim, Forger, give, notify_chain};
 use crate::util::*;
 
 /// V2-REK-06, V2-REK-08, V2-REK-09, V2-REK-10, V2-KEY-11: a child is rekeyed by each side: new pair first, old one after,
@@ -377,4 +380,93 @@ fn v2_mid_05_repeated_init() {
     assert!(world.b.endpoint.snapshot(world.now).is_empty());
     assert!(!world.b.logged("IKE_SA_INIT of the peer"), "{}", world.story());
     assert_eq!(world.b.endpoint.stats().attempted_responder, 1);
+}
+
+/// AUTH_LIFETIME in a request of B's, under the keys of the IKE SA.
+fn announce_lifetime(world: &mut World, id: u32, seconds: u32) {
+    let forger = Forger::of(&world.a, world.now);
+    let claim = Claim { from: Role::Responder, exchange: ExchangeType::INFORMATIONAL, response: false, id };
+    let chain = notify_chain(NotifyType(16403), &seconds.to_be_bytes());
+    assert_eq!(give(world, Side::A, forger.seal(claim, &chain)).len(), 1);
+    // B has not sent it, and does not expect the answer.
+    world.wire.clear();
+}
+
+/// V2-REK-14, EXT-15: before the peer's time is over, an IKE SA is made from scratch, with children for all traffic; only then
+/// does the old one go, at both ends. At no time is there no pair to send on.
+#[test]
+fn v2_rek_14_ext_15_make_before_break() {
+    let mut world = World::connected(91);
+    world.acquire(Side::A);
+    world.settle();
+    let old = world.assert_one_ike();
+    announce_lifetime(&mut world, 0, 1000);
+    world.run(seconds(790));
+    assert_eq!(world.assert_one_ike(), old, "not before its time");
+    let (seen, other) = (world.a.effects.len(), world.b.effects.len());
+    world.run(seconds(120));
+    let new = world.assert_one_ike();
+    assert!(new.initiator != old.initiator && new.responder != old.responder);
+    world.assert_mirrored(2);
+    for (effects, up) in [(&world.a.effects[seen..], 1), (&world.b.effects[other..], 1)] {
+        let steps: Vec<&str> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::IkeSaUp { rekeys, .. } => Some(if rekeys.is_none() { "up" } else { "rekeyed" }),
+                Effect::ChildInstalled(sa) => {
+                    assert!(sa.rekeys.is_none() && sa.outbound_use == OutboundUse::Now);
+                    Some("install")
+                }
+                Effect::RemoveChild(_) => Some("remove"),
+                Effect::IkeSaDown { .. } => Some("down"),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(steps.iter().filter(|step| **step == "up").count(), up);
+        let last_install = steps.iter().rposition(|step| *step == "install").unwrap();
+        assert!(steps[last_install..].contains(&"remove") && !steps[..last_install].contains(&"remove"), "{steps:?}");
+        assert_eq!(steps.iter().filter(|step| **step == "install").count(), 2);
+    }
+    assert!(world.b.bound.is_some_and(|spi| world.b.installed.contains_key(&spi)));
+    world.run(seconds(2000));
+    assert_eq!(world.assert_one_ike(), new, "once is enough, where the peer does not ask again");
+}
+
+/// V2-REK-14: a reauthentication that fails leaves the old IKE SA and its children as they are, and is tried again; an IKE
+/// SA that was rekeyed meanwhile still obeys; without children there is nothing to take over. A wrong length is nothing.
+#[test]
+fn v2_rek_14_the_old_one_stays_until_the_new_one_serves() {
+    let mut world = World::connected(92);
+    announce_lifetime(&mut world, 0, 100);
+    world.rekey_ike(Side::A);
+    world.settle();
+    let old = world.assert_one_ike();
+    let children = world.a.only_child().spis();
+    world.b.rule(|rule| rule.psk.as_mut().unwrap().remote = ike_daemon::crypto::Secret::copy_of(b"another"));
+    world.run(seconds(150));
+    assert!(world.b.endpoint.stats().failed_responder >= 1, "{}", world.story());
+    assert_eq!((world.assert_one_ike(), world.a.only_child().spis()), (old, children));
+    world.b.rule(|known| known.psk = rule("").psk);
+    world.run(seconds(100));
+    assert_ne!(world.assert_one_ike(), old);
+    world.assert_mirrored(1);
+
+    let mut world = World::connected(93);
+    let forger = Forger::of(&world.a, world.now);
+    let claim = Claim { from: Role::Responder, exchange: ExchangeType::INFORMATIONAL, response: false, id: 0 };
+    give(&mut world, Side::A, forger.seal(claim, &notify_chain(NotifyType(16403), &[0, 0, 1])));
+    world.wire.clear();
+    let old = world.assert_one_ike();
+    world.run(seconds(300));
+    assert_eq!(world.assert_one_ike(), old);
+
+    let mut world = World::connected(94);
+    announce_lifetime(&mut world, 0, 0);
+    world.expire(Side::A, ExpireKind::Hard);
+    world.settle();
+    world.run(seconds(50));
+    world.assert_one_ike();
+    world.run(seconds(100));
+    assert!(world.a.endpoint.is_idle() && world.b.endpoint.is_idle());
+    world.assert_mirrored(0);
 }

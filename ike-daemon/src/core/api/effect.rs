@@ -105,6 +105,8 @@ pub enum RemoveReason {
     Rekeyed,
     /// Both ends made one at once, by a rekey or by beginning, and it lost (RFC 7296 section 2.8.1).
     Redundant,
+    /// Another IKE SA was made in its place from scratch, with a new proof of who is who.
+    Reauthenticated,
     /// The peer has begun more than its share; this was its oldest.
     Surplus,
     /// The peer does not answer.
@@ -121,6 +123,7 @@ impl fmt::Display for RemoveReason {
             Self::PeerDeleted => "deleted by the peer",
             Self::LocalDeleted => "deleted here",
             Self::Rekeyed => "rekeyed",
+            Self::Reauthenticated => "reauthenticated",
             Self::Redundant => "redundant, both sides made one at once",
             Self::Surplus => "the peer has begun too many, and this was its oldest",
             Self::PeerDead => "the peer does not answer",
