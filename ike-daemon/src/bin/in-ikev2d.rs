@@ -56,6 +56,10 @@ struct Options {
     #[arg(long, value_name = "OCTETS", value_parser = clap::value_parser!(u16).range(576..=9216))]
     fragmentation_mtu: Option<u16>,
 
+    /// Wait so many seconds for the answer to a request, whatever retry_limit says
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    response_wait_time: Option<u16>,
+
     /// What ikeadm may see of keys; it can only be lowered later [default: base]
     #[arg(long, value_name = "LEVEL",
         value_parser = PossibleValuesParser::new(["base", "modkeys", "keymat", "0", "1", "2"]))]
@@ -113,6 +117,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         debug: if options.debug { Some(DebugLevel::ALL) } else { options.debug_level },
         privilege: options.admin_privilege.as_deref().and_then(Privilege::parse),
         fragment_mtu: options.fragmentation_mtu,
+        response_wait: options.response_wait_time,
         store,
     };
     let chosen = choices.chosen()?;

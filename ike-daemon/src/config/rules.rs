@@ -48,7 +48,12 @@ impl Defaults {
             idle: Duration::ZERO,
         },
         childsa_pfs: GroupId::NONE,
-        retry: RetryPolicy { limit: 5, initial: Duration::from_millis(500), max: Duration::from_secs(30) },
+        retry: RetryPolicy {
+            limit: 5,
+            initial: Duration::from_millis(500),
+            max: Duration::from_secs(30),
+            patience: None,
+        },
         dpd_interval: Duration::from_secs(30),
     };
 }
@@ -128,6 +133,12 @@ impl RuleSet {
             Arc::make_mut(&mut configured.rule).local_id = LocalIdentity::Fixed(id);
         }
         without
+    }
+
+    /// Makes requests under every rule wait so long for their answer in all; `None` is what the file says.
+    pub fn wait(&mut self, patience: Option<Duration>) {
+        self.defaults.retry.patience = patience;
+        self.rules.iter_mut().for_each(|configured| Arc::make_mut(&mut configured.rule).retry.patience = patience);
     }
 
     /// Gives every rule the keys that `find` has for its label, and takes away those of the others. Returns the labels

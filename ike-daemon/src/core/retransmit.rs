@@ -12,6 +12,8 @@ pub(super) struct Retransmission {
     wait: Duration,
     longest: Duration,
     next: Timestamp,
+    /// When there is no more waiting.
+    end: Option<Timestamp>,
 }
 
 /// What is due.
@@ -28,7 +30,9 @@ impl Retransmission {
     /// A request that was just sent for the first time.
     pub(super) fn start(now: Timestamp, policy: RetryPolicy, datagrams: Vec<Vec<u8>>) -> Self {
         let wait = policy.initial.min(policy.max).max(Duration::from_millis(1));
-        Self { datagrams, left: policy.limit, wait, longest: policy.max.max(wait), next: now.after(wait) }
+        let end = policy.patience.map(|patience| now.after(patience.max(wait)));
+        let left = if end.is_some() { u32::MAX } else { policy.limit };
+        Self { datagrams, left, wait, longest: policy.max.max(wait), next: now.after(wait), end }
     }
 
     pub(super) fn deadline(&self) -> Timestamp {
@@ -40,9 +44,13 @@ impl Retransmission {
             return Due::Nothing;
         }
         let Some(left) = self.left.checked_sub(1) else { return Due::GiveUp };
+        if self.end.is_some_and(|end| now >= end) {
+            return Due::GiveUp;
+        }
         self.left = left;
         self.wait = self.wait.saturating_mul(2).min(self.longest);
-        self.next = now.after(self.wait);
+        let next = now.after(self.wait);
+        self.next = self.end.map_or(next, |end| next.min(end));
         Due::Resend(&self.datagrams)
     }
 }

@@ -465,7 +465,7 @@ fn v2_mid_09_message_ids_run_out() {
 /// V2-MID-06: a wait of zero does not spin, and the limit is kept.
 #[test]
 fn v2_mid_06_degenerate_policy() {
-    let policy = RetryPolicy { limit: 3, initial: Duration::ZERO, max: Duration::ZERO };
+    let policy = RetryPolicy { limit: 3, initial: Duration::ZERO, max: Duration::ZERO, patience: None };
     let mut timer = Retransmission::start(Timestamp::default(), policy, vec![vec![1]]);
     let mut resent = 0;
     loop {
@@ -481,4 +481,29 @@ fn v2_mid_06_degenerate_policy() {
         }
     }
     assert_eq!(resent, 3);
+}
+
+/// V2-MID-06: given up at the time that was set, and not by a number of retransmissions.
+#[test]
+fn v2_mid_06_patience_in_place_of_a_limit() {
+    for (seconds, expected) in [(10, vec![500, 1500, 3500, 7500]), (100, vec![500, 1500, 3500, 7500, 11500, 15500])] {
+        let policy = RetryPolicy {
+            limit: 1,
+            initial: Duration::from_millis(500),
+            max: Duration::from_secs(4),
+            patience: Some(Duration::from_secs(seconds)),
+        };
+        let mut timer = Retransmission::start(Timestamp::default(), policy, vec![vec![1]]);
+        let mut resent = vec![];
+        while resent.len() < 1000 {
+            let now = timer.deadline();
+            match timer.poll(now) {
+                Due::Resend(_) => resent.push(now.since(Timestamp::default()).as_millis()),
+                Due::GiveUp => break,
+                Due::Nothing => panic!("due and nothing to do"),
+            }
+        }
+        assert_eq!(resent.iter().take(expected.len()).copied().collect::<Vec<_>>(), expected);
+        assert_eq!(timer.deadline().since(Timestamp::default()), Duration::from_secs(seconds));
+    }
 }

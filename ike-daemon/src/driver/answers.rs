@@ -183,6 +183,9 @@ pub(super) fn defaults(now: &Defaults) -> Vec<DefaultInfo> {
         row("retry_limit", "count", "retransmissions of a request", &|d| d.retry.limit.to_string()),
         row("retry_timer_init", "seconds", "first wait for an answer", &|d| d.retry.initial.as_secs_f64().to_string()),
         row("retry_timer_max", "seconds", "longest wait for an answer", &|d| d.retry.max.as_secs_f64().to_string()),
+        row("response_wait_time", "seconds", "wait for an answer in all, 0 is retry_limit", &|d| {
+            secs(d.retry.patience.unwrap_or_default())
+        }),
         row("-", "seconds", "silence before a peer is probed", &|d| secs(d.dpd_interval)),
         row("-", "", "IKE port number", &|_| "500".to_owned()),
         row("-", "", "NAT-T port number", &|_| "4500".to_owned()),

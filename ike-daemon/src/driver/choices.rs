@@ -1,6 +1,7 @@
 //! What the daemon is told: options, and under a service manager the properties of its service, which options override.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ike_door::{DebugLevel, Privilege};
 use service_properties::{PropertyError, Service, Store};
@@ -25,6 +26,8 @@ pub struct Choices {
     pub privilege: Option<Privilege>,
     /// Octets of an IP packet above which messages go in fragments.
     pub fragment_mtu: Option<u16>,
+    /// How long to wait for the answer to a request, in seconds.
+    pub response_wait: Option<u16>,
     /// Properties; without a store each has its default.
     pub store: Option<Store>,
 }
@@ -44,6 +47,8 @@ pub struct Chosen {
     pub privilege: Privilege,
     /// Octets of an IP packet above which messages go in fragments; `None` for never.
     pub fragment_mtu: Option<u16>,
+    /// How long to wait for the answer to a request; `None` as the rules say.
+    pub response_wait: Option<Duration>,
 }
 
 impl Choices {
@@ -69,6 +74,7 @@ impl Choices {
         let privilege = value("config/admin_privilege").and_then(Privilege::parse);
         let cuts = value("config/fragmentation_enable") == Some("true");
         let fragment_mtu = value("config/fragmentation_mtu").filter(|_| cuts).and_then(|mtu| mtu.parse().ok());
+        let response_wait = value("config/response_wait_time").and_then(|seconds| seconds.parse().ok());
         Ok(Chosen {
             files: Files {
                 config: self.config.clone().or_else(|| path("config/config_file")).unwrap_or_default(),
@@ -85,6 +91,7 @@ impl Choices {
             log_file: path("config/debug_logfile"),
             privilege: self.privilege.or(privilege).unwrap_or(Privilege::Base),
             fragment_mtu: self.fragment_mtu.or(fragment_mtu),
+            response_wait: self.response_wait.or(response_wait).map(|seconds| Duration::from_secs(seconds.into())),
         })
     }
 }
@@ -103,12 +110,12 @@ mod tests {
         assert_eq!(chosen.files.key_store, Path::new(DEFAULT_KEY_STORE));
         assert!(!chosen.files.preshared_named && !chosen.ignore_errors && chosen.log_file.is_none());
         assert_eq!((chosen.debug, chosen.privilege), (DebugLevel::OPERATIONAL, Privilege::Base));
-        assert_eq!(chosen.fragment_mtu, None);
+        assert_eq!((chosen.fragment_mtu, chosen.response_wait), (None, None));
         let dir = tempfile::tempdir().unwrap();
         let text = "config/config_file astring /p/config\nconfig/keystore astring /p/store\nconfig/preshared_file astring /p/keys\n\
             config/debug_level astring all\nconfig/debug_logfile astring /p/log\n\
             config/ignore_errors boolean true\nconfig/admin_privilege astring keymat\n\
-            config/fragmentation_enable boolean true\n";
+            config/fragmentation_enable boolean true\nconfig/response_wait_time count 90\n";
         std::fs::write(dir.path().join("ike-ikev2"), text).unwrap();
         let mut choices = Choices { store: Some(Store::new(dir.path())), ..Choices::default() };
         let chosen = choices.chosen().unwrap();
@@ -119,10 +126,12 @@ mod tests {
         assert_eq!(chosen.log_file.as_deref(), Some(Path::new("/p/log")));
         assert_eq!((chosen.debug, chosen.privilege), (DebugLevel::ALL, Privilege::Keymat));
         assert_eq!(chosen.fragment_mtu, Some(1350));
+        assert_eq!(chosen.response_wait, Some(Duration::from_secs(90)));
         choices.config = Some("/o/config".into());
         choices.preshared = Some("/o/keys".into());
         choices.key_store = Some("/o/store".into());
         choices.fragment_mtu = Some(576);
+        choices.response_wait = Some(5);
         choices.debug = Some(DebugLevel::CONFIG);
         choices.privilege = Some(Privilege::Modkeys);
         let chosen = choices.chosen().unwrap();
@@ -130,6 +139,7 @@ mod tests {
         assert_eq!(chosen.files.preshared, Path::new("/o/keys"));
         assert_eq!(chosen.files.key_store, Path::new("/o/store"));
         assert_eq!((chosen.debug, chosen.privilege), (DebugLevel::CONFIG, Privilege::Modkeys));
+        assert_eq!((chosen.fragment_mtu, chosen.response_wait), (Some(576), Some(Duration::from_secs(5))));
         std::fs::write(dir.path().join("ike-ikev2"), "config/ignore_errors boolean maybe\n").unwrap();
         assert!(choices.chosen().is_err());
     }

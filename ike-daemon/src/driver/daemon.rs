@@ -115,7 +115,7 @@ impl<K: KernelSide> Daemon<K> {
     /// [`StartError`]; nothing of the data path has been changed then, except that sockets may be known to it.
     pub fn start(mut kernel: K, settings: Settings, log: LogControl) -> Result<Self, StartError> {
         let chosen = settings.choices.chosen()?;
-        let (configuration, warnings) = match chosen.files.load() {
+        let (mut configuration, warnings) = match chosen.files.load() {
             Err(error) if chosen.ignore_errors => {
                 for line in error.to_string().lines() {
                     warn!(target: "ikev2d::config", "{line}");
@@ -125,6 +125,7 @@ impl<K: KernelSide> Daemon<K> {
             loaded => loaded?,
         };
         files::report(&configuration, &warnings);
+        configuration.rules.wait(chosen.response_wait);
         let (sockets, datagrams) = Sockets::open(settings.endpoint.ike_port, settings.endpoint.natt_port)?;
         for descriptor in sockets.descriptors() {
             kernel.exempt_socket(descriptor).map_err(|error| StartError::Kernel(error.to_string()))?;
@@ -367,7 +368,8 @@ impl<K: KernelSide> Daemon<K> {
         self.events();
     }
 
-    fn apply(&mut self, configuration: Configuration) {
+    fn apply(&mut self, mut configuration: Configuration) {
+        configuration.rules.wait(self.chosen.response_wait);
         self.endpoint.host_mut().set_rules(configuration.rules.clone(), Arc::clone(&configuration.store));
         self.configuration = configuration;
         self.write_labels();

@@ -1,17 +1,21 @@
-//! Packets that wait for an SA, by binding: four for each, the newest; for fifteen seconds; so many in all.
+//! Packets that wait for an SA, by binding: four of each flow, the newest; for fifteen seconds; so many of a binding, so that a flood
+//! for one peer leaves room for the others, and so many in all.
 //!
 //! Only the books are here. [`DriverHost`](super::host::DriverHost) knows when there is an SA, or will be none.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use sadb_maps::host::HeldPacket;
+use sadb_maps::host::{Flow, HeldPacket};
 use sadb_maps::sa::BindingKey;
 
 use crate::core::api::Timestamp;
 
-/// Packets that wait for the SA of one binding, as many as for one ACQUIRE on Solaris (`ipsacq_maxpackets`).
-const PER_BINDING: usize = 4;
+/// Packets of one flow, as many as wait for one ACQUIRE on Solaris (`ipsacq_maxpackets`).
+const PER_FLOW: usize = 4;
+
+/// Packets that wait for the SA of one binding.
+const PER_BINDING: usize = 64;
 
 /// Packets that wait in all: a packet is at most 3,600 octets long, so these take less than 4 MiB.
 const IN_ALL: usize = 1024;
@@ -40,18 +44,27 @@ pub(super) struct HoldCounts {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     packets: BTreeMap<u64, (Timestamp, HeldPacket)>,
-    bindings: HashMap<BindingKey, VecDeque<u64>>,
+    bindings: HashMap<BindingKey, VecDeque<(u64, Flow)>>,
     next: u64,
     pub(super) counts: HoldCounts,
 }
 
 impl Waiting {
-    /// Takes a packet; the oldest of its binding, or of all, makes room.
+    /// Takes a packet; the oldest of its flow, of its binding, or of all, makes room.
     pub(super) fn push(&mut self, now: Timestamp, packet: HeldPacket) {
         self.counts.taken += 1;
         let own = self.bindings.entry(packet.binding).or_default();
-        own.push_back(self.next);
-        let displaced = if own.len() > PER_BINDING { own.front().copied() } else { None };
+        let flow = packet.flow();
+        let like = |(_, other): &&(u64, Flow)| *other == flow;
+        let displaced = if own.iter().filter(like).count() == PER_FLOW {
+            own.iter().find(like)
+        } else if own.len() == PER_BINDING {
+            own.front()
+        } else {
+            None
+        };
+        let displaced = displaced.map(|(number, _)| *number);
+        own.push_back((self.next, flow));
         self.packets.insert(self.next, (now, packet));
         self.next += 1;
         let oldest = || self.packets.first_key_value().map(|(number, _)| *number);
@@ -64,7 +77,7 @@ impl Waiting {
     fn remove(&mut self, number: u64) -> Option<BindingKey> {
         let (_, packet) = self.packets.remove(&number)?;
         if let Some(own) = self.bindings.get_mut(&packet.binding) {
-            own.retain(|other| *other != number);
+            own.retain(|(other, _)| *other != number);
             if own.is_empty() {
                 self.bindings.remove(&packet.binding);
             }
@@ -75,7 +88,7 @@ impl Waiting {
     /// The packets of a binding, in the order in which they came. What becomes of them is the caller's to count.
     pub(super) fn take(&mut self, binding: &BindingKey) -> Vec<HeldPacket> {
         let numbers = self.bindings.remove(binding).unwrap_or_default();
-        numbers.iter().filter_map(|number| self.packets.remove(number)).map(|(_, packet)| packet).collect()
+        numbers.iter().filter_map(|(number, _)| self.packets.remove(number)).map(|(_, packet)| packet).collect()
     }
 
     /// Drops the packets of a binding for which there will be no SA, and says how many.
@@ -118,7 +131,11 @@ mod tests {
     }
 
     fn packet(action: u64, payload: u8) -> HeldPacket {
-        HeldPacket::for_tests(binding(action), payload)
+        of_flow(action, 53, payload)
+    }
+
+    fn of_flow(action: u64, dport: u16, payload: u8) -> HeldPacket {
+        HeldPacket::for_tests(binding(action), dport, payload)
     }
 
     fn at(seconds: u64) -> Timestamp {
@@ -126,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_four_newest_of_a_binding_are_kept_in_order() {
+    fn the_four_newest_of_a_flow_are_kept_in_order() {
         let mut waiting = Waiting::default();
         for payload in 0..10 {
             waiting.push(at(0), packet(1, payload));
@@ -138,6 +155,32 @@ mod tests {
         assert_eq!(waiting.bindings(), [binding(2)]);
         assert_eq!(waiting.refuse(&binding(2)), 1);
         assert_eq!((waiting.refuse(&binding(2)), waiting.counts.refused, waiting.len()), (0, 1, 0));
+    }
+
+    #[test]
+    fn a_flow_does_not_drive_out_another_of_its_binding() {
+        let mut waiting = Waiting::default();
+        waiting.push(at(0), of_flow(1, 22, 0));
+        for payload in 1..10 {
+            waiting.push(at(0), of_flow(1, 53, payload));
+        }
+        waiting.push(at(0), of_flow(1, 22, 10));
+        let kept = [(22, 0), (53, 6), (53, 7), (53, 8), (53, 9), (22, 10)];
+        assert_eq!(waiting.take(&binding(1)), kept.map(|(dport, payload)| of_flow(1, dport, payload)));
+        assert_eq!((waiting.len(), waiting.counts.replaced), (0, 5));
+    }
+
+    #[test]
+    fn a_flood_of_flows_has_its_bound_and_leaves_other_bindings_alone() {
+        let mut waiting = Waiting::default();
+        waiting.push(at(0), packet(2, 1));
+        for dport in 0..1000 {
+            waiting.push(at(0), of_flow(1, dport, 0));
+        }
+        assert_eq!(waiting.len(), PER_BINDING + 1);
+        assert_eq!(waiting.take(&binding(2)), [packet(2, 1)]);
+        let last = waiting.take(&binding(1));
+        assert_eq!((last.first(), last.last()), (Some(&of_flow(1, 936, 0)), Some(&of_flow(1, 999, 0))));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub enum Kind {
     Boolean,
     /// A number from the first to the second, both included.
     Count(u64, u64),
+    /// The same, or nothing.
+    OptionalCount(u64, u64),
     /// What `ikeadm set debug` takes.
     DebugLevel,
     /// What `ikeadm set priv` takes.
@@ -70,7 +72,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Boolean => "boolean",
-            Self::Count(..) => "count",
+            Self::Count(..) | Self::OptionalCount(..) => "count",
             Self::Path | Self::OptionalPath | Self::Text | Self::DebugLevel | Self::Privilege => "astring",
         }
     }
@@ -84,6 +86,7 @@ impl Kind {
             Self::Text => format!("at most {MAX_VALUE} octets of text without control characters"),
             Self::Boolean => "true or false".to_owned(),
             Self::Count(least, most) => format!("a number from {least} to {most}"),
+            Self::OptionalCount(least, most) => format!("a number from {least} to {most} or nothing"),
             Self::DebugLevel => "debug categories, as ikeadm set debug does".to_owned(),
             Self::Privilege => "base, modkeys or keymat".to_owned(),
         }
@@ -102,6 +105,7 @@ impl Kind {
             Self::Count(least, most) => {
                 value.parse::<u64>().is_ok_and(|n| (least..=most).contains(&n) && n.to_string() == value)
             }
+            Self::OptionalCount(least, most) => value.is_empty() || Self::Count(least, most).takes(value),
             Self::DebugLevel => DebugLevel::parse(value).is_ok(),
             Self::Privilege => Privilege::parse(value).is_some(),
         }
@@ -203,8 +207,12 @@ pub const SERVICES: &[Service] = &[
             Property::new("config/admin_privilege", Kind::Privilege, "base", "what ikeadm may see of keys"),
             Property::new("config/min_threads", Kind::Count(1, 1024), "1", "threads kept").without(ONE_THREAD),
             Property::new("config/max_threads", Kind::Count(1, 1024), "1", "threads at most").without(ONE_THREAD),
-            Property::new("config/response_wait_time", Kind::Count(1, 3600), "30", "seconds to wait for an answer")
-                .without("retransmission has fixed times"),
+            Property::new(
+                "config/response_wait_time",
+                Kind::OptionalCount(1, 3600),
+                "",
+                "seconds to wait for an answer; unset, as retry_limit of ikev2.config says",
+            ),
             Property::new("config/fragmentation_enable", Kind::Boolean, "false", "cut long messages (RFC 7383)"),
             Property::new(
                 "config/fragmentation_mtu",
@@ -258,7 +266,8 @@ mod tests {
 
     #[test]
     fn values_have_types_and_ranges() {
-        let cases: [(Kind, &[&str], &[&str]); 7] = [
+        let cases: [(Kind, &[&str], &[&str]); 8] = [
+            (Kind::OptionalCount(1, 9), &["", "1", "9"], &["0", "10", " ", "x"]),
             (Kind::Path, &["/a", "/a b"], &["", "a", "/a\n", " /a", "/a "]),
             (Kind::OptionalPath, &["", "/a"], &["a", "./a"]),
             (Kind::Text, &["", "pkcs11:token=x"], &["a\0", "\t", " a"]),

@@ -18,6 +18,10 @@ use nix::sys::socket::sockopt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+/// Packets of one flow have the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Flow(Vec<u8>);
+
 /// A packet without an SA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldPacket {
@@ -38,6 +42,27 @@ impl HeldPacket {
         Some(Self { binding: bytemuck::pod_read_unaligned(binding), frame: frame.to_vec() })
     }
 
+    /// The flow of the packet: what it is from and to, by its IP header and, where it has them, its ports.
+    pub fn flow(&self) -> Flow {
+        let ip = self.frame.get(14..).unwrap_or_default();
+        let octets = |from: usize, len: usize| ip.get(from..from + len).unwrap_or_default();
+        let v4 = ip.first().is_some_and(|first| first >> 4 == 4);
+        let (proto, addresses, behind) = if v4 {
+            let header = usize::from(ip.first().copied().unwrap_or(0) & 15) * 4;
+            // Later fragments have no ports.
+            let first = octets(6, 2).iter().zip([0x1f, 0xff]).all(|(octet, mask)| octet & mask == 0);
+            (octets(9, 1), octets(12, 8), if first { octets(header, 4) } else { &[] })
+        } else {
+            // What is behind extension headers is not looked for: its flows count as one.
+            (octets(6, 1), octets(8, 32), octets(40, 4))
+        };
+        let ports = match proto {
+            [6 | 17 | 33 | 132 | 136] => behind,
+            _ => &[],
+        };
+        Flow([proto, addresses, ports].concat())
+    }
+
     /// The frame as it goes back: with the flag that it was held.
     fn released(mut self) -> Vec<u8> {
         if let Some(flags) = self.frame.get_mut(1) {
@@ -48,11 +73,9 @@ impl HeldPacket {
 
     /// A packet of some binding, for tests.
     #[cfg(any(test, feature = "testing"))]
-    pub fn for_tests(binding: BindingKey, payload: u8) -> Self {
-        let mut frame = vec![payload; 64];
-        if let Some(first) = frame.first_mut() {
-            *first = TAG_OCTET;
-        }
+    pub fn for_tests(binding: BindingKey, dport: u16, payload: u8) -> Self {
+        let header = [0x45, 0, 0, 50, 0, 1, 0, 0, 64, 17, 0, 0, 10, 1, 0, 1, 10, 2, 0, 1, 0x12, 0x34];
+        let frame = [&[TAG_OCTET][..], &[0; 11], &[8, 0], &header, &dport.to_be_bytes(), &[payload; 26]].concat();
         Self { binding, frame }
     }
 }
@@ -179,6 +202,34 @@ mod tests {
         octets[size_of::<BindingKey>()] = 2;
         assert_eq!(HeldPacket::from_octets(&octets), None, "no tag");
         assert_eq!(HeldPacket::from_octets(&octets[..40]), None);
+    }
+
+    #[test]
+    fn flows_are_told_apart_by_addresses_protocol_and_ports() {
+        let flow = |change: &[(usize, u8)]| {
+            let mut packet = HeldPacket::for_tests(BindingKey::default(), 53, 0);
+            change.iter().for_each(|(at, octet)| packet.frame[14 + at] = *octet);
+            packet.flow()
+        };
+        let udp = flow(&[]);
+        // Payload, TTL and identification make no difference.
+        assert_eq!(udp, flow(&[(30, 1), (8, 1), (5, 9)]));
+        for other in [&[(15, 9)][..], &[(19, 9)], &[(9, 6)], &[(21, 9)], &[(23, 9)], &[(9, 1)]] {
+            assert_ne!(udp, flow(other), "{other:?}");
+        }
+        // ICMP has no ports, nor has a later fragment, or one behind options is found.
+        assert_eq!(flow(&[(9, 1)]), flow(&[(9, 1), (21, 9)]));
+        assert_eq!(flow(&[(7, 8)]), flow(&[(7, 8), (21, 9)]));
+        assert_ne!(flow(&[(0, 0x46)]), flow(&[(0, 0x46), (25, 9)]));
+        // IPv6.
+        let six = |change: &[(usize, u8)]| flow(&[&[(0, 0x60), (6, 17)], change].concat());
+        assert_eq!(six(&[]), six(&[(45, 9)]));
+        for other in [(8, 9), (39, 9), (40, 9), (43, 9), (6, 6)] {
+            assert_ne!(six(&[]), six(&[other]), "{other:?}");
+        }
+        // Nothing that cannot be read.
+        let broken = HeldPacket { binding: BindingKey::default(), frame: vec![TAG_OCTET; 14] };
+        assert_ne!(broken.flow(), udp);
     }
 
     /// One process has the sockets, all of them, and whoever comes next can have them once it is gone.

@@ -83,7 +83,7 @@ pub use diagnostic::Diagnostic;
 pub use error::SadbError;
 pub use events::EventLease;
 pub use features::Feature;
-pub use hold::{HeldPacket, Holder};
+pub use hold::{Flow, HeldPacket, Holder};
 pub use identity::Identity;
 pub use instance::{Instance, InstanceError};
 pub use km::KmSockets;

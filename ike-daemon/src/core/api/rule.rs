@@ -195,11 +195,13 @@ pub struct RetryPolicy {
     pub initial: Duration,
     /// Longest wait.
     pub max: Duration,
+    /// How long to wait for an answer in all, in place of `limit`.
+    pub patience: Option<Duration>,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { limit: 5, initial: Duration::from_millis(500), max: Duration::from_secs(30) }
+        Self { limit: 5, initial: Duration::from_millis(500), max: Duration::from_secs(30), patience: None }
     }
 }
 

@@ -250,7 +250,7 @@ fn the_end_removes_what_is_ours_and_only_that() {
 /// A packet without an SA of the binding that [`acquire_event`] asks for.
 fn packet(host: &DriverHost<MemoryKernel>, payload: u8) -> HeldPacket {
     let (binding, _) = host.pending.iter().next().unwrap();
-    HeldPacket::for_tests(*binding, payload)
+    HeldPacket::for_tests(*binding, 53, payload)
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn packets_wait_for_their_sa_and_leave_in_order() {
     let mut host = host();
     let Some(Input::Acquire(acquire)) = host.event(&acquire_event()) else { panic!("an acquire") };
     let packets: Vec<HeldPacket> = (0..3).map(|payload| packet(&host, payload)).collect();
-    let stranger = HeldPacket::for_tests(BindingKey { action: 99, ..BindingKey::default() }, 7);
+    let stranger = HeldPacket::for_tests(BindingKey { action: 99, ..BindingKey::default() }, 53, 7);
     host.kernel().packets = vec![packets[0].clone(), stranger, packets[1].clone()];
     assert!(host.packets() && !host.packets());
     assert_eq!((host.waiting.len(), host.kernel().sent.len()), (3, 0));
