@@ -47,6 +47,8 @@ fn payloads(chain: &[RawPayload<'_>], header: &Header) {
     push(&mut builder, PayloadType::ID_I, all.id_initiator.as_ref());
     push(&mut builder, PayloadType::ID_R, all.id_responder.as_ref());
     push(&mut builder, PayloadType::AUTH, all.auth.as_ref());
+    all.certificates.iter().for_each(|cert| push(&mut builder, PayloadType::CERT, Some(cert)));
+    all.certificate_requests.iter().for_each(|request| push(&mut builder, PayloadType::CERTREQ, Some(request)));
     push(&mut builder, PayloadType::TS_I, all.ts_initiator.as_ref());
     push(&mut builder, PayloadType::TS_R, all.ts_responder.as_ref());
     all.notifies.iter().for_each(|notify| push(&mut builder, PayloadType::NOTIFY, Some(notify)));

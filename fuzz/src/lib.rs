@@ -15,6 +15,7 @@ mod authority {
     pub(crate) const NOW: u64 = 0;
 }
 mod buffer;
+mod certificates;
 #[allow(dead_code, reason = "shared with the tests of ike-daemon")]
 #[path = "../../ike-daemon/tests/protocol/forge.rs"]
 mod forge;
@@ -51,6 +52,7 @@ pub fn find(name: &str) -> Option<fn(&[u8])> {
         "fragments" => fragments::run,
         "ike-wire" => ike_wire::run,
         "ike-endpoint" => ike_endpoint::run,
+        "certificates" => certificates::run,
         "ikev2-config" => text::ikev2_config,
         "ikev2-preshared" => text::ikev2_preshared,
         "ipsecinit" => text::ipsecinit,

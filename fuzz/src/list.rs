@@ -21,6 +21,7 @@ pub const TARGETS: &[About] = &[
     about("fragments", "packets cut and made whole, within bounds, against a slow model", 4096),
     about("ike-wire", "the IKEv2 codec: no panic, and what is read is written back", 4096),
     about("ike-endpoint", "two IKEv2 endpoints, ruled by somebody who has the keys: nothing is left over", 1024),
+    about("certificates", "certificates, CRLs, names and keys: read or refused, and no stranger is believed", 4096),
     about("ikev2-config", "the grammar of ikev2.config: findings have a place in the text", 4096),
     about("ikev2-preshared", "that of ikev2.preshared, whose findings show no key", 4096),
     about("ipsecinit", "that of ipsecinit.conf, from text to rules and back", 4096),

@@ -38,13 +38,18 @@ impl Strongswan {
         debian::ensure(&packages, "strongSwan as a peer of the tests")
     }
 
+    /// Where charon on `host` has its files; below it swanctl looks for `x509`, `x509ca`, `x509crl` and `private`.
+    pub fn directory(lab: &Lab, host: &Host) -> PathBuf {
+        lab.directory().join(format!("strongswan-{}", host.name()))
+    }
+
     /// Starts charon on `host` and loads `connections`, which is in the syntax of swanctl.conf.
     ///
     /// # Errors
     /// charon does not start, or refuses the configuration; the error has what it said.
     pub fn start(lab: &Lab, host: &Host, connections: &str) -> Result<Self> {
         Self::ensure()?;
-        let directory = lab.directory().join(format!("strongswan-{}", host.name()));
+        let directory = Self::directory(lab, host);
         fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
         fs::write(directory.join("strongswan.conf"), settings(&directory))?;
         // Two charons would fight over the process id file in /run: each gets a /run of its own.
@@ -113,7 +118,7 @@ fn settings(directory: &std::path::Path) -> String {
     let directory = directory.display();
     format!(
         "charon {{
-    load = random nonce openssl gcm ccm ctr kdf pem kernel-libipsec kernel-netlink socket-default vici updown
+    load = random nonce openssl gcm ccm ctr kdf pem pkcs1 pkcs8 pubkey x509 constraints revocation kernel-libipsec kernel-netlink socket-default vici updown
     retransmit_timeout = 1.0
     retransmit_tries = 4
     fragment_size = 600

@@ -6,9 +6,14 @@ use std::fmt;
 use std::time::Duration;
 
 use der::asn1::ObjectIdentifier;
-use der::{Decode, Encode};
-use x509_cert::crl::CertificateList;
+use der::{Decode, Encode, Sequence};
+use x509_cert::certificate::Version;
+use x509_cert::crl::RevokedCert;
+use x509_cert::ext::Extensions;
 use x509_cert::ext::pkix::IssuingDistributionPoint;
+use x509_cert::name::Name;
+use x509_cert::spki::AlgorithmIdentifierOwned;
+use x509_cert::time::Time;
 
 use super::certificate::Certificate;
 use super::name::DistinguishedName;
@@ -42,6 +47,20 @@ impl From<der::Error> for CrlError {
     fn from(error: der::Error) -> Self {
         Self::Malformed(error.kind())
     }
+}
+
+/// TBSCertList. That of x509-cert lacks the lists of version 1, which name no version and which OpenSSL makes unless it is told
+/// otherwise.
+#[derive(Sequence)]
+struct List {
+    version: Option<Version>,
+    signature: AlgorithmIdentifierOwned,
+    issuer: Name,
+    this_update: Time,
+    next_update: Option<Time>,
+    revoked_certificates: Option<Vec<RevokedCert>>,
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    crl_extensions: Option<Extensions>,
 }
 
 /// A CRL.
@@ -87,11 +106,20 @@ impl Crl {
             return Err(CrlError::TooLong);
         }
         let signed = Signed::parse(octets)?;
-        let list: CertificateList = CertificateList::from_der(octets)?;
-        if list.tbs_cert_list.signature != list.signature_algorithm {
+        let list = List::from_der(signed.tbs())?;
+        if list.signature != *signed.algorithm() {
             return Err(CrlError::Malformed(der::ErrorKind::Failed));
         }
-        let list = list.tbs_cert_list;
+        // Extensions belong to version 2, as does a version at all (RFC 5280 section 5.1.2.1).
+        let extended = list.crl_extensions.is_some()
+            || list.revoked_certificates.iter().flatten().any(|entry| entry.crl_entry_extensions.is_some());
+        let sound = match list.version {
+            Some(version) => version == Version::V2,
+            None => !extended,
+        };
+        if !sound {
+            return Err(CrlError::Malformed(der::ErrorKind::Failed));
+        }
         let mut crl = Self {
             signed,
             issuer: DistinguishedName::from_der(&list.issuer.to_der()?)?,

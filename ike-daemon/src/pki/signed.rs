@@ -3,7 +3,7 @@
 
 use der::asn1::{AnyRef, BitStringRef};
 use der::{Decode, Reader, SliceReader, Tag, Tagged};
-use x509_cert::spki::AlgorithmIdentifierRef;
+use x509_cert::spki::{AlgorithmIdentifierOwned, AlgorithmIdentifierRef};
 
 use crate::crypto::sign::{BadScheme, BadSignature, PublicKey, Scheme};
 
@@ -11,6 +11,7 @@ use crate::crypto::sign::{BadScheme, BadSignature, PublicKey, Scheme};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Signed {
     tbs: Vec<u8>,
+    algorithm: AlgorithmIdentifierOwned,
     scheme: Result<Scheme, BadScheme>,
     signature: Vec<u8>,
 }
@@ -23,11 +24,23 @@ impl Signed {
         }
         let mut reader = SliceReader::new(outer.value())?;
         let tbs = reader.tlv_bytes()?.to_vec();
-        let algorithm = AlgorithmIdentifierRef::decode(&mut reader)?;
+        let named = reader.tlv_bytes()?;
+        let algorithm = AlgorithmIdentifierOwned::from_der(named)?;
+        let scheme = Scheme::of(&AlgorithmIdentifierRef::from_der(named)?);
         let signature = BitStringRef::decode(&mut reader)?;
         reader.finish()?;
         let signature = signature.as_bytes().ok_or_else(|| der::Error::from(Tag::BitString.value_error()))?.to_vec();
-        Ok(Self { tbs, scheme: Scheme::of(&algorithm), signature })
+        Ok(Self { tbs, algorithm, scheme, signature })
+    }
+
+    /// The octets that were signed.
+    pub(super) fn tbs(&self) -> &[u8] {
+        &self.tbs
+    }
+
+    /// The signature algorithm as the outer SEQUENCE names it.
+    pub(super) fn algorithm(&self) -> &AlgorithmIdentifierOwned {
+        &self.algorithm
     }
 
     pub(super) fn scheme(&self) -> &Result<Scheme, BadScheme> {

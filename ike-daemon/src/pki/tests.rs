@@ -288,6 +288,23 @@ fn crt_01_identities() {
     assert_eq!(describe_names(&gw), "O=Tests, CN=gw, gw.example.com, 192.0.2.1, 2001:db8::1, Ops@example.com");
 }
 
+/// OpenSSL makes CRLs of version 1, without a version and without extensions, unless it is told otherwise.
+#[test]
+fn crt_04_a_crl_of_version_1() {
+    let crl = include_bytes!("../../../fuzz/corpus/certificates/crl");
+    let ca = read(include_bytes!("../../../fuzz/corpus/certificates/ca"));
+    let gw = read(include_bytes!("../../../fuzz/corpus/certificates/leaf-ed25519"));
+    let other = read(include_bytes!("../../../fuzz/corpus/certificates/leaf-rsa"));
+    let crl = Crl::from_der(crl).unwrap();
+    assert_eq!((crl.revoked(), crl.issuer()), (1, ca.subject()));
+    // In force when it was made, some hours before this was written.
+    let now = Duration::from_secs(1_795_500_000);
+    let verdict =
+        |certificate: &Certificate| crl::judge([&crl].into_iter(), certificate, &ca, now, &ValidationPolicy::default());
+    assert_eq!(verdict(&gw), crl::Verdict::Revoked);
+    assert_eq!(verdict(&other), crl::Verdict::Good);
+}
+
 /// Octets that are no certificate or CRL never do more than be refused (CRT-06, ROB-01).
 #[test]
 fn damaged_certificates_and_crls() {

@@ -30,7 +30,7 @@ pub(super) fn both() -> Result<()> {
 }
 
 /// So many messages, no fewer, went and came in fragments, and all of them were of use.
-fn in_fragments(peers: &Peers, least: u64) -> Result<()> {
+pub(super) fn in_fragments(peers: &Peers, least: u64) -> Result<()> {
     let stats = peers.ours.ike_stats()?;
     let counter = |name: &str| {
         let count = stats.pointer("/counters").and_then(|counters| counters.get(name)).and_then(Value::as_u64);

@@ -13,6 +13,7 @@ mod fragments;
 mod gateway;
 mod guest;
 mod ike_ah;
+mod ike_certificates;
 mod ike_fragments;
 mod ike_suites;
 mod interfaces;
@@ -336,6 +337,16 @@ pub const ALL: &[Scenario] = &[
         "strongswan-fragments",
         "IKE messages in fragments, past a router that drops those of IP",
         ike_fragments::both,
+    ),
+    interop(
+        "strongswan-certificates",
+        "RSA, ECDSA and Ed25519 below an intermediate CA, self-signed, in fragments, both roles",
+        ike_certificates::accepted,
+    ),
+    interop(
+        "strongswan-bad-certificates",
+        "certificates of a strange CA, of another name, expired and revoked are refused, and the log says why",
+        ike_certificates::refused,
     ),
     interop("strongswan-suites", "every algorithm and group of IKE SAs that both have", ike_suites::suites),
     interop(

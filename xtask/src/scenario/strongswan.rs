@@ -39,7 +39,7 @@ const AES_GCM_256: Algorithm = Algorithm { policy: "encr_algs aes-gcm(256)", pro
 pub(super) struct Peers {
     pub(super) sites: TwoSites,
     pub(super) ours: Suite,
-    daemon: Daemon,
+    pub(super) daemon: Daemon,
     pub(super) theirs: Strongswan,
     /// Failures in the log that were looked at.
     looked_at: Cell<usize>,
@@ -77,17 +77,29 @@ impl Peers {
         connection: &str,
         options: &[&str],
     ) -> Result<Self> {
-        let theirs = Strongswan::start(&sites.lab, &sites.b, connection)?;
-        let ours = Suite::attach(&sites.lab, &sites.a, &["--acquire-hold", "1", "wan0"])?;
-        ours.tunnel("vpn0", A, remote)?;
-        let whole = rule(NET_A, NET_B, policy);
-        ours.policy(if policy.starts_with('{') { policy } else { &whole })?;
         let config = format!(
             "ikesa_xform {{ encr_alg aes-gcm(256) auth_alg sha256 oakley_group 31 }}\n{lifetimes}\n\
              {{ label \"peer\" auth_method preshared local_addr {A} remote_addr {remote} {more} }}\n"
         );
         let keys = format!("{{ label \"peer\" key \"{SECRET}\" }}\n");
-        let daemon = ours.daemon_with(&config, &keys, options)?;
+        Self::configured(sites, remote, policy, (&config, &keys), connection, options)
+    }
+
+    /// The same with another ikev2.config and ikev2.preshared.
+    pub(super) fn configured(
+        sites: TwoSites,
+        remote: &str,
+        policy: &str,
+        (config, keys): (&str, &str),
+        connection: &str,
+        options: &[&str],
+    ) -> Result<Self> {
+        let theirs = Strongswan::start(&sites.lab, &sites.b, connection)?;
+        let ours = Suite::attach(&sites.lab, &sites.a, &["--acquire-hold", "1", "wan0"])?;
+        ours.tunnel("vpn0", A, remote)?;
+        let whole = rule(NET_A, NET_B, policy);
+        ours.policy(if policy.starts_with('{') { policy } else { &whole })?;
+        let daemon = ours.daemon_with(config, keys, options)?;
         Ok(Self { sites, ours, daemon, theirs, looked_at: Cell::new(0) })
     }
 
@@ -96,7 +108,7 @@ impl Peers {
         self.until("no answer through the tunnel", || self.sites.a.ping(&INNER_B.to_string(), &["-W", "1"]))
     }
 
-    fn traffic(&self, bytes: u64) -> Result<()> {
+    pub(super) fn traffic(&self, bytes: u64) -> Result<()> {
         let there = transfer::tcp(&self.sites.a, &self.sites.b, INNER_B, bytes, |_| {}).with_context(|| self.logs())?;
         let back = transfer::tcp(&self.sites.b, &self.sites.a, INNER_A, bytes, |_| {}).with_context(|| self.logs())?;
         println!("{:.2} Gbit/s there, {:.2} back", there.gigabits(), back.gigabits());
@@ -128,11 +140,8 @@ impl Peers {
 
     /// One line of our log, the only one about a failure since the last time, has these words at its end, before the
     /// rule and its line in ikev2.config.
-    fn says(&self, words: &str) -> Result<()> {
-        self.until(&format!("no failure in the log, and expected was {words}"), || Ok(!self.failures()?.is_empty()))?;
-        let lines = self.failures()?;
-        self.looked_at.set(self.looked_at.get() + lines.len());
-        let [line] = lines.as_slice() else { bail!("there should be one line: {lines:?}") };
+    pub(super) fn says(&self, words: &str) -> Result<()> {
+        let line = self.failure().with_context(|| format!("expected was {words}"))?;
         let (said, rule) = line.split_once("; rule ").with_context(|| format!("no rule is named: {line}"))?;
         ensure!(said.ends_with(words), "expected {words:?}, found: {line}");
         ensure!(
@@ -140,6 +149,15 @@ impl Peers {
             "not the line of the rule: {line}"
         );
         Ok(())
+    }
+
+    /// The line of our log about a failure, the only one since the last time.
+    pub(super) fn failure(&self) -> Result<String> {
+        self.until("no failure in the log", || Ok(!self.failures()?.is_empty()))?;
+        let lines = self.failures()?;
+        self.looked_at.set(self.looked_at.get() + lines.len());
+        let [line] = lines.as_slice() else { bail!("there should be one line: {lines:?}") };
+        Ok(line.clone())
     }
 
     /// Lines of our log about what failed, without those that [`Peers::says`] has seen.
@@ -150,7 +168,7 @@ impl Peers {
     }
 
     /// We ask, and strongSwan refuses.
-    fn refused_us(&self, words: &str) -> Result<()> {
+    pub(super) fn refused_us(&self, words: &str) -> Result<()> {
         self.ours.tool("ikeadm", &["flush", "ikesa"])?;
         self.until("IKE SAs are left after the flush", || Ok(self.ours.ike_sas()?.is_empty()))?;
         // For less than the second after which the data path asks again.
@@ -169,7 +187,7 @@ impl Peers {
         self.until("no new IKE SA", || Ok(self.ike_spis()?.iter().any(|spis| !before.contains(spis))))
     }
 
-    fn their_sas(&self) -> Result<String> {
+    pub(super) fn their_sas(&self) -> Result<String> {
         self.theirs.swanctl(&["--list-sas"])
     }
 
@@ -380,7 +398,7 @@ pub(super) fn unacceptable_selectors() -> Result<()> {
 }
 
 /// What strongSwan says when it does not get its child; nothing when it does.
-fn refusal(peers: &Peers) -> String {
+pub(super) fn refusal(peers: &Peers) -> String {
     initiate(peers).map_or_else(|error| format!("{error:#}"), |()| String::new())
 }
 
