@@ -110,7 +110,7 @@ fn rule() -> Rule {
         ikesa_lifetime: Duration::ZERO,
         child_lifetimes: ChildLifetimes::default(),
         childsa_pfs: GroupId::NONE,
-        retry: RetryPolicy { limit: 4, initial: Duration::from_secs(1), max: Duration::from_secs(8) },
+        retry: RetryPolicy { limit: 4, initial: Duration::from_secs(1), max: Duration::from_secs(8), patience: None },
         dpd_interval: Duration::ZERO,
     }
 }

@@ -177,7 +177,7 @@ fn v2_col_11_12_delete_against_ike_rekey() {
 fn v2_col_13_patience_ends() {
     // B always has a request of its own outstanding, because its requests never arrive.
     let mut world = World::new(370);
-    world.b.rule(|rule| rule.retry = RetryPolicy { limit: 1000, initial: seconds(5), max: seconds(5) });
+    world.b.rule(|rule| rule.retry = RetryPolicy { limit: 1000, initial: seconds(5), max: seconds(5), patience: None });
     world.acquire(Side::A);
     world.settle();
     world.hold = Some(|p| p.to == Side::A && is_request(p) && header(p).exchange == ExchangeType::CREATE_CHILD_SA);

@@ -148,7 +148,9 @@ fn frg_whole_life_over_a_bad_wire() {
     for seed in 700..730 {
         let mut world = world(seed);
         for side in [Side::A, Side::B] {
-            world.node(side).rule(|rule| rule.retry = RetryPolicy { limit: 15, initial: seconds(1), max: seconds(4) });
+            world.node(side).rule(|rule| {
+                rule.retry = RetryPolicy { limit: 15, initial: seconds(1), max: seconds(4), patience: None }
+            });
         }
         world.faults = Faults { lose: 10, double: 20, delay: 50 };
         world.acquire(Side::A);

@@ -11,7 +11,7 @@ fn patient(seed: u64) -> World {
     let mut world = World::new(seed);
     for side in [Side::A, Side::B] {
         world.node(side).rule(|rule| {
-            rule.retry = RetryPolicy { limit: 12, initial: seconds(1), max: seconds(4) };
+            rule.retry = RetryPolicy { limit: 12, initial: seconds(1), max: seconds(4), patience: None };
             rule.childsa_pfs = if seed.is_multiple_of(2) { GroupId::NONE } else { GroupId::CURVE25519 };
         });
     }

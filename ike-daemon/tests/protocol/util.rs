@@ -292,7 +292,7 @@ pub(crate) fn rule(label: &str) -> Rule {
         ikesa_lifetime: Duration::ZERO,
         child_lifetimes: ChildLifetimes { soft: seconds(2400), hard: seconds(2880), ..ChildLifetimes::default() },
         childsa_pfs: GroupId::NONE,
-        retry: RetryPolicy { limit: 4, initial: seconds(1), max: seconds(8) },
+        retry: RetryPolicy { limit: 4, initial: seconds(1), max: seconds(8), patience: None },
         dpd_interval: Duration::ZERO,
     }
 }
