@@ -67,7 +67,8 @@ counters! {
     DropSelector = "drop-selector-mismatch",
     /// Opened packet whose policy does not accept this SA.
     DropPolicyMismatch = "drop-policy-mismatch",
-    /// Outbound packet over the inner MTU that could not be answered.
+    /// Outbound packet over the inner MTU that could not be answered, or that nobody may be told about: an ICMP error, IPv4 to
+    /// many hosts or a later fragment, a source that is no single host, IPv6 of 1280 octets or less.
     DropTooBig = "drop-too-big",
     /// Fragment of a sealed packet, and nobody to make it whole; or fragment on a transport-mode SA.
     DropFragment = "drop-fragment",

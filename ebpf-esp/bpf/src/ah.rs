@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_load_bytes, bpf_
 use aya_ebpf::programs::XdpContext;
 use ebpf_esp::ah::{FIXED, MAX_STEPS, Step, header_len, length_field, step, zero_mutable};
 use ebpf_esp::esp::{IPV4_HEADER, IPV6_HEADER};
+use ebpf_esp::forward::update_checksum;
 use ebpf_esp::packet::{Content, ETH_LEN, Frame, Parsed, parse, proto};
 use sadb_maps::counter::Counter;
 use sadb_maps::sa::{SlotRef, flag};
@@ -73,7 +74,7 @@ fn seal_prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
     }
     let payload = parsed.l3_len - header;
     let now = sa::now_to_a_tick();
-    sa::admit(&sa, payload as u64, now)?;
+    sa::admit(&sa, now)?;
     let v4 = if tunnel { sa.fixed.dst.is_v4() } else { parsed.v4 };
     let outer = match (tunnel, v4) {
         (false, _) => 0,
@@ -82,6 +83,8 @@ fn seal_prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
     };
     let ah_len = header_len(sa.fixed.icv_len as u32, v4);
     let new_len = parsed.l3_len + outer + ah_len;
+    seal::fits(sc, new_len)?;
+    sa::spend(&sa, payload as u64, now)?;
     let seq = seal::next_sequence(&sa)?;
     seal::trim(ctx, ETH_LEN + parsed.l3_len)?;
     if !tunnel {
@@ -101,6 +104,11 @@ fn seal_prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
     } else {
         seal::restore_header(ctx, sc, parsed, header, proto::AH, new_len)?;
     }
+    // SAFETY: the scratch of this CPU.
+    let large = unsafe { (*sc).plan.large };
+    if v4 && large != 0 && new_len > large {
+        identify(&frame)?;
+    }
     let place = ETH_LEN + header + outer;
     let first = (next as u32) << 24 | (length_field(ah_len) as u32) << 16;
     let fixed = [first.to_be(), sa.fixed.spi.to_be(), (seq as u32).to_be()];
@@ -114,7 +122,6 @@ fn seal_prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
         let plan = &mut (*sc).plan;
         plan.seq = seq;
         plan.now = now;
-        plan.payload = payload;
         plan.new_len = new_len;
         let mac = &mut (*sc).mac;
         mac.verify = 0;
@@ -123,6 +130,19 @@ fn seal_prepare(ctx: *mut xdp_md) -> Result<u32, Counter> {
     // The padding that we send is zero.
     cover(ctx, sc, place, ah_len, new_len, v4)?;
     Ok(GO)
+}
+
+/// Gives the IPv4 packet an identification if it has none: it is to be cut, the host that sends the fragments gives each of
+/// them one where it finds zero, and AH covers the field.
+#[inline(always)]
+fn identify(frame: &XdpFrame) -> Result<(), Counter> {
+    const IDENTIFICATION: u16 = 0xffff;
+    if frame.read::<u16>(ETH_LEN + 4).ok_or(Counter::DropInternal)? != 0 {
+        return Ok(());
+    }
+    let sum = frame.read::<u16>(ETH_LEN + 10).ok_or(Counter::DropInternal)?;
+    frame.write(ETH_LEN + 4, IDENTIFICATION).ok_or(Counter::DropInternal)?;
+    frame.write(ETH_LEN + 10, update_checksum(sum, 0, IDENTIFICATION)).ok_or(Counter::DropInternal)
 }
 
 /// Keeps the IP header in front of the AH header at `place`, and zeroes what the authenticator may not see: what may
@@ -218,7 +238,7 @@ fn seal_finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
     uncover(ctx, sc)?;
     // SAFETY: the scratch of this CPU.
     let (plan, parsed) = unsafe { (&(*sc).plan, &(*sc).parsed) };
-    sa::account(&sa, plan.payload as u64, plan.now);
+    sa::account(&sa, plan.now);
     let alone = plan.ah.slot != sa.place.slot;
     let tunnel = alone && sa.fixed.flags & flag::TUNNEL != 0;
     let (src, dst) = if tunnel { (sa.fixed.src, sa.fixed.dst) } else { (parsed.src, parsed.dst) };
@@ -231,7 +251,7 @@ pub fn open_prepare(ctx: *mut xdp_md, parsed: &Parsed, place: u32, sa: &Usable) 
     let frame = XdpFrame(ctx);
     let sc = scratch().ok_or(Counter::DropInternal)?;
     let now = sa::now_to_a_tick();
-    sa::admit(sa, 0, now)?;
+    sa::admit(sa, now)?;
     let ah_len = header_len(sa.fixed.icv_len as u32, parsed.v4);
     let [first, spi, low] = frame.read::<[u32; 3]>(place).ok_or(Counter::DropMalformed)?;
     let end = ETH_LEN + parsed.l3_len;
@@ -307,7 +327,8 @@ fn open_finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
     }
     let payload = end - front;
     let next = XdpFrame(ctx).read::<u8>(place).ok_or(Counter::DropMalformed)?;
-    sa::account(&sa, payload as u64, plan.now);
+    sa::spend(&sa, payload as u64, plan.now)?;
+    sa::account(&sa, plan.now);
     plan.ah = SlotRef { slot: sa.place.slot, generation: sa.place.generation };
     if next != proto::ESP && sa.fixed.flags & flag::TUNNEL != 0 {
         open::strip_tunnel(ctx, config, parsed, front, payload, next)?;

@@ -2,16 +2,16 @@
 //! that program. Linux gives none to receive queues that a veth gets later, a driver may lose it, an administrator may detach
 //! it. XDP leaves a note in front of what it has judged; every other packet is judged as it would have been there. Sealed
 //! packets for this host go the way of those that came in fragments and were made whole, and are opened on `ipsec0x`.
-//! Only fragments of sealed packets have no way from here, and are dropped.
+//! Fragments of sealed packets go to the slow path by the same way.
 
 use aya_ebpf::bindings::{__sk_buff, xdp_action, xdp_md};
-use aya_ebpf::helpers::generated::{bpf_redirect, bpf_skb_vlan_pop};
+use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_redirect, bpf_skb_vlan_pop};
 use core::ffi::c_void;
 use ebpf_esp::packet::Frame;
 use sadb_maps::abi::Config;
 use sadb_maps::counter::Counter;
 use sadb_maps::sa::{AH, ESP};
-use sadb_maps::tag::{FLAG_WHOLE, Tag};
+use sadb_maps::tag::{FLAG_GATHER, FLAG_WHOLE, Tag};
 
 use crate::frame::SkbFrame;
 use crate::maps::{CONFIG, count};
@@ -19,7 +19,7 @@ use crate::open::{self, Arrival, CLEAR, Kind};
 use crate::scratch::scratch;
 use crate::seal::{FAILED, status};
 use crate::tc::{DROP, JUDGED, NEXT, Note, READ, READ_OTHER, read_packet, read_quoted_skb};
-use crate::{path_mtu, policy, report};
+use crate::{path_mtu, policy, report, slow};
 
 /// `PACKET_LOOPBACK`: what this host has sent to a group that it is in itself.
 const LOOPED_BACK: u32 = 5;
@@ -34,6 +34,10 @@ const OUTER_VLAN: u16 = 0x88a8;
 const OPEN: u32 = 0x80;
 /// Result of [`judge_late`]: it has served its purpose.
 const DONE: u32 = 0x83;
+/// Result of [`judge_late`]: a fragment of a sealed packet for this host.
+const GATHER: u32 = 0x84;
+/// Result of [`judge_late`]: a fragment that is to pass, and goes to the slow path as well.
+const COPY: u32 = 0x85;
 
 /// Passes a frame that XDP has judged, with a note that says so. A driver that has no room for it costs that every packet
 /// is judged twice.
@@ -78,7 +82,12 @@ pub fn run(skb: *mut __sk_buff, config: &Config) -> i32 {
     }
     report::begin();
     match judge_late(skb) {
-        OPEN => open_late(skb, config, tagged),
+        OPEN => to_pair(skb, config, tagged, FLAG_WHOLE),
+        GATHER => to_pair(skb, config, tagged, FLAG_WHOLE | FLAG_GATHER),
+        COPY => {
+            copy_to_pair(skb, config);
+            NEXT
+        }
         DONE => DROP,
         outcome if outcome & FAILED != 0 => {
             report::dropped(outcome & 0xff);
@@ -121,7 +130,18 @@ fn judge(skb: *mut __sk_buff) -> Result<u32, Counter> {
             return Ok(DONE);
         }
         Kind::Runt if open::is_local(&frame, parsed) => return Err(Counter::DropBadEncap),
-        Kind::Fragment if open::is_local(&frame, parsed) => return Err(Counter::DropFragment),
+        Kind::Fragment if open::is_local(&frame, parsed) => {
+            if !slow::is_served() {
+                return Err(Counter::DropFragment);
+            }
+            if !parsed.opaque {
+                slow::remember(slow::of::SEALED);
+            }
+            return Ok(GATHER);
+        }
+        Kind::Early if slow::is_served() && open::is_local(&frame, parsed) => {
+            return Ok(if open::clear(&frame, parsed).is_ok() { COPY } else { GATHER });
+        }
         _ => return open::clear(&frame, parsed),
     };
     match sealed {
@@ -131,12 +151,12 @@ fn judge(skb: *mut __sk_buff) -> Result<u32, Counter> {
     }
 }
 
-/// Sends a sealed packet to `ipsec0x`, to be opened there.
+/// Sends a packet to `ipsec0x`, to be opened there, or to take the slow path.
 #[inline(always)]
-fn open_late(skb: *mut __sk_buff, config: &Config, tagged: bool) -> i32 {
-    const TAG: Tag = Tag { flags: FLAG_WHOLE, rule: 0, policy: 0, slot: 0, generation: 0 };
+fn to_pair(skb: *mut __sk_buff, config: &Config, tagged: bool, flags: u8) -> i32 {
+    let tag = Tag { flags, rule: 0, policy: 0, slot: 0, generation: 0 };
     // SAFETY: the context is valid.
-    if (tagged && unsafe { bpf_skb_vlan_pop(skb) } != 0) || SkbFrame(skb).write(0, TAG.to_words()).is_none() {
+    if (tagged && unsafe { bpf_skb_vlan_pop(skb) } != 0) || SkbFrame(skb).write(0, tag.to_words()).is_none() {
         count(Counter::DropRoom);
         return DROP;
     }
@@ -145,4 +165,24 @@ fn open_late(skb: *mut __sk_buff, config: &Config, tagged: bool) -> i32 {
         (*skb).mark = config.mark_tagged;
         bpf_redirect(config.ipsec0, 0) as i32
     }
+}
+
+/// Sends a copy of a packet on the slow path. If it does not get there it was one of a packet that never becomes whole.
+#[inline(always)]
+fn copy_to_pair(skb: *mut __sk_buff, config: &Config) {
+    const TAG: Tag = Tag { flags: FLAG_WHOLE | FLAG_GATHER, rule: 0, policy: 0, slot: 0, generation: 0 };
+    let Some(addresses) = SkbFrame(skb).read::<[u32; 3]>(0) else { return };
+    if SkbFrame(skb).write(0, TAG.to_words()).is_none() {
+        return;
+    }
+    // SAFETY: the context is valid.
+    unsafe {
+        let mark = (*skb).mark;
+        (*skb).mark = config.mark_tagged;
+        if bpf_clone_redirect(skb, config.ipsec0, 0) != 0 {
+            count(Counter::DropSlowPathFull);
+        }
+        (*skb).mark = mark;
+    }
+    let _ = SkbFrame(skb).write(0, addresses);
 }

@@ -19,6 +19,8 @@ pub struct Limit {
     pub octets: u32,
     /// The route of the sealed packet.
     pub route: Found,
+    /// It goes to the same address as the packet.
+    pub own: bool,
 }
 
 /// Longest IP packet that the SA, with the AH SA `second` around it, carries in one piece, by the MTU of the route of the
@@ -41,9 +43,8 @@ pub fn of(
     if route.ifindex == config.ipsec0 || route.ifindex == config.ipsec0x {
         return Err(Counter::DropRouteLoop);
     }
-    // Where the sealed packet goes to the same address, its route has learnt the limit from our own answers, which is not
-    // the MTU of the way: used as such, every answer would be smaller than the one before.
-    let mtu = if dst == parsed.dst { route::device_mtu(ctx, route.ifindex)? } else { route.mtu };
+    let own = dst == parsed.dst;
+    let mtu = if own { of_own_route(ctx, &route)? } else { route.mtu };
     let outermost = match sa::resolve(second) {
         Some(ah) => ah.fixed,
         None => sa.fixed,
@@ -56,11 +57,20 @@ pub fn of(
     let geometry = Geometry::of(sa.fixed);
     if sa.fixed.proto == AH {
         let growth = geometry.outer + ah::header_len(geometry.icv, dst.is_v4());
-        return Ok(Limit { octets: mtu.saturating_sub(growth), route });
+        return Ok(Limit { octets: mtu.saturating_sub(growth), route, own });
     }
     let around = match sa::resolve(second) {
         Some(ah) => ah::header_len(ah.fixed.icv_len as u32, dst.is_v4()),
         None => 0,
     };
-    Ok(Limit { octets: geometry.inner_limit(mtu.saturating_sub(around), header), route })
+    Ok(Limit { octets: geometry.inner_limit(mtu.saturating_sub(around), header), route, own })
+}
+
+/// The MTU of the route of a sealed packet that goes to the same address as the one in the scratch. The stack may have
+/// learnt from our own answers what passes before it is sealed, which is not what passes on the way: used as such, every
+/// answer would be smaller than the one before. The interface knows better then.
+#[inline(always)]
+fn of_own_route(ctx: *mut c_void, route: &Found) -> Result<u32, Counter> {
+    let link = route::device_mtu(ctx, route.ifindex)?;
+    Ok(if route.mtu >= link || path_mtu::was_told(route.mtu) != 0 { link } else { route.mtu })
 }

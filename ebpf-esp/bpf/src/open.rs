@@ -17,7 +17,6 @@ use sadb_maps::policy::{Selectors, direction, rule_flag, verdict};
 use sadb_maps::sa::{
     AH, ESP, InboundKey, PAGE_BITS, PAGE_WORDS, SaState, WINDOW_BITS, WINDOW_WORDS, WindowPageKey, flag, mac,
 };
-use sadb_maps::slow::errand;
 use sadb_maps::spd::{NO_MATCH, scope};
 
 use crate::frame::{HEADER_ROOM, MAX_OFFSET, XdpFrame, opaque, size};
@@ -42,6 +41,8 @@ pub const CLEAR: u32 = 0x82;
 const SEND: u32 = 0x83;
 /// Result of [`open_prepare`]: go on with [`open_clear`].
 const JUDGE: u32 = 0x84;
+/// Result of [`open_prepare`]: the same, with a fragment that the slow path has as well, should it be part of a sealed packet.
+const JUDGE_COPIED: u32 = 0x86;
 /// Result of [`open_deliver`]: what came out of a tunnel is sealed for this host once more.
 const AGAIN: u32 = 0x85;
 
@@ -53,11 +54,32 @@ pub fn run(ctx: &XdpContext) -> u32 {
         // SAFETY: the scratch of this CPU.
         unsafe { (*sc).plan.ah.slot = 0 };
     }
+    if lacks_metadata(ctx.ctx) {
+        // Behind XDP nobody would know what has been done with the packet here: there it is judged, and opened.
+        return xdp_action::XDP_PASS;
+    }
     let mut outcome = open_prepare(ctx.ctx);
     if outcome == JUDGE {
         outcome = open_clear(ctx.ctx);
     }
+    if outcome == JUDGE_COPIED {
+        outcome = open_clear(ctx.ctx);
+        if outcome & FAILED != 0 {
+            // It may not go on, but is not lost.
+            return xdp_action::XDP_DROP;
+        }
+    }
     conclude(ctx, outcome)
+}
+
+/// Whether the driver has no metadata in front of frames, for which the kernel has it place their beginning behind that of the
+/// frame (`xdp_set_data_meta_invalid`).
+#[inline(always)]
+fn lacks_metadata(ctx: *mut xdp_md) -> bool {
+    // SAFETY: the context is valid.
+    let (meta, data) =
+        unsafe { ((&raw const (*ctx).data_meta).read_volatile(), (&raw const (*ctx).data).read_volatile()) };
+    meta as usize > data as usize
 }
 
 /// The same for a packet that is sealed for this host: one that came in fragments and has been made whole, on `ipsec0x`, or
@@ -156,7 +178,8 @@ pub extern "C" fn open_prepare(ctx: *mut xdp_md) -> u32 {
             return xdp_action::XDP_DROP;
         }
         Kind::Runt if is_local(&frame, parsed) => Err(Counter::DropBadEncap),
-        Kind::Fragment if is_local(&frame, parsed) => slow::fragment(ctx, parsed, errand::FRAGMENT_IN),
+        Kind::Fragment if is_local(&frame, parsed) => slow::fragment(ctx, parsed),
+        Kind::Early if slow::is_served() && is_local(&frame, parsed) && slow::copy_early(ctx) != 0 => Ok(JUDGE_COPIED),
         _ => Ok(JUDGE),
     })
 }
@@ -242,6 +265,8 @@ pub enum Kind {
     Runt,
     /// A fragment of an ESP or AH packet, in UDP or not.
     Fragment,
+    /// A later fragment in UDP that comes before the first one, which knows what it is part of.
+    Early,
     /// Not for us.
     Other,
 }
@@ -280,7 +305,11 @@ pub fn esp_offset<F: Frame>(frame: &F, parsed: &Parsed) -> Kind {
             Some(0) | None => Kind::Other,
             Some(_) => Kind::Fragment,
         },
-        _ if parsed.fragment && parsed.opaque && slow::is_known() != 0 => Kind::Fragment,
+        _ if parsed.fragment && parsed.opaque => match slow::part_of() {
+            slow::of::SEALED => Kind::Fragment,
+            slow::of::UNKNOWN if parsed.proto == proto::UDP => Kind::Early,
+            _ => Kind::Other,
+        },
         _ => Kind::Other,
     }
 }
@@ -407,7 +436,7 @@ fn refused(sa: &Usable, refusal: replay::Refusal) -> Counter {
 fn prepare(ctx: *mut xdp_md, parsed: &Parsed, offset: u32, sa: &Usable) -> Result<u32, Counter> {
     let frame = XdpFrame(ctx);
     let now = sa::now_to_a_tick();
-    sa::admit(sa, 0, now)?;
+    sa::admit(sa, now)?;
     let (iv_len, icv_len) = (sa.fixed.iv_len as u32, sa.fixed.icv_len as u32);
     let end = ETH_LEN + parsed.l3_len;
     if end > MAX_OFFSET {
@@ -534,7 +563,8 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
     if padding_counts_up(ctx, front + payload, pad as u32) == 0 {
         return Err(Counter::DropMalformed);
     }
-    sa::account(&sa, payload as u64, plan.now);
+    sa::spend(&sa, payload as u64, plan.now)?;
+    sa::account(&sa, plan.now);
     if next_header == proto::NONE {
         count(Counter::Dummy);
         return Ok(xdp_action::XDP_DROP);
@@ -859,6 +889,18 @@ pub fn clear<A: Arrival>(frame: &A, parsed: &Parsed) -> Result<u32, Counter> {
     if parsed.is_neighbour_discovery() {
         return Ok(CLEAR);
     }
+    if parsed.fragment && parsed.proto == proto::UDP {
+        if !parsed.opaque {
+            // For whoever is behind this host nothing is let through.
+            if route::place(frame.context(), frame.interface(), parsed.src, parsed.dst) == Place::Here {
+                slow::remember(if is_key_management(parsed) { slow::of::KEY_MANAGEMENT } else { slow::of::CLEAR });
+            }
+        } else if slow::part_of() == slow::of::KEY_MANAGEMENT {
+            // The stack makes nothing of it but part of what has passed already.
+            count(Counter::KeyManagement);
+            return Ok(CLEAR);
+        }
+    }
     let sc = scratch().ok_or(Counter::DropInternal)?;
     // SAFETY: the scratch of this CPU.
     let selectors = unsafe { &mut (*sc).selectors };
@@ -885,7 +927,7 @@ pub fn clear<A: Arrival>(frame: &A, parsed: &Parsed) -> Result<u32, Counter> {
     if what != verdict::PASS {
         let place = route::place(frame.context(), frame.interface(), parsed.src, parsed.dst);
         // An exception is made only where it is sure that nobody behind this host gets the packet.
-        if place == Place::Here && parsed.proto == proto::UDP && (parsed.dport == 500 || parsed.dport == 4500) {
+        if place == Place::Here && is_key_management(parsed) {
             count(Counter::KeyManagement);
             return Ok(CLEAR);
         }
@@ -902,6 +944,12 @@ pub fn clear<A: Arrival>(frame: &A, parsed: &Parsed) -> Result<u32, Counter> {
         verdict::PROTECT => Err(Counter::DropClearIn),
         _ => Err(Counter::DropPolicyIn),
     }
+}
+
+/// Whether this is for a key manager, should it be for this host.
+#[inline(always)]
+fn is_key_management(parsed: &Parsed) -> bool {
+    parsed.proto == proto::UDP && (parsed.dport == 500 || parsed.dport == 4500)
 }
 
 /// Verdict for a clear packet, and whether it came from a host rule. No rule is the same as a passing one.

@@ -1,5 +1,5 @@
 //! What routers say about sealed packets that are too big for them (RFC 4301 section 8.2): kept by the SA that the quoted
-//! packet names, so that whoever does not see the packets has an SPI to guess. How far it is believed is in
+//! packet names, so that whoever does not see the packets has an SPI to guess, and if it is one of ours. How far it is believed is in
 //! [`ebpf_esp::path_mtu`]. The stack has no use for these errors: to it, ESP and AH belong to nobody.
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
@@ -11,7 +11,7 @@ use sadb_maps::counter::Counter;
 use sadb_maps::sa::{AH, ESP, InboundKey, PathMtu, SaStatic};
 
 use crate::frame::{SkbFrame, XdpFrame};
-use crate::maps::{PATH_MTUS, count};
+use crate::maps::{PATH_MTUS, SA_NAMES, count};
 use crate::sa::{self, SECOND};
 use crate::scratch::scratch;
 
@@ -53,7 +53,11 @@ fn learn<F: Frame>(frame: &F) -> u32 {
     }
     let proto = if quoted.proto == proto::AH { AH } else { ESP };
     let key = InboundKey { dst: quoted.src, spi: u32::from_be(spi), proto, reserved: [0; 3] };
-    let Some(new) = path_mtu::learned(known(&key), octets, quoted.v4, now()) else { return 0 };
+    let known = known(&key);
+    if known.is_none() && !is_ours(&key) {
+        return 0;
+    }
+    let Some(new) = path_mtu::learned(known, octets, quoted.v4, now()) else { return 0 };
     if PATH_MTUS.insert(&key, &new, 0).is_err() {
         return 0;
     }
@@ -67,8 +71,59 @@ pub fn heeded(sa: &SaStatic, dst: Addr, mtu: u32) -> u32 {
     let key = InboundKey { dst, spi: sa.spi, proto: sa.proto, reserved: [0; 3] };
     match known(&key) {
         Some(known) => path_mtu::heeded(known, mtu, now()),
-        None => mtu,
+        None => {
+            if sa.peer != Addr::UNSPECIFIED {
+                // By the address that its peer has moved to, nobody finds the SA.
+                let _ = PATH_MTUS.insert(&key, &PathMtu { octets: u32::MAX, at: now() }, 0);
+            }
+            mtu
+        }
     }
+}
+
+/// Whether an outbound SA has this name: what is said about others would drive out what is known.
+#[inline(always)]
+fn is_ours(key: &InboundKey) -> bool {
+    let place = match SA_NAMES.get_ptr(key) {
+        // SAFETY: a live map value.
+        Some(place) => unsafe { *place },
+        None => return false,
+    };
+    // The element may be that of another name by now.
+    sa::resolve(place).is_some_and(|sa| sa.fixed.spi == key.spi && sa.fixed.dst == key.dst)
+}
+
+/// Where it is kept what senders to `dst` were told, beside what routers say about SAs: those have an SPI.
+#[inline(always)]
+fn told(dst: Addr) -> InboundKey {
+    InboundKey { dst, spi: 0, proto: 0, reserved: [0; 3] }
+}
+
+/// Keeps that the sender of the packet in the scratch is told the limit there. The stack does the same with the least that
+/// it hears, for as long (`net.ipv4.route.mtu_expires`, `net.ipv6.route.mtu_expires`). 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn remember_told() -> u32 {
+    let Some(sc) = scratch() else { return 0 };
+    // SAFETY: the scratch of this CPU.
+    let (dst, limit, v4) = unsafe { ((*sc).decision.dst, (*sc).decision.limit, (*sc).decision.v4 != 0) };
+    let key = told(dst);
+    // Less than the stack believes may as well be what the way passes.
+    if let Some(new) = path_mtu::learned(known(&key), limit, v4, now()).filter(|new| new.octets == limit) {
+        // A full map forgets the oldest by itself.
+        let _ = PATH_MTUS.insert(&key, &new, 0);
+    }
+    0
+}
+
+/// Whether this is what senders to the destination of the packet in the scratch were told: 1 or 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn was_told(octets: u32) -> u32 {
+    let Some(sc) = scratch() else { return 0 };
+    // SAFETY: the scratch of this CPU.
+    let key = told(unsafe { (*sc).parsed.dst });
+    known(&key).is_some_and(|said| said.octets == octets) as u32
 }
 
 #[inline(always)]

@@ -75,13 +75,13 @@ fn passed(limit: &sadb_maps::sa::Lifetime, sa: &SaState, bytes: u64, now: u64) -
         || (limit.used != 0 && sa.first_use != 0 && now >= sa.first_use + limit.used * SECOND)
 }
 
-/// Whether the SA may carry another packet of `octets` now (RFC 4301 section 4.4.2.1): moves the state word forward and
-/// raises EXPIRE when a limit is passed, and refuses what is dead, larval or at a hard limit.
+/// Whether the SA may carry another packet now (RFC 4301 section 4.4.2.1): moves the state word forward and raises EXPIRE when
+/// a limit is passed, and refuses what is dead, larval or at a hard limit.
 ///
 /// # Errors
 /// The counter to count the drop under.
 #[inline(always)]
-pub fn admit(sa: &Usable, octets: u64, now: u64) -> Result<(), Counter> {
+pub fn admit(sa: &Usable, now: u64) -> Result<(), Counter> {
     // SAFETY: a live map value; fields read here are words that others only add to or swap.
     let current = unsafe { &*sa.state };
     match current.state as u32 {
@@ -89,7 +89,7 @@ pub fn admit(sa: &Usable, octets: u64, now: u64) -> Result<(), Counter> {
         state::LARVAL => return Err(Counter::DropLarval),
         _ => return Err(Counter::DropExpired),
     }
-    let bytes = current.bytes + octets;
+    let bytes = current.bytes;
     if passed(&sa.fixed.hard, current, bytes, now) {
         expire_hard(sa, now);
         return Err(Counter::DropExpired);
@@ -187,13 +187,39 @@ pub fn submit(event: &Event, counter: Counter) {
     }
 }
 
-/// Accounts for one packet.
+/// Takes the octets of one packet from what the SA may carry, which is the same sum for every processor: none goes past a hard
+/// limit.
+///
+/// # Errors
+/// [`Counter::DropExpired`]: the SA has not as many left, and is dead now.
 #[inline(always)]
-pub fn account(sa: &Usable, octets: u64, now: u64) {
+pub fn spend(sa: &Usable, octets: u64, now: u64) -> Result<(), Counter> {
+    // SAFETY: a live map value.
+    let bytes = octets + unsafe { atomic::fetch_add(&raw mut (*sa.state).bytes, octets) };
+    let (hard, soft) = (sa.fixed.hard.bytes, sa.fixed.soft.bytes);
+    if hard != 0 && bytes >= hard {
+        expire_hard(sa, now);
+        if bytes == hard {
+            return Ok(());
+        }
+        // It has not carried them.
+        // SAFETY: as above.
+        unsafe { atomic::fetch_add(&raw mut (*sa.state).bytes, octets.wrapping_neg()) };
+        return Err(Counter::DropExpired);
+    }
+    // SAFETY: as above.
+    if soft != 0 && bytes >= soft && unsafe { (*sa.state).state } == state::MATURE as u64 {
+        expire_soft(sa, now);
+    }
+    Ok(())
+}
+
+/// Accounts for one packet, beside its octets.
+#[inline(always)]
+pub fn account(sa: &Usable, now: u64) {
     // SAFETY: a live map value. Plain stores of times: the last writer wins, which is what a time of last use is.
     unsafe {
         atomic::fetch_add(&raw mut (*sa.state).packets, 1);
-        atomic::fetch_add(&raw mut (*sa.state).bytes, octets);
         if (*sa.state).first_use == 0 {
             (*sa.state).first_use = now;
         }

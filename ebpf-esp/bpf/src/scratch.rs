@@ -74,10 +74,10 @@ pub struct Plan {
     pub ah: SlotRef,
     /// Interface on which the sealed packet last left; 0 when unknown.
     pub route: u32,
+    /// Octets that pass on the way in one piece; 0 when unknown.
+    pub mtu: u32,
     /// Octets of the IP header that stays in front; 0 in tunnel mode.
     pub header: u32,
-    /// Octets of payload when sealing.
-    pub payload: u32,
     /// Octets of the IP packet when it is sealed.
     pub new_len: u32,
     /// Offset of the ciphertext.
@@ -179,6 +179,10 @@ pub struct Decision {
     pub dst: Addr,
     /// Not zero for IPv4.
     pub v4: u32,
+    /// Not zero when the sender may be told the limit.
+    pub answer: u32,
+    /// Not zero when the packet is sealed for where it goes: the stack keeps what it is told by that address.
+    pub own: u32,
 }
 
 /// The scratch of this CPU.

@@ -5,6 +5,7 @@ use aya_ebpf::helpers::generated::{
     bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::programs::XdpContext;
+use ebpf_esp::ah::header_len;
 use ebpf_esp::esp::{ESP_HEADER, Fields, Geometry, UDP_HEADER, ipv4_header, ipv6_header};
 use ebpf_esp::forward::update_checksum;
 use ebpf_esp::packet::{ETH_IPV4, ETH_IPV6, ETH_LEN, Frame, Parsed, proto};
@@ -58,7 +59,7 @@ fn run_errand(ctx: &XdpContext) -> u32 {
     let Some(tag) = XdpFrame(ctx.ctx).read::<[u32; 3]>(0).and_then(Tag::from_words) else {
         return stage::drop(Counter::DropForeignFrame as u32);
     };
-    if tag.flags & FLAG_WHOLE != 0 {
+    if tag.flags & (FLAG_WHOLE | FLAG_GATHER) == FLAG_WHOLE {
         return stage::next(ctx, stage::OPEN_WHOLE);
     }
     slow::run_errand(ctx.ctx, &tag)
@@ -182,6 +183,7 @@ fn ready(ctx: *mut xdp_md) -> Result<u32, Counter> {
         (*sc).subject.spi = sa.fixed.spi;
         let plan = &mut (*sc).plan;
         plan.route = route as u32;
+        plan.mtu = (route >> 32) as u32;
         plan.shortcut = shortcut::NOT;
         plan.next = if sa.fixed.proto == AH { stage::AH_SEAL } else { stage::seal(sa.fixed.family) };
     }
@@ -189,7 +191,7 @@ fn ready(ctx: *mut xdp_md) -> Result<u32, Counter> {
         return Ok(GO);
     }
     // SAFETY: the scratch of this CPU.
-    let (parsed, large) = unsafe { (&(*sc).parsed, (*sc).plan.large) };
+    let (parsed, second) = unsafe { (&(*sc).parsed, (*sc).plan.ah) };
     let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
     if !tunnel && parsed.fragment {
         return Err(Counter::DropFragment);
@@ -200,17 +202,18 @@ fn ready(ctx: *mut xdp_md) -> Result<u32, Counter> {
         return Err(Counter::DropMalformed);
     }
     let payload = parsed.l3_len - header;
-    sa::admit(&sa, payload as u64, now)?;
+    sa::admit(&sa, now)?;
 
     let geometry = Geometry::of(sa.fixed);
     let back = geometry.back(payload);
     let growth = geometry.front() + back;
     let new_len = parsed.l3_len + growth;
-    // SAFETY: a live map value.
-    let mtu = (unsafe { (*sa.state).route } >> 32) as u32;
-    if mtu != 0 && new_len > mtu && large == 0 {
-        return Err(Counter::DropTooBig);
-    }
+    let around = match sa::resolve(second) {
+        Some(ah) => header_len(ah.fixed.icv_len as u32, outer_is_v4(&sa, tunnel, parsed)),
+        None => 0,
+    };
+    fits(sc, new_len + around)?;
+    sa::spend(&sa, payload as u64, now)?;
 
     let seq = next_sequence(&sa)?;
     let iv = next_iv(&sa)?;
@@ -257,11 +260,22 @@ fn ready(ctx: *mut xdp_md) -> Result<u32, Counter> {
         plan.seq = seq;
         plan.now = now;
         plan.header = header;
-        plan.payload = payload;
         plan.new_len = new_len;
         plan.front = front;
     }
     Ok(GO)
+}
+
+/// Whether `len` octets pass on the way of the packet in hand, or it may leave in fragments. What TC has let through can be
+/// longer all the same: the way may have become narrower since.
+///
+/// # Errors
+/// [`Counter::DropTooBig`].
+#[inline(always)]
+pub fn fits(sc: *mut Scratch, len: u32) -> Result<(), Counter> {
+    // SAFETY: the scratch of this CPU.
+    let (mtu, large) = unsafe { ((*sc).plan.mtu, (*sc).plan.large) };
+    if mtu != 0 && len > mtu && large == 0 { Err(Counter::DropTooBig) } else { Ok(()) }
 }
 
 /// Writes the headers in front of the ciphertext and picks the exit.
@@ -305,7 +319,7 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
             checksum::udp6(ctx, esp - UDP_HEADER, udp_len, src, dst)?;
         }
     }
-    sa::account(&sa, plan.payload as u64, plan.now);
+    sa::account(&sa, plan.now);
     if cfg!(feature = "fault-icv") {
         let last = ETH_LEN + new_len - 1;
         let octet = frame.read::<u8>(last).ok_or(Counter::DropInternal)?;

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::bpf_xdp_load_bytes;
 use ebpf_esp::packet::Parsed;
 use sadb_maps::counter::Counter;
 use sadb_maps::slow::{FragmentKey, Handed, MAX_HANDED, PATIENCE, errand};
-use sadb_maps::tag::{FLAG_SPLIT, Tag};
+use sadb_maps::tag::{FLAG_SPLIT, FLAG_WHOLE, Tag};
 
 use crate::frame::{XdpFrame, size};
 use crate::maps::{FRAGMENTS, SLOW, SLOW_STATE, count};
@@ -66,11 +66,37 @@ pub extern "C" fn record(ctx: *mut xdp_md, errand: u32, detail: u32) -> u32 {
 /// A fragment of a sealed packet for this host: on its way to be made whole. A later fragment does not say what it is
 /// a fragment of, where a header that only the first one has comes between, so that one is remembered.
 #[inline(always)]
-pub fn fragment(ctx: *mut xdp_md, parsed: &Parsed, errand: u32) -> Result<u32, Counter> {
+pub fn fragment(ctx: *mut xdp_md, parsed: &Parsed) -> Result<u32, Counter> {
     if !parsed.opaque && is_served() {
-        remember();
+        remember(of::SEALED);
     }
-    hand_over(ctx, errand, 0)
+    hand_over(ctx, errand::FRAGMENT_IN, 0)
+}
+
+/// What later fragments in UDP are part of, as far as the first one has been seen: the low bits of a time.
+pub mod of {
+    /// ESP.
+    pub const SEALED: u32 = 1;
+    /// What key managers say to each other.
+    pub const KEY_MANAGEMENT: u32 = 2;
+    /// Something else.
+    pub const CLEAR: u32 = 3;
+    /// All bits.
+    pub const MASK: u64 = 3;
+    /// The first one has not been seen.
+    pub const UNKNOWN: u32 = 0;
+}
+
+/// Hands over the frame, a later fragment whose first one has not been seen, which goes its way all the same: 1, or 0 when
+/// there is no room.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn copy_early(ctx: *mut xdp_md) -> u32 {
+    if record(ctx, errand::FRAGMENT_IN, 0) != 0 {
+        return 0;
+    }
+    count(Counter::SlowPath);
+    1
 }
 
 #[inline(always)]
@@ -78,34 +104,43 @@ fn key(parsed: &Parsed) -> FragmentKey {
     FragmentKey { src: parsed.src, dst: parsed.dst, ident: parsed.ident, reserved: 0 }
 }
 
-/// Has the later fragments of the packet in the scratch known.
+/// Has the later fragments of the packet in the scratch known as parts of this. 0.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn remember() -> u32 {
+pub extern "C" fn remember(what: u32) -> u32 {
     let Some(sc) = scratch() else { return 0 };
     // SAFETY: the scratch of this CPU.
     let key = key(unsafe { &(*sc).parsed });
     // A full map forgets the oldest by itself; without an entry the packet stays incomplete.
-    let _ = FRAGMENTS.insert(&key, &sa::now(), 0);
+    let _ = FRAGMENTS.insert(&key, &(sa::now() & !of::MASK | what as u64 & of::MASK), 0);
     0
 }
 
-/// Whether the later fragment in the scratch belongs to a sealed packet whose first fragment was here: 1 or 0.
+/// What the later fragment in the scratch is part of: see [`of`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn is_known() -> u32 {
-    let Some(sc) = scratch() else { return 0 };
+pub extern "C" fn part_of() -> u32 {
+    let Some(sc) = scratch() else { return of::UNKNOWN };
     // SAFETY: the scratch of this CPU.
     let key = key(unsafe { &(*sc).parsed });
     // SAFETY: copied at once.
     let since = unsafe { FRAGMENTS.get(&key) }.copied();
-    since.is_some_and(|since| sa::now() - since < PATIENCE) as u32
+    match since {
+        Some(since) if sa::now() - since < PATIENCE => (since & of::MASK) as u32,
+        _ => of::UNKNOWN,
+    }
 }
 
 /// XDP on `ipsec0x`, for a frame that TC has sent on the slow path.
 #[inline(always)]
 pub fn run_errand(ctx: *mut xdp_md, tag: &Tag) -> u32 {
-    let what = if tag.flags & FLAG_SPLIT != 0 { errand::SPLIT } else { errand::FRAGMENT_OUT };
+    let what = if tag.flags & FLAG_SPLIT != 0 {
+        errand::SPLIT
+    } else if tag.flags & FLAG_WHOLE != 0 {
+        errand::FRAGMENT_IN
+    } else {
+        errand::FRAGMENT_OUT
+    };
     match hand_over(ctx, what, tag.slot) {
         Ok(action) => action,
         Err(reason) => stage::drop(reason as u32),

@@ -98,7 +98,7 @@ pub extern "C" fn age(slot: u32) -> u32 {
     }
     let Some(sa) = sa::resolve(SlotRef { slot, generation }) else { return 0 };
     let now = sa::now();
-    if sa::admit(&sa, 0, now).is_ok() {
+    if sa::admit(&sa, now).is_ok() {
         if word == state::MATURE && is_running_out(&sa, current) {
             sa::expire_soft(&sa, now);
         }

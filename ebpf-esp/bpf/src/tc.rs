@@ -16,11 +16,12 @@ use sadb_maps::spd::NO_MATCH;
 use sadb_maps::tag::{FLAG_BUNDLE, FLAG_GATHER, FLAG_HELD, FLAG_LARGE, FLAG_LOCAL, FLAG_SPLIT, Tag};
 
 use crate::frame::SkbFrame;
+use crate::limit::{self, Limit};
 use crate::maps::{CONFIG, KM_SOCKETS, SA_OUT, count, count_index};
 use crate::policy::Chosen;
 use crate::route::Ask;
 use crate::scratch::{OF_ITS_SOURCE, park, scratch};
-use crate::{acquire, hold, late, limit, policy, report, slow};
+use crate::{acquire, hold, late, path_mtu, policy, report, slow};
 
 /// Let the next program, or the stack, decide (`TCX_NEXT`).
 pub const NEXT: i32 = -1;
@@ -167,9 +168,10 @@ fn split(skb: *mut __sk_buff, config: &Config, local: bool) -> i32 {
     }
     // SAFETY: the context is valid.
     unsafe {
+        let told = scratch().is_some_and(|sc| (*sc).decision.answer != 0);
         let mark = (*skb).mark;
         (*skb).mark = config.mark_tagged;
-        if !local {
+        if !local || !told {
             return bpf_redirect(config.ipsec0, 0) as i32;
         }
         if bpf_clone_redirect(skb, config.ipsec0, 0) != 0 {
@@ -342,29 +344,30 @@ fn decide(skb: *mut __sk_buff, local: bool, origin: u32) -> Result<u32, Counter>
         tag_without_sa(head.generation, index, local as u32);
         return Ok(PROTECT);
     };
-    let limit = limit::of(skb.cast(), config, &sa, second, parsed, Ask::Mtu)?.octets;
+    let Limit { octets: limit, own, .. } = limit::of(skb.cast(), config, &sa, second, parsed, Ask::Mtu)?;
     let mut large = 0;
     let len = segment_len(skb, parsed);
     if len > limit {
         let tunnel = sa.fixed.flags & flag::TUNNEL != 0;
         let may_be_cut = parsed.v4 && !parsed.df;
-        // In transport mode what is sealed is cut, and so it is in a tunnel that cannot carry the least packet of IPv6.
-        if slow::is_served()
-            && ((!tunnel && (may_be_cut || origin == MADE_WHOLE))
-                || (tunnel && !parsed.v4 && len <= too_big::V6_MINIMUM && limit < too_big::V6_MINIMUM))
-        {
+        // Nobody sends less than the least packet of IPv6, whatever he is told.
+        let least = !parsed.v4 && len <= too_big::V6_MINIMUM;
+        // In transport mode what is sealed is cut, and so is the least packet of IPv6 where it does not fit.
+        if slow::is_served() && (least || (!tunnel && (may_be_cut || origin == MADE_WHOLE))) {
             large = FLAG_LARGE;
         }
         decision.limit = limit;
         decision.src = parsed.src;
         decision.dst = parsed.dst;
         decision.v4 = parsed.v4 as u32;
+        decision.own = own as u32;
+        decision.answer = (!least && too_big::may_be_answered(parsed)) as u32;
         if large == 0 && tunnel && may_be_cut && limit >= LEAST_V4 && slow::is_served() {
             slow_tag(FLAG_SPLIT as u32, local as u32, limit);
             return Ok(SPLIT);
         }
         if large == 0 {
-            return Ok(TOO_BIG);
+            return if decision.answer != 0 { Ok(TOO_BIG) } else { Err(Counter::DropTooBig) };
         }
     }
     let flags = large | if second.slot != 0 { FLAG_BUNDLE } else { 0 } | if origin >= RELEASED { FLAG_HELD } else { 0 };
@@ -455,7 +458,10 @@ fn segment_len(skb: *mut __sk_buff, parsed: &Parsed) -> u32 {
 pub extern "C" fn answer_too_big(skb: *mut __sk_buff) -> i32 {
     let (Some(sc), Some(config)) = (scratch(), CONFIG.get(0)) else { return DROP };
     // SAFETY: the scratch of this CPU.
-    let (v4, limit) = unsafe { ((*sc).decision.v4 != 0, (*sc).decision.limit) };
+    let (v4, limit, own) = unsafe { ((*sc).decision.v4 != 0, (*sc).decision.limit, (*sc).decision.own != 0) };
+    if own {
+        path_mtu::remember_told();
+    }
     let grow = if v4 { too_big::V4_GROWTH } else { too_big::V6_GROWTH };
     // SAFETY: the context is valid.
     unsafe {

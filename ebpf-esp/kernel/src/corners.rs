@@ -1,6 +1,10 @@
 //! Corners of RFC 4301 and RFC 4303 that no peer would come to by itself, through the real programs: routers that lie about
 //! the path MTU, storms of ICMP errors, more packets lost than sequence numbers tell, fragments on SAs with ports.
 
+mod early;
+mod limits;
+mod sizes;
+
 use crate::check::sum;
 use crate::instance::{DataPath, Place, SPI, Shape, ether_type, packet};
 use crate::run;
@@ -8,13 +12,13 @@ use crate::support::Random;
 use crate::test_object::Plain;
 use crate::transforms::{self, Transform};
 use anyhow::{Context, Result, bail, ensure};
-use aya::maps::{Array, HashMap, Map, MapData};
+use aya::maps::{HashMap, Map, MapData};
 use sadb_maps::Addr;
 use sadb_maps::abi::map;
 use sadb_maps::counter::Counter;
 use sadb_maps::host::Counters;
 use sadb_maps::host::spec::SaSpec;
-use sadb_maps::sa::{ESP, InboundKey, NUMBERS_LEFT, PATH_MTU_AGE, PathMtu, SaSelectors, SaState, state};
+use sadb_maps::sa::{ESP, InboundKey, NUMBERS_LEFT, PATH_MTU_AGE, PathMtu, SaSelectors, state};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -41,11 +45,33 @@ pub(crate) fn run(object: Option<&Path>) -> Result<()> {
         corners.running_out(shape).with_context(|| format!("few numbers left, {shape:?}"))?;
     }
     corners.hidden().context("hidden protocols")?;
+    corners.early().context("fragments in UDP")?;
+    for v6 in [false, true] {
+        corners.quotes(v6).with_context(|| format!("what ICMP errors quote, IPv6 {v6}"))?;
+    }
+    corners.without_window().context("64-bit numbers without a window")?;
+    for shape in Shape::ALL {
+        corners.answers(shape).with_context(|| format!("answers to what is too big, {shape:?}"))?;
+        corners.hard_limit(shape).with_context(|| format!("a hard limit of octets, {shape:?}"))?;
+        for around in [false, true] {
+            corners.ah_sizes(shape, around).with_context(|| format!("sizes of AH, {shape:?}, around ESP {around}"))?;
+            if !shape.outer_v6() {
+                corners.identified(shape, around).with_context(|| format!("cut AH, {shape:?}, around ESP {around}"))?;
+            }
+        }
+    }
     for transform in transforms::ALL {
         corners.many_lost(transform).with_context(|| format!("lost packets, {}", transform.name))?;
     }
     println!("path MTU, ICMP errors, fragments and lost packets as the RFCs have them");
     Ok(())
+}
+
+/// What the program at egress of the outer interface made of a packet.
+struct Left {
+    value: i32,
+    frame: Vec<u8>,
+    counted: Vec<(&'static str, u64)>,
 }
 
 struct Corners {
@@ -63,6 +89,15 @@ impl Corners {
         let transform = Self::transform()?;
         let keys = transform.keys(&mut self.random, SPI, false);
         self.path.protect_with(shape, transform, &keys, change)
+    }
+
+    /// What the program at egress of the outer interface says to a packet of this host.
+    fn leave(&self, packet: &[u8]) -> Result<Left> {
+        let [first, ..] = packet else { bail!("an empty packet") };
+        let frame = [&[0; 12][..], &ether_type(first >> 4 == 6), packet].concat();
+        let before = self.counters.all()?;
+        let (value, frame) = run::classify(&self.path.leaving, &frame, self.path.outer, 0)?;
+        Ok(Left { value, frame, counted: self.counted(&before)? })
     }
 
     /// What the inbound program says to a frame, and which counters that added to.
@@ -111,12 +146,16 @@ impl Corners {
         Ok(sealed.frame)
     }
 
+    fn path_mtus(&self) -> Result<HashMap<MapData, Plain<InboundKey>, Plain<PathMtu>>> {
+        let pin = MapData::from_pin(self.path.instance().pin(map::PATH_MTUS))?;
+        Ok(HashMap::try_from(Map::LruHashMap(pin))?)
+    }
+
     /// ARC-ICMP-02, TUN-11, TUN-12: a router that knows the SPI may lower what is known about the way, down to a floor; nobody
     /// raises it, until it has aged. What is said about the packets of others is not kept.
     fn path_mtu(&mut self, shape: Shape) -> Result<()> {
         self.protect(shape, |spec| spec)?;
-        let pin = MapData::from_pin(self.path.instance().pin(map::PATH_MTUS))?;
-        let mut known = HashMap::<_, Plain<InboundKey>, Plain<PathMtu>>::try_from(Map::LruHashMap(pin))?;
+        let mut known = self.path_mtus()?;
         let [here, there] = shape.outer();
         let key = Plain(InboundKey { dst: Addr::from(there), spi: SPI, proto: ESP, reserved: [0; 3] });
         let octets = |known: &HashMap<_, _, _>| known.get(&key, 0).map_or(0, |Plain(mtu): Plain<PathMtu>| mtu.octets);
@@ -137,7 +176,8 @@ impl Corners {
         let mut stranger = too_big(here, there, ESP, SPI + 1, 1300)?;
         let end_of_source = if shape.outer_v6() { 14 + 40 + 8 + 23 } else { 14 + 20 + 8 + 15 };
         *stranger.get_mut(end_of_source).context("no quoted packet")? ^= 1;
-        for frame in [stranger, too_big(here, there, UDP, SPI, 1300)?] {
+        let unknown = too_big(here, there, ESP, SPI + 2, 1300)?;
+        for frame in [stranger, unknown, too_big(here, there, UDP, SPI, 1300)?] {
             self.arrive(&frame)?;
         }
         ensure!(known.keys().count() == entries && octets(&known) == 1450, "what others sent is not ours");
@@ -176,6 +216,38 @@ impl Corners {
         let frame = self.sealed(place, &inner)?;
         let (value, _) = self.arrive(&frame)?;
         ensure!(value == PASS, "after the storm: the program returned {value}");
+        Ok(())
+    }
+
+    /// ARC-ICMP-01: an ICMP error in clear about a protected flow is refused wherever it goes to, since the stack looks for the
+    /// flow that it quotes; one about another flow passes.
+    fn quotes(&mut self, v6: bool) -> Result<()> {
+        let shape = Shape::Transport { v6 };
+        let transform = Self::transform()?;
+        let keys = transform.keys(&mut self.random, SPI, false);
+        self.path.protect(shape, transform, &keys)?;
+        self.path.protect_own(shape, transform, &keys)?;
+        let [here, there] = shape.outer();
+        let error = icmp_error(here, there, if v6 { (1, 4) } else { (3, 3) }, UDP, 0x04d2_0035, 0)?;
+        // The last octet of the destination of the error, and of the quoted packet.
+        let (to, quoted) = if v6 { (14 + 39, 14 + 40 + 8 + 39) } else { (14 + 19, 14 + 20 + 8 + 19) };
+        for (what, changed, refused) in [
+            ("to the sender of the flow", None, true),
+            ("to somebody else", Some(to), true),
+            ("about another flow", Some(quoted), false),
+        ] {
+            let mut frame = error.clone();
+            if let Some(octet) = changed.and_then(|at| frame.get_mut(at)) {
+                *octet ^= 8;
+            }
+            let (value, counted) = self.arrive(&frame)?;
+            let right = if refused {
+                value == DROP && counted == [(Counter::DropClearIn.name(), 1)]
+            } else {
+                value == PASS && counted == [(Counter::BypassedIn.name(), 1)]
+            };
+            ensure!(right, "{what}: the program returned {value} and counted {counted:?}");
+        }
         Ok(())
     }
 
@@ -332,6 +404,31 @@ impl Corners {
         Ok(())
     }
 
+    /// ESP-FMT-06, ESP-IN-07: 64-bit numbers without replay protection: the receiver follows the high half over the end of the
+    /// low one, and takes a packet again.
+    fn without_window(&mut self) -> Result<()> {
+        let shape = Shape::Tunnel { outer_v6: false, inner_v6: false };
+        let transform = Self::transform()?;
+        let keys = transform.keys(&mut self.random, SPI, true);
+        let first = (1 << 32) - 3;
+        let place = self.path.protect_with(shape, transform, &keys, |spec| SaSpec {
+            replay_window: 0,
+            replay_value: first,
+            ..spec
+        })?;
+        let inner = packet(shape, 253, 64, &mut self.random)?;
+        for ahead in 1..8 {
+            let frame = self.sealed(place, &inner)?;
+            for _ in 0..2 {
+                let (value, counted) = self.arrive(&frame)?;
+                ensure!(value == PASS, "{ahead} ahead: the program returned {value} and counted {counted:?}");
+            }
+        }
+        let top = self.path.inbound(shape)?.top;
+        ensure!(top == first + 7, "the receiver is at {top:#x}");
+        Ok(())
+    }
+
     /// ESP-IN-08: a receiver that has lost 2^32 packets or more cannot tell the high half of the next number (RFC 4303 appendix A3
     /// is not done; `ipseckey(8)` says so): such packets are not authentic, whatever they carry, and move nothing; those of
     /// the window are taken as before, and one less than 2^32 ahead moves it.
@@ -372,13 +469,9 @@ impl Corners {
 }
 
 impl DataPath {
-    /// The outbound SA of the pair has given out this sequence number last.
+    /// The outbound SA has given out this sequence number last.
     fn outbound_at(&self, place: Place, last: u64) -> Result<()> {
-        let pin = MapData::from_pin(self.instance().pin(map::SA_STATE))?;
-        let mut states = Array::<_, Plain<SaState>>::try_from(Map::Array(pin))?;
-        let Plain(mut state) = states.get(&place.slot(), 0)?;
-        state.seq = last;
-        Ok(states.set(place.slot(), Plain(state), 0)?)
+        self.change_state(place, |state| state.seq = last).map(drop)
     }
 }
 

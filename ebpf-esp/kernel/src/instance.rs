@@ -7,7 +7,7 @@ use crate::test_object::Plain;
 use crate::transforms::Transform;
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, Map, MapData};
-use aya::programs::Xdp;
+use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::programs::XdpAttachType;
 use bytemuck::Zeroable;
 use nix::sched::{CloneFlags, unshare};
@@ -17,7 +17,7 @@ use sadb_maps::host::instance::STATE_DIR;
 use sadb_maps::host::spec::{Direction, IvSource, Mode, SaInfo, SaKey, SaSpec};
 use sadb_maps::host::{AttachOptions, CompiledRule, Instance, Loader, Sadb, SecretKey, Spd};
 use sadb_maps::policy::{Action, Rule, direction, rule_flag, verdict};
-use sadb_maps::sa::{ESP, SaState, SlotRef};
+use sadb_maps::sa::{AH, ESP, SaState, SlotRef};
 use sadb_maps::tag::{FLAG_LOCAL, Tag};
 use std::net::IpAddr;
 use std::path::Path;
@@ -94,15 +94,15 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Slot of the outbound SA.
-    pub(crate) fn slot(self) -> u32 {
-        self.sa.slot
-    }
-
     /// The twelve octets that TC puts in the place of the MAC addresses; `known` tells whether it had found the SA.
     pub(crate) fn tag(&self, known: bool) -> Vec<u8> {
+        self.tag_with(known, 0)
+    }
+
+    /// The same with more flags.
+    pub(crate) fn tag_with(&self, known: bool, flags: u8) -> Vec<u8> {
         let (slot, generation) = if known { (self.sa.slot, self.sa.generation & 0xff_ffff) } else { (0, 0) };
-        let tag = Tag { flags: FLAG_LOCAL, rule: 0, policy: self.generation as u16, slot, generation };
+        let tag = Tag { flags: FLAG_LOCAL | flags, rule: 0, policy: self.generation as u16, slot, generation };
         tag.to_words().into_iter().flat_map(u32::to_ne_bytes).collect()
     }
 }
@@ -117,6 +117,9 @@ pub(crate) struct DataPath {
     pub(crate) open: Xdp,
     /// The last program of sealing: headers and exit.
     pub(crate) seal_end: Xdp,
+    /// At the traffic-control hooks of the outer interface: what leaves, and what has come in.
+    pub(crate) leaving: SchedClassifier,
+    pub(crate) behind: SchedClassifier,
 }
 
 /// Attaches the programs of an object to interfaces of this network namespace.
@@ -152,10 +155,7 @@ impl DataPath {
             format!("address add 198.51.100.2/24 dev {OUTER}"),
             format!("address add 2001:db8:1::2/64 dev {OUTER} nodad"),
         ] {
-            let output = Command::new("ip").args(line.split(' ')).output().context("could not start ip")?;
-            if !output.status.success() {
-                bail!("ip {line}: {}", String::from_utf8_lossy(&output.stderr).trim());
-            }
+            ip(&line)?;
         }
         // As the labs call theirs, so that what a killed process leaves is removed by the next lab.
         let instance = Instance::open(&format!("xtask-{}-{name}", std::process::id()))?;
@@ -167,18 +167,34 @@ impl DataPath {
         };
         let report = Loader::attach(&instance, &[OUTER], &options)?;
         ensure!(report.interfaces.iter().all(|interface| interface.native), "XDP does not run in the driver");
-        let program = |name| Xdp::from_pin(instance.pin(name), XdpAttachType::Interface);
+        let xdp = |name| Xdp::from_pin(instance.pin(name), XdpAttachType::Interface);
         let path = Self {
             sadb: Sadb::open(&instance)?,
             spd: Spd::open(&instance)?,
             outer: nix::net::if_::if_nametoindex(OUTER)?,
-            seal: program(program::XDP_IPSEC0X)?,
-            open: program(program::XDP_OUTER)?,
-            seal_end: program(SEAL_END)?,
+            seal: xdp(program::XDP_IPSEC0X)?,
+            open: xdp(program::XDP_OUTER)?,
+            seal_end: xdp(SEAL_END)?,
+            leaving: SchedClassifier::from_pin(instance.pin(program::TC_OUTER_EGRESS))?,
+            behind: SchedClassifier::from_pin(instance.pin(program::TC_OUTER_INGRESS))?,
             instance,
         };
         std::mem::forget(removed);
         Ok(path)
+    }
+
+    /// The way to the other end of the tunnel, or of transport mode, passes `mtu` octets; as much as the link with `None`.
+    pub(crate) fn narrow(&self, shape: Shape, mtu: Option<u32>) -> Result<()> {
+        let [_, there] = shape.outer();
+        let mtu = mtu.map_or(String::new(), |mtu| format!(" mtu lock {mtu}"));
+        ip(&format!("route replace {there} dev {OUTER}{mtu}"))
+    }
+
+    /// Replaces the policy by one that protects everything between the ends, as seen from here, both ways.
+    pub(crate) fn protect_own(&mut self, shape: Shape, transform: &Transform, keys: &Keys) -> Result<()> {
+        let mut own = rule(shape, direction::OUT, action(transform, keys)?)?;
+        own.rule.directions = direction::OUT | direction::IN;
+        self.spd.replace(&[own]).map(drop).map_err(Into::into)
     }
 
     /// The policy.
@@ -301,17 +317,67 @@ impl DataPath {
         Ok(Place { sa, generation })
     }
 
+    /// Replaces policy and SAs by AH with HMAC-SHA2-256-128 in both directions, around ESP with these keys or alone. Gives the
+    /// outbound SA that is applied first, and the other one.
+    pub(crate) fn protect_by_ah(
+        &mut self,
+        shape: Shape,
+        esp: Option<(&Transform, &Keys)>,
+        random: &mut Random,
+    ) -> Result<(Place, Option<Place>)> {
+        const HMAC_SHA256: u8 = 5;
+        let action = match esp {
+            Some((transform, keys)) => action(transform, keys)?,
+            None => Action::default(),
+        };
+        let action = Action { ah: HMAC_SHA256, ah_bits: [256; 2], ..action };
+        let rules: Result<Vec<CompiledRule>> = [direction::OUT, direction::IN]
+            .into_iter()
+            .map(|way| {
+                let mut made = rule(shape, way, action)?;
+                made.rule.flags |= rule_flag::AH;
+                Ok(made)
+            })
+            .collect();
+        self.sadb.flush(None)?;
+        let generation = self.spd.replace(&rules?)?;
+        let [src, dst] = shape.outer();
+        let spec = SaSpec {
+            mode: if shape.is_tunnel() { Mode::Tunnel } else { Mode::Transport },
+            auth: HMAC_SHA256,
+            // All equal octets are a key that is refused.
+            auth_key: SecretKey::new((0..32).map(|_| random.next() as u8).collect()),
+            replay_window: 1024,
+            ..SaSpec::new(AH, SPI, src, dst)
+        };
+        self.sadb.add(&SaSpec { direction: Direction::In, ..spec.clone() })?;
+        let sa = self.sadb.add(&SaSpec { direction: Direction::Out, ..spec })?;
+        let ah = Place { sa, generation };
+        match esp {
+            Some((transform, keys)) => Ok((self.add_pair(shape, transform, keys, generation, |spec| spec)?, Some(ah))),
+            None => Ok((ah, None)),
+        }
+    }
+
+    /// The mutable part of an outbound SA, as `change` makes it.
+    pub(crate) fn change_state(&self, place: Place, change: impl FnOnce(&mut SaState)) -> Result<SaState> {
+        let pin = MapData::from_pin(self.instance.pin(abi::map::SA_STATE))?;
+        let mut states = Array::<_, Plain<SaState>>::try_from(Map::Array(pin))?;
+        let Plain(mut state) = states.get(&place.sa.slot, 0)?;
+        change(&mut state);
+        states.set(place.sa.slot, Plain(state), 0)?;
+        Ok(state)
+    }
+
     /// Leaves in the outbound SAs the route of their packets, as TC does with every packet that it classifies: then the XDP
     /// program looks none up.
     pub(crate) fn remember_route(&self, places: &[Place]) -> Result<()> {
-        let pin = MapData::from_pin(self.instance.pin(abi::map::SA_STATE))?;
-        let mut states = Array::<_, Plain<SaState>>::try_from(Map::Array(pin))?;
-        for place in places {
-            let Plain(mut state) = states.get(&place.sa.slot, 0)?;
-            state.route = u64::from(MTU) << 32 | u64::from(self.outer);
-            states.set(place.sa.slot, Plain(state), 0)?;
-        }
-        Ok(())
+        places.iter().try_for_each(|place| self.set_route(*place, MTU))
+    }
+
+    /// The same for one, and a way on which `mtu` octets pass.
+    pub(crate) fn set_route(&self, place: Place, mtu: u32) -> Result<()> {
+        self.change_state(place, |state| state.route = u64::from(mtu) << 32 | u64::from(self.outer)).map(drop)
     }
 
     /// State of the outbound SA.
@@ -392,6 +458,15 @@ fn blank(shape: Shape, src: IpAddr, dst: IpAddr, spi: u32) -> SaSpec {
         iv: IvSource::FreshKey,
         ..SaSpec::new(ESP, spi, src, dst)
     }
+}
+
+/// Runs `ip` with what is between blanks.
+fn ip(line: &str) -> Result<()> {
+    let output = Command::new("ip").args(line.split_whitespace()).output().context("could not start ip")?;
+    if !output.status.success() {
+        bail!("ip {line}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
 }
 
 /// What accepts these keys and no others.

@@ -1,7 +1,7 @@
-//! One run of an XDP program on one frame.
+//! One run of a program on one frame.
 
 use anyhow::{Context, Result, ensure};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use std::time::Duration;
 
 /// Octets that a frame may grow by in a run.
@@ -18,6 +18,27 @@ pub(crate) struct Outcome {
     pub(crate) frame: Vec<u8>,
     /// Time of one repetition.
     pub(crate) time: Duration,
+}
+
+/// Octets of `struct __sk_buff` up to the interface that the packet is on.
+const SKB: usize = 44;
+
+/// What a program at a traffic-control hook returned, and the frame that it left; `on` is the interface that the packet is on,
+/// and `from` the one that it came in on: 0 for a packet of this host.
+pub(crate) fn classify(program: &SchedClassifier, frame: &[u8], on: u32, from: u32) -> Result<(i32, Vec<u8>)> {
+    let mut out = vec![0; frame.len() + GROWTH];
+    let mut context = vec![0; SKB];
+    context.splice(SKB - 8.., [from, on].into_iter().flat_map(u32::to_ne_bytes));
+    let result = program
+        .test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        })
+        .with_context(|| format!("BPF_PROG_TEST_RUN with {} octets", frame.len()))?;
+    out.truncate(usize::try_from(result.data_size_out)?);
+    Ok((result.return_value.cast_signed(), out))
 }
 
 /// Runs the program on a copy of `frame`, as if it came in on the interface with index `from`; 0 is loopback.

@@ -91,6 +91,37 @@ impl Case {
     }
 }
 
+/// TUN-10: what may not be fragmented and is too long once AH is around it is answered with the size that fits, and that size
+/// arrives.
+fn answered(net: &Protected, case: &Case, target: &str) -> Result<()> {
+    const MTU: usize = 1500;
+    let host = &net.sites.a;
+    let header = if case.inner6 { 40 } else { 20 };
+    // Sizes that are too long have been tried before.
+    for family in ["-4", "-6"] {
+        host.run("ip", &[family, "route", "flush", "cache"])?;
+    }
+    let echo = |len: usize| (len - header - 8).to_string();
+    ensure!(host.silent(target, &["-M", "do", "-s", &echo(MTU)])?, "{MTU} octets and AH arrived");
+    let route = host.run("ip", &["route", "get", target])?;
+    let mut words = route.split_whitespace().skip_while(|word| *word != "mtu").skip(1);
+    let told: usize = words.next().with_context(|| format!("nothing was told: {route}"))?.parse()?;
+    if !case.esp {
+        let (_, key) = case.auth;
+        // The ICVs of HMAC with MD5 and SHA-1 have 96 bits, those with SHA-2 half of the hash.
+        let icv = if key < 32 { 12 } else { key / 2 };
+        let (align, outer) = if case.outer6 { (8, 40) } else { (4, 20) };
+        let fits = MTU - (12 + icv).next_multiple_of(align) - if case.tunnel { outer } else { 0 };
+        ensure!(told == fits, "{told} octets were told, and {fits} fit");
+    }
+    ensure!(
+        host.ping(target, &["-M", "do", "-s", &echo(told)])?,
+        "{told} octets were told and do not pass: {}",
+        state(net)
+    );
+    Ok(())
+}
+
 fn run(net: &Protected, case: &Case) -> Result<()> {
     let outer = if case.outer6 { [A6, B6] } else { [A, B] };
     let [a, b] = outer;
@@ -139,6 +170,7 @@ fn run(net: &Protected, case: &Case) -> Result<()> {
         }
         ensure!(net.sites.a.ping(&inner_b.to_string(), &["-s", &size])?, "no answer to {size} octets: {}", state(net));
     }
+    answered(net, case, &inner_b.to_string())?;
     transfer::tcp(&net.sites.a, &net.sites.b, inner_b, 1 << 20, |_| {}).with_context(|| state(net))?;
     transfer::tcp(&net.sites.b, &net.sites.a, inner_a, 1 << 20, |_| {}).with_context(|| state(net))?;
     let seen = capture.finish()?;

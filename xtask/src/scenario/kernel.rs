@@ -27,7 +27,7 @@ pub(super) fn ecn() -> Result<()> {
 }
 
 pub(super) fn corners() -> Result<()> {
-    run_shown(Command::new(binaries()?.join("esp-kernel")).arg("corners"))
+    with_programs("corners")
 }
 
 pub(super) fn packets() -> Result<()> {

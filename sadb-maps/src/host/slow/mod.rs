@@ -188,14 +188,7 @@ impl SlowPath {
     /// Sends a sealed packet in fragments, in IPv6 such that every path takes: what the stack knows of the way to a host
     /// in transport mode it has from answers to what is not sealed yet.
     fn send_cut(&mut self, ip: &[u8], mtu: u32) -> Result<Option<Outcome>, Outcome> {
-        let mut ip = ip.to_vec();
-        if let [first, _, _, _, ident @ ..] = ip.as_mut_slice()
-            && let Some(ident) = ident.get_mut(..2)
-            && *first >> 4 == 4
-            && *ident == [0, 0]
-        {
-            ident.copy_from_slice(&[0xff, 0xff]);
-        }
+        let ip = packet::identified(ip).ok_or(Outcome::Uncut)?;
         let mtu = if ip.first().is_some_and(|first| first >> 4 == 6) { V6_MINIMUM } else { mtu as usize };
         let parts = split(&ip, mtu, self.sender.ident()).ok_or(Outcome::Uncut)?;
         let sent = parts.iter().try_for_each(|part| self.sender.send(part));

@@ -163,6 +163,20 @@ pub(super) fn words(octets: &[u8]) -> u16 {
     ((folded & 0xffff) + (folded >> 16)) as u16
 }
 
+/// The sealed packet with an identification if it is IPv4 and has none: the kernel would give each of its fragments another
+/// one. `None` for AH without one, which covers the field; the programs give it one before they seal.
+pub(super) fn identified(ip: &[u8]) -> Option<Vec<u8>> {
+    const AH: u8 = 51;
+    let mut ip = ip.to_vec();
+    if ip.first()? >> 4 == 4 && word(&ip, 4)? == 0 {
+        if *ip.get(9)? == AH {
+            return None;
+        }
+        ip.get_mut(4..6)?.fill(0xff);
+    }
+    Some(ip)
+}
+
 /// Cuts a packet into fragments of at most `mtu` octets; one that is a fragment itself into smaller ones. `ident` goes into
 /// the fragment header of IPv6. What lies behind the packet is padding. `None` when the packet forbids it, is malformed, or
 /// `mtu` is too small.
@@ -315,6 +329,21 @@ mod tests {
         assert_eq!((found.offset, found.more, found.payload), (8, false, &[1; 3][..]));
         assert_eq!((found.identity.ident, found.identity.proto), (0x1234_5678, 0));
         assert_eq!((found.header.len(), found.header[40]), (48, 50), "the fragment header is out of the chain");
+    }
+
+    #[test]
+    fn a_packet_that_is_cut_has_an_identification() {
+        let ident = |ip: &[u8]| word(ip, 4);
+        assert_eq!(ident(&identified(&v4(0, 7, 0, false, &[9; 24])).unwrap()), Some(7));
+        assert_eq!(ident(&identified(&v4(0, 0, 0, false, &[9; 24])).unwrap()), Some(0xffff));
+        let mut ah = v4(0, 7, 0, false, &[9; 24]);
+        ah[9] = 51;
+        assert_eq!(identified(&ah).unwrap(), ah);
+        ah[4..6].fill(0);
+        assert_eq!(identified(&ah), None, "AH covers it");
+        let v6 = v6(0, 0, true, &[9; 24]);
+        assert_eq!(identified(&v6).unwrap(), v6);
+        assert_eq!(identified(&[]), None);
     }
 
     #[test]
