@@ -5,7 +5,7 @@ use super::labels::Labels;
 use super::times;
 use crate::algorithms::{self, Kind};
 use crate::names::Names;
-use sadb_maps::host::pfkey::{Association, Endpoint, Message, Proposal, kind, sa_flag};
+use sadb_maps::host::pfkey::{Association, Choices, Endpoint, Message, Proposal, kind, sa_flag};
 use sadb_maps::host::{Diagnostic, Identity, SaInfo, SaSpec, SecretKey};
 use sadb_maps::sa::{self, Lifetime, flag, km, state};
 use serde::Serialize;
@@ -233,6 +233,9 @@ fn write(out: &mut String, verb: &str, message: &Message, beside: &Beside<'_>, s
     if let Some((low, high)) = message.range {
         writeln!(out, "SPR: SPI range, min=0x{low:x}, max=0x{high:x}")?;
     }
+    if let Some(choices) = &message.choices {
+        write_choices(out, choices)?;
+    }
     if let Some(proposal) = &message.proposal {
         write_proposal(out, proposal)?;
     }
@@ -303,18 +306,42 @@ fn write_address(out: &mut String, [tag, what]: [&str; 2], end: &Endpoint, prefi
     Ok(())
 }
 
+fn write_limits(out: &mut String, tag: &str, soft: &Lifetime, hard: &Lifetime) -> Result {
+    for (name, l) in [("HARD", hard), ("SOFT", soft)] {
+        writeln!(
+            out,
+            "{tag}: {name}: alloc={}, bytes={}, post-add secs={}, post-use secs={}",
+            l.allocations, l.bytes, l.add, l.used
+        )?;
+    }
+    Ok(())
+}
+
+fn write_choices(out: &mut String, choices: &Choices) -> Result {
+    let (replay, count) = (choices.replay, choices.choices.len());
+    writeln!(out, "PRP: Proposal, replay window size={replay}, {count} combinations.")?;
+    for (number, choice) in (1..).zip(&choices.choices) {
+        writeln!(out, "PRP: Combination {number}:")?;
+        write_limits(out, "PRP", &choice.soft, &choice.hard)?;
+        for (what, kind, id, [least, most]) in [
+            ("authentication", Kind::Authentication, choice.auth, choice.auth_bits),
+            ("encryption", Kind::Encryption, choice.encr, choice.encr_bits),
+        ] {
+            if id != 0 {
+                let name = algorithms::display_name(kind, id);
+                writeln!(out, "PRP: {what} = {name}, minbits={least}, maxbits={most}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn write_proposal(out: &mut String, proposal: &Proposal) -> Result {
     let (replay, count) = (proposal.replay, proposal.combinations.len());
     writeln!(out, "EPR: Extended proposal, replay window size={replay}, {count} combinations.")?;
     for (number, combination) in (1..).zip(&proposal.combinations) {
         writeln!(out, "EPR: Combination {number}:")?;
-        for (name, l) in [("HARD", &combination.hard), ("SOFT", &combination.soft)] {
-            writeln!(
-                out,
-                "EPR: {name}: alloc={}, bytes={}, post-add secs={}, post-use secs={}",
-                l.allocations, l.bytes, l.add, l.used
-            )?;
-        }
+        write_limits(out, "EPR", &combination.soft, &combination.hard)?;
         for algorithm in &combination.algorithms {
             let (what, kind) = match algorithm.kind {
                 1 => ("authentication", Kind::Authentication),

@@ -120,7 +120,7 @@ impl Relay {
     /// # Errors
     /// Maps or bus.
     pub fn pass_on(&mut self, event: &Event) -> Result<(), RelayError> {
-        if let Some(message) = relay::message(event, &mut self.sadb, &mut self.spd)? {
+        for message in relay::messages(event, &mut self.sadb, &mut self.spd)? {
             self.publisher.publish(&message)?;
         }
         Ok(())

@@ -1,6 +1,8 @@
 //! Messages about SAs and events, made from what the maps and the data path say (spec sections 8.2 and 8.3).
 
-use super::pfkey::{Algorithm, Association, Combination, Endpoint, Message, Proposal, Wanted, kind, sa_flag};
+use super::pfkey::{
+    Algorithm, Association, Choice, Choices, Combination, Endpoint, Message, Proposal, Wanted, kind, sa_flag,
+};
 use super::spec::SaInfo;
 use crate::event::{Event, expire};
 use crate::policy::Rule;
@@ -11,6 +13,9 @@ use std::time::UNIX_EPOCH;
 /// Seconds of the default lifetimes of a proposal (spec section 8.3).
 const SOFT_SECONDS: u64 = 24_000;
 const HARD_SECONDS: u64 = 28_800;
+
+/// Replay window of a proposal (spec section 8.3).
+const REPLAY: u8 = 64;
 
 /// Sequence numbers of messages that come from the data path have this bit.
 const KERNEL_SEQUENCE: u32 = 0x8000_0000;
@@ -86,6 +91,25 @@ impl Message {
             nat_remote: Some(end(packet.raddr, packet.rport)),
             ..Self::about(kind::NEW_MAPPING, info)
         }
+    }
+
+    /// What an event of the data path says that asks for SAs, given its rule: the extended ACQUIRE, and behind it a regular one for
+    /// each protocol that the rule may need (spec section 8.3).
+    pub fn acquires(event: &Event, rule: &Rule) -> Vec<Self> {
+        let extended = Self::acquire(event, rule);
+        let regular = [ESP, AH].into_iter().filter_map(|proto| {
+            let choices = choices(rule, proto).filter(|choices| !choices.choices.is_empty());
+            choices.map(|choices| Self {
+                satype: satype(Some(proto)),
+                choices: Some(choices),
+                proposal: None,
+                // Key management that understands the extended one is not to hear of the same twice.
+                wanted: None,
+                ..extended.clone()
+            })
+        });
+        let regular: Vec<Self> = regular.collect();
+        std::iter::once(extended).chain(regular).collect()
     }
 
     /// Extended ACQUIRE for an event of the data path (spec section 8.3), given the rule that asked.
@@ -179,8 +203,30 @@ pub fn ends(s: &SaSelectors) -> (Endpoint, Endpoint) {
     (end(s.src_low, s.src_high, s.sport), end(s.dst_low, s.dst_high, s.dport))
 }
 
+fn limits(add: u64) -> Lifetime {
+    Lifetime { add, ..Lifetime::default() }
+}
+
+/// What the actions of a rule want of one protocol, in their order; `None` for a protocol that is neither of them.
+fn choices(rule: &Rule, proto: u8) -> Option<Choices> {
+    let mut choices: Vec<Choice> = vec![];
+    for action in rule.actions.iter().take(rule.action_count as usize) {
+        let (auth, auth_bits, encr, encr_bits) = match proto {
+            ESP => (action.esp_auth, action.esp_auth_bits, action.encr, action.encr_bits),
+            AH => (action.ah, action.ah_bits, 0, [0; 2]),
+            _ => return None,
+        };
+        let (soft, hard) = (limits(SOFT_SECONDS), limits(HARD_SECONDS));
+        let choice = Choice { auth, encr, flags: 0, auth_bits, encr_bits, soft, hard };
+        // Two actions that differ in the other protocol are one here.
+        if (auth, encr) != (0, 0) && !choices.contains(&choice) {
+            choices.push(choice);
+        }
+    }
+    Some(Choices { replay: REPLAY, choices })
+}
+
 fn proposal(rule: &Rule) -> Proposal {
-    let limits = |add| Lifetime { add, ..Lifetime::default() };
     let combination = |action: &crate::policy::Action| {
         let [esp, auth, ah] = [action.encr_bits, action.esp_auth_bits, action.ah_bits];
         let salt_bits = if matches!(action.encr, 18..=20 | encr::CHACHA20_POLY1305) { 32 } else { 0 };
@@ -196,5 +242,5 @@ fn proposal(rule: &Rule) -> Proposal {
         Combination { algorithms, soft: limits(SOFT_SECONDS), hard: limits(HARD_SECONDS) }
     };
     let actions = rule.actions.iter().take(rule.action_count as usize);
-    Proposal { replay: 64, combinations: actions.map(combination).collect() }
+    Proposal { replay: REPLAY, combinations: actions.map(combination).collect() }
 }

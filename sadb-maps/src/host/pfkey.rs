@@ -69,6 +69,7 @@ mod extension {
     pub(super) const INNER_SRC: u16 = 7;
     pub(super) const IDENTITY_SRC: u16 = 10;
     pub(super) const IDENTITY_DST: u16 = 11;
+    pub(super) const PROPOSAL: u16 = 13;
     pub(super) const SPIRANGE: u16 = 16;
     pub(super) const EPROP: u16 = 18;
     pub(super) const KM_COOKIE: u16 = 19;
@@ -178,6 +179,34 @@ pub struct Proposal {
     pub combinations: Vec<Combination>,
 }
 
+/// One combination of a regular proposal (RFC 2367 section 2.3.7); an algorithm 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Authentication algorithm.
+    pub auth: u8,
+    /// ESP transform.
+    pub encr: u8,
+    /// [`sa_flag`] bits, as far as there is room for them.
+    pub flags: u16,
+    /// Least and greatest bits of the authentication key.
+    pub auth_bits: [u16; 2],
+    /// Least and greatest bits of the key of the cipher.
+    pub encr_bits: [u16; 2],
+    /// Soft limits to propose.
+    pub soft: Lifetime,
+    /// Hard limits to propose.
+    pub hard: Lifetime,
+}
+
+/// A regular proposal, for one protocol: combinations, best first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// Replay window to propose.
+    pub replay: u8,
+    /// The combinations.
+    pub choices: Vec<Choice>,
+}
+
 /// Which binding an ACQUIRE is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -238,6 +267,8 @@ pub struct Message {
     pub replay: Option<u64>,
     /// SPI range.
     pub range: Option<(u32, u32)>,
+    /// Regular proposal, of an ACQUIRE for one protocol.
+    pub choices: Option<Choices>,
     /// Extended proposal.
     pub proposal: Option<Proposal>,
     /// Which binding an ACQUIRE is for.
@@ -303,6 +334,9 @@ impl Message {
         if let Some(counter) = self.replay {
             let low = counter as u32;
             put(&mut out, extension::REPLAY_VALUE, &[&low.to_ne_bytes()[..], &counter.to_ne_bytes()].concat());
+        }
+        if let Some(choices) = &self.choices {
+            put(&mut out, extension::PROPOSAL, &choices.encode());
         }
         if let Some(proposal) = &self.proposal {
             put(&mut out, extension::EPROP, &proposal.encode());
@@ -379,6 +413,7 @@ impl Message {
                 body.u32()?;
                 self.replay = Some(body.u64()?);
             }
+            extension::PROPOSAL => self.choices = Some(body.choices()?),
             extension::EPROP => self.proposal = Some(body.proposal()?),
             extension::BINDING => {
                 let (policy, rule, _) = (body.u32()?, body.u32()?, body.u32()?);
@@ -416,20 +451,40 @@ impl Endpoint {
     }
 }
 
+/// Appends the limits to propose: allocations of both, then octets, seconds since added and since used.
+fn put_limits(out: &mut Vec<u8>, soft: &Lifetime, hard: &Lifetime) {
+    for allocations in [soft.allocations, hard.allocations] {
+        out.extend_from_slice(&u32::try_from(allocations).unwrap_or(u32::MAX).to_ne_bytes());
+    }
+    for n in [soft.bytes, hard.bytes, soft.add, hard.add, soft.used, hard.used] {
+        out.extend_from_slice(&n.to_ne_bytes());
+    }
+}
+
+impl Choices {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = vec![self.replay, 0, 0, 0];
+        for choice in &self.choices {
+            out.extend_from_slice(&[choice.auth, choice.encr]);
+            let bits = [choice.auth_bits, choice.encr_bits];
+            for n in [choice.flags].iter().chain(bits.as_flattened()) {
+                out.extend_from_slice(&n.to_ne_bytes());
+            }
+            out.extend_from_slice(&[0; 4]);
+            put_limits(&mut out, &choice.soft, &choice.hard);
+        }
+        out
+    }
+}
+
 impl Proposal {
     fn encode(&self) -> Vec<u8> {
         let mut out = vec![self.replay, 0];
         out.extend_from_slice(&(self.combinations.len() as u16).to_ne_bytes());
         for combination in &self.combinations {
-            let (s, h) = (&combination.soft, &combination.hard);
             out.push(combination.algorithms.len() as u8);
             out.extend_from_slice(&[0; 7]);
-            for allocations in [s.allocations, h.allocations] {
-                out.extend_from_slice(&u32::try_from(allocations).unwrap_or(u32::MAX).to_ne_bytes());
-            }
-            for n in [s.bytes, h.bytes, s.add, h.add, s.used, h.used] {
-                out.extend_from_slice(&n.to_ne_bytes());
-            }
+            put_limits(&mut out, &combination.soft, &combination.hard);
             for a in &combination.algorithms {
                 out.extend_from_slice(&[a.satype, a.kind, a.id, a.salt_bits]);
                 out.extend_from_slice(&a.min_bits.to_ne_bytes());
@@ -499,18 +554,36 @@ impl<'a> Reader<'a> {
         Ok(Identity::heard(kind, self.take(end)?))
     }
 
+    fn limits(&mut self) -> Result<[Lifetime; 2], Malformed> {
+        let [mut soft, mut hard] = [Lifetime::default(); 2];
+        (soft.allocations, hard.allocations) = (self.u32()?.into(), self.u32()?.into());
+        (soft.bytes, hard.bytes) = (self.u64()?, self.u64()?);
+        (soft.add, hard.add) = (self.u64()?, self.u64()?);
+        (soft.used, hard.used) = (self.u64()?, self.u64()?);
+        Ok([soft, hard])
+    }
+
+    /// As many combinations as there are octets for.
+    fn choices(&mut self) -> Result<Choices, Malformed> {
+        let [replay, ..] = self.array::<4>()?;
+        let mut choices = vec![];
+        while !self.0.is_empty() {
+            let (auth, encr, flags) = (self.u8()?, self.u8()?, self.u16()?);
+            let (auth_bits, encr_bits) = ([self.u16()?, self.u16()?], [self.u16()?, self.u16()?]);
+            self.u32()?;
+            let [soft, hard] = self.limits()?;
+            choices.push(Choice { auth, encr, flags, auth_bits, encr_bits, soft, hard });
+        }
+        Ok(Choices { replay, choices })
+    }
+
     fn proposal(&mut self) -> Result<Proposal, Malformed> {
         let (replay, _, count) = (self.u8()?, self.u8()?, self.u16()?);
         let mut combinations = vec![];
         for _ in 0..count {
             let algorithms = self.u8()?;
             self.take(7)?;
-            let (soft, hard) = (self.u32()?, self.u32()?);
-            let mut soft = Lifetime { allocations: soft.into(), ..Lifetime::default() };
-            let mut hard = Lifetime { allocations: hard.into(), ..Lifetime::default() };
-            (soft.bytes, hard.bytes) = (self.u64()?, self.u64()?);
-            (soft.add, hard.add) = (self.u64()?, self.u64()?);
-            (soft.used, hard.used) = (self.u64()?, self.u64()?);
+            let [soft, hard] = self.limits()?;
             let algorithm = |reader: &mut Self| {
                 let [satype, kind, id, salt_bits] = reader.array()?;
                 Ok(Algorithm { satype, kind, id, salt_bits, min_bits: reader.u16()?, max_bits: reader.u16()? })

@@ -21,6 +21,8 @@ fn full() -> Message {
     let lifetime = Lifetime { bytes: 1 << 40, add: 2, used: 3, allocations: 4 };
     let algorithm = Algorithm { satype: 3, kind: 2, id: 28, salt_bits: 32, min_bits: 256, max_bits: 256 };
     let one = Combination { algorithms: vec![algorithm; 2], soft: lifetime, hard: lifetime };
+    let (auth_bits, encr_bits) = ([160, 161], [128, 256]);
+    let choice = Choice { auth: 3, encr: 12, flags: 5, auth_bits, encr_bits, soft: lifetime, hard: lifetime };
     Message {
         kind: kind::ACQUIRE,
         errno: 22,
@@ -45,6 +47,7 @@ fn full() -> Message {
         pair: Some(0x1002),
         replay: Some(1 << 33),
         range: Some((256, 512)),
+        choices: Some(Choices { replay: 64, choices: vec![choice; 2] }),
         proposal: Some(Proposal { replay: 64, combinations: vec![one.clone(), one] }),
         wanted: Some(Wanted { binding: BindingKey { action: 9, ..BindingKey::default() }, policy: 2, rule: 1 }),
     }
@@ -126,7 +129,45 @@ fn an_acquire_says_what_the_rule_wants() {
         .collect();
     assert_eq!(ids, [vec![20], vec![12, 5]]);
     assert_eq!(message.wanted.unwrap().binding, binding);
-    assert_eq!(Message::decode(&message.encode()), Ok(message));
+    assert_eq!(Message::decode(&message.encode()), Ok(message.clone()));
+    // A second action with the same ESP beside AH: one combination less for ESP, and one for AH.
+    let (mut actions, count) = (rule.actions, 3);
+    actions[2] = Action { ah: 7, ah_bits: [512, 512], ..actions[0] };
+    let all = Message::acquires(&event, &Rule { actions, action_count: count, ..rule });
+    let [extended, esp, ah] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((extended.satype, extended.proposal.as_ref().unwrap().combinations.len()), (0, 3));
+    let of = |m: &Message| {
+        let choices = &m.choices.as_ref().unwrap().choices;
+        choices.iter().map(|c| (c.encr, c.encr_bits, c.auth, c.auth_bits)).collect::<Vec<_>>()
+    };
+    assert_eq!((esp.satype, of(esp)), (3, vec![(20, [128, 256], 0, [0, 0]), (12, [256, 256], 5, [256, 256])]));
+    assert_eq!((ah.satype, of(ah)), (2, vec![(0, [0, 0], 7, [512, 512])]));
+    for regular in [esp, ah] {
+        assert_eq!((regular.src, regular.inner_dst, regular.seq), (extended.src, extended.inner_dst, extended.seq));
+        assert!(regular.wanted.is_none() && regular.proposal.is_none());
+        assert_eq!(Message::decode(&regular.encode()).as_ref(), Ok(regular));
+    }
+    // Without AH there is nothing to say of it.
+    assert_eq!(Message::acquires(&event, &rule).len(), 2);
+}
+
+#[test]
+fn a_proposal_has_the_layout_of_rfc_2367() {
+    let limit = |n| Lifetime { allocations: n, bytes: n + 1, add: n + 2, used: n + 3 };
+    let (soft, hard) = (limit(0x10), limit(0x20));
+    let choice = Choice { auth: 2, encr: 3, flags: 4, auth_bits: [5, 6], encr_bits: [7, 8], soft, hard };
+    let octets = Message { choices: Some(Choices { replay: 9, choices: vec![choice] }), ..Message::default() }.encode();
+    let mut wanted = vec![10, 0, 13, 0, 9, 0, 0, 0, 2, 3, 4, 0, 5, 0, 6, 0, 7, 0, 8, 0, 0, 0, 0, 0];
+    [0x10_u32, 0x20].iter().for_each(|n| wanted.extend_from_slice(&n.to_ne_bytes()));
+    [0x11_u64, 0x21, 0x12, 0x22, 0x13, 0x23].iter().for_each(|n| wanted.extend_from_slice(&n.to_ne_bytes()));
+    assert_eq!(octets[16..], wanted);
+    let cut = |mut octets: Vec<u8>| {
+        // A combination that is not whole.
+        octets.truncate(octets.len() - 8);
+        (octets[4], octets[16]) = (octets[4] - 1, octets[16] - 1);
+        Message::decode(&octets)
+    };
+    assert_eq!(cut(octets), Err(Malformed::Length(13)));
 }
 
 #[test]

@@ -20,8 +20,9 @@ const PROGRAMS: [(&str, &str); 8] = [
 ];
 
 /// Directories, the end of the names of their files, and where those are installed.
-const SOURCES: [(&str, &str, &str); 9] = [
+const SOURCES: [(&str, &str, &str); 10] = [
     ("docs/man", ".5", "/usr/share/man/man5"),
+    ("docs/man", ".7", "/usr/share/man/man7"),
     ("docs/man", ".8", "/usr/share/man/man8"),
     ("packaging/logrotate", "", "/etc/logrotate.d"),
     ("packaging/polkit", ".policy", "/usr/share/polkit-1/actions"),

@@ -6,6 +6,7 @@ use super::topology::{A, B, INNER_B, KEY_A_TO_B, KEY_B_TO_A, NET_A, NET_B, Prote
 use crate::net::capture::Capture;
 use crate::net::daemon::Daemon;
 use crate::suite::{counter, number, text};
+use crate::workspace::root;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -14,6 +15,9 @@ use std::time::{Duration, Instant};
 const TIMED: u32 = 0x1001;
 /// The same of one with limits of octets.
 const COUNTED: u32 = 0x1011;
+
+/// Number of ChaCha20-Poly1305.
+const CHACHA: u8 = 28;
 
 /// Long enough for any machine: nothing waits for it unless the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,6 +34,10 @@ pub(super) fn all_kinds() -> Result<()> {
     let mut command = net.a.command("ipseckey");
     command.args(["--json", "monitor"]);
     let monitor = host.start(command, &directory.join("monitor.log"))?;
+    // What ipsec-bus(7) shows to those who write programs of their own.
+    let example = root().join("docs/examples/ipsec-listen.py");
+    let listener = host.start(host.command(example), &directory.join("listen.log"))?;
+    listener.wait_for("listening", PATIENCE)?;
     // Whoever listens hears of this, sooner or later.
     until("the monitor hears nothing", || {
         net.a.tool("ipseckey", &["flush", "ah"])?;
@@ -37,7 +45,26 @@ pub(super) fn all_kinds() -> Result<()> {
     })?;
     by_octets(&net, &monitor).with_context(|| format!("by octets: {}", events.log_end()))?;
     each_once(&net, &monitor).with_context(|| format!("events: {}", events.log_end()))?;
-    both_of_a_pair(&net, &monitor).with_context(|| format!("a pair: {}", events.log_end()))
+    both_of_a_pair(&net, &monitor).with_context(|| format!("a pair: {}", events.log_end()))?;
+    heard_by_the_example(&net, &listener).with_context(|| listener.log_end())
+}
+
+/// The example of ipsec-bus(7) has heard of an SA from its beginning to its end, and hears who asks for one: both ACQUIREs.
+fn heard_by_the_example(net: &Protected, listener: &Daemon) -> Result<()> {
+    let lines = [
+        format!("ADD esp spi={COUNTED:#x} src={A} dst={B}\n"),
+        format!("EXPIRE esp spi={COUNTED:#x} limit=soft src={A} dst={B}\n"),
+        format!("EXPIRE esp spi={COUNTED:#x} limit=hard src={A} dst={B}\n"),
+        format!("ACQUIRE all src={A} dst={B} proposal=esp-encr-{CHACHA}\n"),
+        format!("ACQUIRE esp src={A} dst={B} proposal={CHACHA}/0\n"),
+    ];
+    net.a.tool("ipseckey", &["flush"])?;
+    until("the example does not print what it should", || {
+        // Nobody answers: there is no SA.
+        net.sites.a.ping(&INNER_B.to_string(), &["-W", "1"])?;
+        let log = listener.log()?;
+        Ok(lines.iter().all(|line| log.contains(line.as_str())))
+    })
 }
 
 /// Replaces the SAs: A sends by one with these limits.
