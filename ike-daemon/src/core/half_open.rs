@@ -7,6 +7,7 @@ use super::api::{AuthBy, FailureCause, IkeKeys, IkeSaSnapshot, IkeSpis, IkeState
 use super::auth::{FirstMessages, local_identity, up};
 use super::child::Peer;
 use super::child_answer::{Ask, Refusal, answer, invalid_ke};
+use super::childless;
 use super::context::{Action, Ctx, Failure, check_nonce};
 use super::established::Verdict;
 use super::fragments;
@@ -92,6 +93,7 @@ impl HalfOpen {
             chain.push(PayloadType::KE, &public)?;
             chain.push(PayloadType::NONCE, &nonce_responder)?;
             natd::announce(&mut chain, spis, &message.path)?;
+            childless::announce(&mut chain)?;
             if link.fragments {
                 fragments::announce(&mut chain)?;
             }
@@ -200,8 +202,9 @@ impl HalfOpen {
             in_auth: true,
             rekeys: None,
         };
-        let child = match answer(ctx, &link, &peer, &ask, &mut chain) {
-            Ok(child) => Some(child),
+        let wanted = !childless::asks_for_none(request);
+        let child = match wanted.then(|| answer(ctx, &link, &peer, &ask, &mut chain)).transpose() {
+            Ok(child) => child,
             Err(refusal) => {
                 // The child failed, the IKE SA does not (V2-AUTH-17).
                 ctx.failed("the first child", &link.path, Some(&peer.rule), &refusal.failure);

@@ -9,6 +9,7 @@ pub mod api;
 mod auth;
 mod child;
 mod child_answer;
+mod childless;
 mod context;
 mod cookie;
 mod create_child;

@@ -84,6 +84,8 @@ notifications! {
     ESP_TFC_PADDING_NOT_SUPPORTED = 16394;
     /// How long the sender takes our proof of who we are, in seconds (RFC 4478).
     AUTH_LIFETIME = 16403;
+    /// An IKE SA may begin without a child (RFC 6023).
+    CHILDLESS_IKEV2_SUPPORTED = 16418;
     /// Messages in fragments can be put together (RFC 7383).
     IKEV2_FRAGMENTATION_SUPPORTED = 16430;
     /// Hashes of signatures that are verified; two octets each (RFC 7427).

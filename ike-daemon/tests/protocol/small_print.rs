@@ -757,6 +757,55 @@ fn v2_auth_01_02_what_auth_covers() {
     }
 }
 
+/// EXT-03: who answers says that an IKE SA may begin without a child; then IKE_AUTH without SA and selectors makes one, and the
+/// first child comes later. Some of the three payloads and not all are no such request. As an initiator we always ask for one.
+#[test]
+fn ext_03_begin_without_a_child() {
+    let kinds = [PayloadType::SA, PayloadType::TS_I, PayloadType::TS_R];
+    for (dropped, childless) in [(&kinds[..], true), (&kinds[..1], false), (&kinds[1..], false)] {
+        let mut world = World::new(866);
+        world.acquire(Side::A);
+        for _ in 0..2 {
+            let packet = world.wire.pop_front().unwrap();
+            world.deliver(&packet);
+        }
+        let announces = |sent: &Transmit| {
+            let received = Header::parse(&sent.bytes).unwrap();
+            let clear = Payloads::decode(&parse_message(&sent.bytes, &received).unwrap().clear).unwrap();
+            clear.notify(NotifyType::CHILDLESS_IKEV2_SUPPORTED).is_some()
+        };
+        assert!(announces(&world.b.sent[0]) && !announces(&world.a.sent[0]));
+        let request = world.wire.pop_front().unwrap();
+        let forger = Forger::of(&world.b, world.now);
+        let asked = forger.payloads(&request.bytes);
+        let mut chain = ChainBuilder::new();
+        chain.push(PayloadType::ID_I, asked.id_initiator.as_ref().unwrap()).unwrap();
+        chain.push(PayloadType::AUTH, asked.auth.as_ref().unwrap()).unwrap();
+        if !dropped.contains(&PayloadType::SA) {
+            chain.push(PayloadType::SA, asked.sa.as_ref().unwrap()).unwrap();
+        }
+        for (kind, ts) in [(PayloadType::TS_I, &asked.ts_initiator), (PayloadType::TS_R, &asked.ts_responder)] {
+            if !dropped.contains(&kind) {
+                chain.push(kind, ts.as_ref().unwrap()).unwrap();
+            }
+        }
+        let answer = give(&mut world, Side::B, forger.seal(of_a(ExchangeType::IKE_AUTH, 1), &chain));
+        let answer = forger.payloads(&answer[0].bytes);
+        assert!(answer.auth.is_some() && answer.sa.is_none());
+        assert_eq!(answer.error().is_none(), childless);
+        assert_eq!((world.b.up(world.now).len(), world.b.installed.len()), (1, 0));
+        if childless {
+            let mut chain = ChainBuilder::new();
+            chain.push(PayloadType::SA, asked.sa.as_ref().unwrap()).unwrap();
+            chain.push(PayloadType::NONCE, &Nonce::new(vec![1; 32]).unwrap()).unwrap();
+            chain.push(PayloadType::TS_I, asked.ts_initiator.as_ref().unwrap()).unwrap();
+            chain.push(PayloadType::TS_R, asked.ts_responder.as_ref().unwrap()).unwrap();
+            give(&mut world, Side::B, forger.seal(of_a(ExchangeType::CREATE_CHILD_SA, 2), &chain));
+            assert_eq!(world.b.installed.len(), 1);
+        }
+    }
+}
+
 /// V2-CKY-06: INVALID_KE_PAYLOAD or NO_PROPOSAL_CHOSEN comes without an SPI of ours, and is taken with one of the peer's too.
 #[test]
 fn v2_cky_06_refusals_without_state() {
