@@ -66,12 +66,15 @@ impl Door {
     /// # Errors
     /// The socket cannot be made.
     pub fn open(path: &Path, deadlines: Deadlines) -> io::Result<(Self, mpsc::Receiver<Knock>)> {
-        match fs::remove_file(path) {
+        // Whoever finds it finds it with its mode.
+        let fresh = path.with_extension("new");
+        match fs::remove_file(&fresh) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(path)?;
-        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        let listener = UnixListener::bind(&fresh)?;
+        fs::set_permissions(&fresh, Permissions::from_mode(0o600))?;
+        fs::rename(&fresh, path)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let listening = tokio::spawn(listen(listener, sender, deadlines));
         Ok((Self { path: path.to_owned(), listening }, receiver))

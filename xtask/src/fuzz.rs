@@ -252,7 +252,8 @@ mod tests {
 
     #[test]
     fn names_are_looked_up() {
-        assert_eq!(named(&[]).unwrap().len(), TARGETS.len());
+        assert_eq!(named(&[]).unwrap().len(), TARGETS.len() + 1);
+        assert_eq!(named(&["ingress".to_owned()]).unwrap()[0].name, IN_KERNEL.name);
         assert_eq!(named(&["pfkey".to_owned()]).unwrap()[0].name, "pfkey");
         assert!(named(&["nothing".to_owned()]).is_err());
     }
