@@ -19,7 +19,7 @@ use crate::open::{self, Arrival, CLEAR, Kind};
 use crate::scratch::scratch;
 use crate::seal::{FAILED, status};
 use crate::tc::{DROP, JUDGED, NEXT, Note, READ, READ_OTHER, read_packet, read_quoted_skb};
-use crate::{path_mtu, policy, report, slow};
+use crate::{fault, path_mtu, policy, report, slow};
 
 /// `PACKET_LOOPBACK`: what this host has sent to a group that it is in itself.
 const LOOPED_BACK: u32 = 5;
@@ -101,7 +101,7 @@ pub fn run(skb: *mut __sk_buff, config: &Config) -> i32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn judge_late(skb: *mut __sk_buff) -> u32 {
-    status(judge(skb))
+    if fault::is(fault::LATE) { CLEAR } else { status(judge(skb)) }
 }
 
 #[inline(always)]

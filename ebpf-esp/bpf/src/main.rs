@@ -13,6 +13,7 @@ mod cbc;
 mod checksum;
 mod cipher;
 mod ctr;
+mod fault;
 mod frame;
 mod gcm;
 mod hold;

@@ -26,7 +26,7 @@ use crate::sa::{self, Usable, planned};
 use crate::scratch::{OF_ITS_SOURCE, park, park_quoted, scratch};
 use crate::seal::{FAILED, status};
 use crate::tc::{Note, OPENED_TRANSPORT, OPENED_TUNNEL};
-use crate::{ah, atomic, cipher, late, nat, path_mtu, policy, report, route, shortcut, slow, stage};
+use crate::{ah, atomic, cipher, fault, late, nat, path_mtu, policy, report, route, shortcut, slow, stage};
 
 /// Least window used to infer the high half of a sequence number.
 const INFERENCE_WINDOW: u32 = 64;
@@ -79,7 +79,7 @@ fn lacks_metadata(ctx: *mut xdp_md) -> bool {
     // SAFETY: the context is valid.
     let (meta, data) =
         unsafe { ((&raw const (*ctx).data_meta).read_volatile(), (&raw const (*ctx).data).read_volatile()) };
-    meta as usize > data as usize
+    meta as usize > data as usize || fault::is(fault::NO_METADATA)
 }
 
 /// The same for a packet that is sealed for this host: one that came in fragments and has been made whole, on `ipsec0x`, or
@@ -507,7 +507,7 @@ pub fn sequence(sa: &Usable, low: u32) -> Result<u64, Counter> {
     } else {
         low as u64
     };
-    if window != 0 && !cfg!(feature = "fault-replay") {
+    if window != 0 && !fault::is(fault::REPLAY) {
         if seq == 0 {
             return Err(refused(sa, replay::Refusal::TooOld));
         }
@@ -520,7 +520,7 @@ pub fn sequence(sa: &Usable, low: u32) -> Result<u64, Counter> {
 #[inline(always)]
 pub fn commit(sa: &Usable, seq: u64) -> Result<(), Counter> {
     let window = sa.fixed.replay_window;
-    if window != 0 && !cfg!(feature = "fault-replay") {
+    if window != 0 && !fault::is(fault::REPLAY) {
         replay::commit(&window_of(sa), seq, window).map_err(|r| refused(sa, r))?;
     } else if sa.fixed.flags & flag::ESN != 0 {
         replay::follow(&window_of(sa), seq);
@@ -810,6 +810,9 @@ pub extern "C" fn judge_opened(quoted: u32) -> u32 {
 
 #[inline(always)]
 fn judge(quoted: bool) -> Result<(), Counter> {
+    if fault::is(fault::POLICY_IN) {
+        return Ok(());
+    }
     let sc = scratch().ok_or(Counter::DropInternal)?;
     let sa = &planned()?;
     // SAFETY: the scratch of this CPU.

@@ -28,7 +28,7 @@ use crate::route::Ask;
 use crate::sa::{self, Usable, planned};
 use crate::scratch::{Scratch, scratch};
 use crate::tc::{Note, SEALED};
-use crate::{ah, atomic, cipher, hold, nat, report, route, shortcut, slow, stage};
+use crate::{ah, atomic, cipher, fault, hold, nat, report, route, shortcut, slow, stage};
 
 /// Octets of an IP packet above which there is no room in a frame that is not split.
 pub const LONGEST: u32 = 3600;
@@ -320,7 +320,7 @@ fn finish(ctx: *mut xdp_md) -> Result<u32, Counter> {
         }
     }
     sa::account(&sa, plan.now);
-    if cfg!(feature = "fault-icv") {
+    if fault::is(fault::ICV) {
         let last = ETH_LEN + new_len - 1;
         let octet = frame.read::<u8>(last).ok_or(Counter::DropInternal)?;
         frame.write(last, octet ^ 1).ok_or(Counter::DropInternal)?;

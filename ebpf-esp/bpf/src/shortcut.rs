@@ -6,7 +6,7 @@
 //! its way out it meets the classifier as ever.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_meta};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_redirect, bpf_xdp_adjust_meta};
 use aya_ebpf::programs::XdpContext;
 use ebpf_esp::forward;
 use ebpf_esp::packet::{Frame, Parsed};
@@ -23,7 +23,7 @@ use crate::route::{self, Ask};
 use crate::scratch::scratch;
 use crate::seal::{self, LONGEST};
 use crate::tc::Note;
-use crate::{late, limit};
+use crate::{fault, late, limit};
 
 /// The packet is on `ipsec0x`, not on a LAN interface.
 pub const NOT: u32 = 0;
@@ -68,12 +68,26 @@ pub fn run(ctx: &XdpContext) -> u32 {
         count(Counter::ShortcutLeft);
         return late::seen(ctx.ctx);
     }
+    // SAFETY: no preconditions.
+    if fault::is(fault::SHORTCUT) && unsafe { bpf_get_prandom_u32() } & 63 == 0 {
+        return in_clear(ctx.ctx).unwrap_or(STACK);
+    }
     let outcome = seal::seal_ready(ctx.ctx);
     if let Some(sc) = scratch() {
         // SAFETY: the scratch of this CPU.
         unsafe { (*sc).plan.shortcut = exit };
     }
     seal::go_on(ctx, outcome)
+}
+
+/// The deliberate fault: the packet leaves as it is.
+#[inline(always)]
+fn in_clear(ctx: *mut xdp_md) -> Option<u32> {
+    // SAFETY: the scratch of this CPU.
+    let (out, macs) = unsafe { ((*scratch()?).plan.out, (*scratch()?).plan.macs) };
+    XdpFrame(ctx).write(0, macs)?;
+    // SAFETY: no preconditions.
+    Some(unsafe { bpf_redirect(out, 0) } as u32)
 }
 
 /// Index of the rule for the packet, if a router would do no more with it than to send it on; [`NO_MATCH`]. Leaves the

@@ -21,7 +21,7 @@ use crate::maps::{CONFIG, KM_SOCKETS, SA_OUT, count, count_index};
 use crate::policy::Chosen;
 use crate::route::Ask;
 use crate::scratch::{OF_ITS_SOURCE, park, scratch};
-use crate::{acquire, hold, late, path_mtu, policy, report, slow};
+use crate::{acquire, fault, hold, late, path_mtu, policy, report, slow};
 
 /// Let the next program, or the stack, decide (`TCX_NEXT`).
 pub const NEXT: i32 = -1;
@@ -133,7 +133,7 @@ pub fn outer_egress(skb: *mut __sk_buff) -> i32 {
     match outcome {
         PASS_SILENT => NEXT,
         // SAFETY: no preconditions.
-        PROTECT if cfg!(feature = "fault-clear") && unsafe { bpf_get_prandom_u32() } & 63 == 0 => NEXT,
+        PROTECT if fault::is(fault::CLEAR) && unsafe { bpf_get_prandom_u32() } & 63 == 0 => NEXT,
         PROTECT => {
             if write_tag(skb).is_none() {
                 count(Counter::DropInternal);

@@ -12,6 +12,7 @@ mod atomic;
 mod cbc;
 mod cipher;
 mod ctr;
+mod fault;
 mod frame;
 mod gcm;
 mod mac;

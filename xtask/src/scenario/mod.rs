@@ -254,7 +254,7 @@ pub const ALL: &[Scenario] = &[
     ),
     namespace(
         "faults",
-        "a data path with a wrong ICV, without replay protection, or with a leak makes other scenarios fail",
+        "a data path that seals wrongly, leaks, or leaves out a check makes other scenarios fail",
         faults::are_seen,
     ),
     waiting(

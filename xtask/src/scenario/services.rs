@@ -311,7 +311,7 @@ fn authorisations(booted: &Booted) -> Result<()> {
     let listed = booted.run("ipsecprop", &["--json", "list", "ike:ikev2"])?;
     let listed: serde_json::Value = serde_json::from_str(&listed)?;
     let count = listed.get("properties").and_then(serde_json::Value::as_array).map_or(0, Vec::len);
-    ensure!(count == 13, "ipsecprop lists {count} properties: {listed}");
+    ensure!(count == 14, "ipsecprop lists {count} properties: {listed}");
     Ok(())
 }
 
